@@ -1,0 +1,41 @@
+/** What a run does at the moment. */
+export type Phase =
+  | 'inspect'
+  | 'open'
+  | 'capture'
+  | 'deliver'
+  | 'finish'
+  | 'copy'
+  | 'read'
+  | 'restore'
+  | 'verify'
+  | 'prune'
+
+/** What a run reports while it goes on. Renderers and logs add the time and the run; no event holds a secret. */
+export type RunEvent =
+  | { readonly type: 'phase'; readonly phase: Phase; readonly job?: string; readonly unit?: string }
+  | {
+      readonly type: 'progress'
+      readonly artifact: string
+      /** Plain bytes so far, as far as they can be seen; null where they pass through the kernel only. */
+      readonly read: number | null
+      /** Bytes that each store has taken so far. */
+      readonly stored: Readonly<Record<string, number>>
+    }
+  | {
+      readonly type: 'warning' | 'failure'
+      readonly what: string
+      readonly why: string
+      readonly remedy: string
+      readonly store?: string
+      readonly unit?: string
+    }
+  | {
+      readonly type: 'backup'
+      readonly id: string
+      readonly job: string
+      readonly unit: string
+      readonly stores: readonly string[]
+      readonly bytes: number
+      readonly seconds: number
+    }

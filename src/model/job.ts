@@ -1,0 +1,42 @@
+import type { CensusLevel, Guard, Source } from './source.ts'
+import type { Stage } from './step.ts'
+import type { Lock, Store } from './store.ts'
+
+/** What a destination keeps: a backup that any rule keeps stays. */
+export interface Retention {
+  /** The newest n. */
+  readonly last?: number
+  /** Those younger than this. */
+  readonly withinMs?: number
+}
+
+/** Where a job's backups go, and how long they stay there. */
+export interface Destination {
+  readonly store: Store
+  readonly keep: Retention
+  readonly lock?: { readonly mode: Lock['mode']; readonly forMs: number }
+  readonly tags?: Readonly<Record<string, string>>
+  /** Fed from that store, after it has the whole backup, instead of from the stream. */
+  readonly after?: string
+}
+
+/** The key of an artifact: relative to the store's root, decided once, recorded in the manifest, never derived again. */
+export type Naming = (
+  backup: { readonly id: string; readonly job: string; readonly startedAt: Date },
+  artifact: { readonly name: string; readonly ordinal: number; readonly suffix: string },
+) => string
+
+/** Source, stages, stores, retention and guards under one name. */
+export interface Job {
+  readonly name: string
+  readonly source: Source
+  readonly stages: readonly Stage[]
+  readonly to: readonly Destination[]
+  readonly naming: Naming
+  readonly guards: readonly Guard[]
+  /** `spool`: the source is held only while it is read onto local disk; stores are fed afterwards. */
+  readonly capture: 'stream' | 'spool'
+  readonly census: CensusLevel
+  /** How long a deletion can be taken back. */
+  readonly undeleteMs: number
+}

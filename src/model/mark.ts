@@ -1,0 +1,52 @@
+import * as z from 'zod'
+
+/**
+ * Small objects that say something about a backup later. None is ever overwritten; what holds now is the fold
+ * over all of them in the order of their times.
+ */
+export const markKinds = ['stored', 'hold', 'release', 'delete', 'undelete', 'proved', 'failed'] as const
+export type MarkKind = (typeof markKinds)[number]
+
+/** What holds for a backup in one store. */
+export interface MarkState {
+  readonly held: boolean
+  /** When deletion was asked for; the data may still be there, and `undelete` takes it back. */
+  readonly deletedAt: Date | null
+  readonly provedAt: Date | null
+}
+
+export const noMarks: MarkState = { held: false, deletedAt: null, provedAt: null }
+
+/** The state after these marks, given as they stand in the keys (any order). Unknown kinds are passed over. */
+export function foldMarks(marks: readonly { readonly at: string; readonly mark: string }[]): MarkState {
+  let state = noMarks
+  for (const { at, mark } of marks.toSorted((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0))) {
+    if (mark === 'hold') state = { ...state, held: true }
+    else if (mark === 'release') state = { ...state, held: false }
+    else if (mark === 'delete') state = { ...state, deletedAt: markTime(at) }
+    else if (mark === 'undelete') state = { ...state, deletedAt: null }
+    else if (mark === 'proved') state = { ...state, provedAt: markTime(at) }
+  }
+  return state
+}
+
+function markTime(at: string): Date {
+  const [, y, mo, d, h, mi, s, ms] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z$/.exec(at) ?? []
+  return new Date(`${y}-${mo}-${d}T${h}:${mi}:${s}.${ms}Z`)
+}
+
+/** The intent of a backup, written before its first byte: what may be removed if its manifest never comes. */
+export const Begin = z.object({
+  cairn: z.literal(1),
+  id: z.string(),
+  job: z.string(),
+  host: z.string(),
+  startedAt: z.iso.datetime(),
+  /** Until then the backup may still be running on a host that is not heard of. */
+  expires: z.iso.datetime(),
+  /** Keys under these prefixes are this backup's and nobody else's. */
+  prefixes: z.array(z.string().min(1)),
+  /** The backup that this one builds on; kept as long as this begin record counts. */
+  parent: z.string().nullable(),
+})
+export type Begin = z.infer<typeof Begin>

@@ -1,0 +1,62 @@
+import type { Context } from './context.ts'
+import type { ArtifactRecord, Manifest } from './manifest.ts'
+import type { Bytes, Program } from './step.ts'
+
+/** Reads the artifacts of a backup back: from any store that has them, through the stages backwards, digests checked on the way. */
+export interface ArtifactReader {
+  /** The plain bytes. They end only when everything was read and was right. */
+  open(artifact: ArtifactRecord): Bytes
+  /** Pours the plain bytes into a program, whose input ends only when everything was right; resolves when it was judged ok. */
+  into(artifact: ArtifactRecord, sink: Program, framed?: Framing): Promise<void>
+}
+
+/** What we write ourselves around the poured bytes: the prologue before the first, the epilogue (COMMIT) only after all upstream was judged ok. */
+export interface Framing {
+  readonly prologue?: Bytes
+  readonly epilogue?: Uint8Array
+}
+
+/** What part of a backup, and how. */
+export interface Selection {
+  /** Artifacts by name; all when undefined. */
+  readonly only?: readonly string[]
+  /** Consents a person gave beyond "replace": `devices`, `setuid`, `no-owner`. */
+  readonly allow: ReadonlySet<string>
+}
+
+/** What a restore would do. Made by reading only. */
+export interface RestorePlan {
+  /** Where it goes, without secrets: `postgresql://db.example/shop`. */
+  readonly target: string
+  /** In the order in which it will happen, one line for a person each. */
+  readonly steps: readonly string[]
+  /** What would be dropped or overwritten; when not empty, a person must consent. */
+  readonly replaces: readonly string[]
+  readonly warnings: readonly string[]
+}
+
+export interface RestoreReport {
+  readonly target: string
+  /** Rows and objects found in the target afterwards, where they were counted. */
+  readonly objects: number | null
+  readonly rows: number | null
+  readonly warnings: readonly string[]
+}
+
+/**
+ * Brings backups of one engine back.
+ *
+ * `plan` only reads: the target's state, the manifests. It throws a Failure when the restore cannot work.
+ * `apply` pulls the artifacts it needs. A failed artifact fails the whole before anything is committed, where
+ * the engine can do that; where it cannot, the plan says so. It checks again that what the plan found empty still is.
+ */
+export interface Restorer {
+  plan(chain: readonly Manifest[], pick: Selection, ctx: Context): Promise<RestorePlan>
+  apply(
+    chain: readonly Manifest[],
+    pick: Selection,
+    replace: boolean,
+    read: ArtifactReader,
+    ctx: Context,
+  ): Promise<RestoreReport>
+}
