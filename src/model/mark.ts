@@ -3,8 +3,21 @@ import * as z from 'zod'
 /**
  * Small objects that say something about a backup later. None is ever overwritten; what holds now is the fold
  * over all of them in the order of their times.
+ *
+ * `stored`: the version ids of the objects in this store. `verified`: every byte was read back and decoded; holds the
+ * plain digests. `hold`/`release`, `delete`/`undelete`: what a person or retention asked for. `proved`: restored
+ * and compared. `failed`: the backup was given up.
  */
-export const markKinds = ['stored', 'hold', 'release', 'delete', 'undelete', 'proved', 'failed'] as const
+export const markKinds = [
+  'stored',
+  'verified',
+  'hold',
+  'release',
+  'delete',
+  'undelete',
+  'proved',
+  'failed',
+] as const
 export type MarkKind = (typeof markKinds)[number]
 
 /** What holds for a backup in one store. */

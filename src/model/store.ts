@@ -1,4 +1,5 @@
 import type { Context } from './context.ts'
+import { Failure } from './failure.ts'
 import type { Bytes } from './step.ts'
 
 /** What a store can do. What it cannot do is not asked of it: a store that can only be written to is a good store. */
@@ -60,6 +61,12 @@ export class AlreadyExists extends Error {
 export class NotFound extends Error {
   override readonly name = 'NotFound'
 }
+
+/**
+ * A store failed in a way that may pass by itself: a connection that broke, a server too busy. Nothing else is
+ * tried again, so an adapter throws this wherever it knows, and only where the next attempt may well succeed.
+ */
+export class Transient extends Failure {}
 
 /**
  * A place that keeps objects. Keys are relative to the store's root: `/`-separated segments of any characters

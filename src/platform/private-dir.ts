@@ -1,7 +1,7 @@
+import { randomUUID } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { randomUUID } from 'node:crypto'
 
 /**
  * A folder that only we can enter, for sockets, small files and the HOME of children. Its name says which process
@@ -11,7 +11,10 @@ import { randomUUID } from 'node:crypto'
  */
 export function privateDir(parent: string): Disposable & { readonly path: string } {
   mkdirSync(parent, { recursive: true, mode: 0o700 })
-  const path = join(parent, `${hostname()}-${process.pid}-${startTime(process.pid)}-${randomUUID().slice(0, 8)}`)
+  const path = join(
+    parent,
+    `${hostname()}-${process.pid}-${startTime(process.pid)}-${randomUUID().slice(0, 8)}`,
+  )
   mkdirSync(path, { mode: 0o700 })
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) }
 }

@@ -33,10 +33,13 @@ export async function beforeStall<T>(
   }
 }
 
-export function stall(culprit: string, ms: number): Failure {
+/** Nothing moved for too long. */
+export class Stalled extends Failure {}
+
+export function stall(culprit: string, ms: number): Stalled {
   const seconds = ms / 1000
   const time = seconds >= 60 ? `${Math.round(seconds / 60)} min` : `${seconds} s`
-  return new Failure({
+  return new Stalled({
     what: `${culprit} has stalled`,
     why: `not a byte moved for ${time}`,
     remedy: 'see what it waits for; a longer time is set with "stall"',

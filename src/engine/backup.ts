@@ -1,0 +1,178 @@
+import { randomBytes } from 'node:crypto'
+import type { Context } from '../model/context.ts'
+import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../model/failure.ts'
+import type { Destination, Job } from '../model/job.ts'
+import { dataPrefix, newId } from '../model/key.ts'
+import { encodeManifest, type Manifest } from '../model/manifest.ts'
+import type { Begin } from '../model/mark.ts'
+import type { Inspection, Unit } from '../model/source.ts'
+import type { PutOptions, Store } from '../model/store.ts'
+import { cleanupContext } from '../platform/run-context.ts'
+import { beforeStall } from '../platform/stall.ts'
+import { capture } from './capture.ts'
+import { copyBackup, putVersions } from './copy.ts'
+import { type Delivery, delivery } from './delivery.ts'
+import { keyOf, manifestOf } from './statement.ts'
+import { discard, sweepOrphans } from './sweep.ts'
+
+/** How long a begun backup counts as running when its host is not heard of. */
+const beginExpiresMs = 7 * 24 * 3_600_000
+const cleanupMs = 30_000
+
+/** What became of one unit. */
+export interface BackupOutcome {
+  readonly unit: string
+  readonly id: string
+  /** Null when no store has a whole copy: then there is no backup. */
+  readonly manifest: Manifest | null
+  /** The stores that have a whole copy. */
+  readonly stores: readonly string[]
+  /** Why the backup, or a store's copy of it, failed. */
+  readonly failures: readonly Failure[]
+}
+
+/** 0 when every unit is whole in every store; the failures' code when nothing is; 3 in between. */
+export function exitOf(outcomes: readonly BackupOutcome[]): ExitCode {
+  const failures = outcomes.flatMap(outcome => outcome.failures)
+  if (failures.length === 0) return exitCode.ok
+  if (outcomes.some(outcome => outcome.manifest)) return exitCode.partial
+  return worstExit(failures.map(failure => failure.exit))
+}
+
+/**
+ * Backs up every unit of a job's source, one after the other; one that fails does not stop the others.
+ *
+ * The caller holds the job's lock. `host` names this host for good: what an earlier run of ours left in the stores is
+ * cleared away first. Throws when the source cannot be inspected; then nothing was touched.
+ */
+export async function backup(job: Job, host: string, ctx: Context): Promise<BackupOutcome[]> {
+  ctx.emit({ type: 'phase', phase: 'inspect', job: job.name })
+  const inspection = await beforeStall(job.source.inspect(ctx), ctx, () => `the source of ${job.name}`)
+  for (const { store } of job.to) await sweepQuietly(job, store, host, ctx)
+  const outcomes: BackupOutcome[] = []
+  for (const unit of inspection.units) {
+    ctx.signal.throwIfAborted()
+    outcomes.push(await backupUnit(job, unit, inspection, host, ctx))
+  }
+  return outcomes
+}
+
+/** Leftovers are a cost, not a danger: failing to clear them is a warning. */
+async function sweepQuietly(job: Job, store: Store, host: string, ctx: Context): Promise<void> {
+  try {
+    await sweepOrphans(store, job.name, host, ctx)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    const { why, remedy } = asFailure(error, '')
+    const what = `cannot clear what an interrupted backup left in ${store.name}`
+    ctx.emit({ type: 'warning', what, why, remedy, store: store.name })
+  }
+}
+
+async function backupUnit(
+  job: Job,
+  unit: Unit,
+  inspection: Inspection,
+  host: string,
+  ctx: Context,
+): Promise<BackupOutcome> {
+  const startedAt = ctx.clock.now()
+  const begin = beginOf(job, newId(startedAt, randomBytes(5)), host, startedAt)
+  const direct = job.to.filter(to => !to.after)
+  const to = delivery(direct, dest => putOptions(dest, startedAt), ctx)
+  // A store whose manifest may be on its way is never cleaned up: the backup might be whole there.
+  let unfinished = direct
+  let manifest: Manifest | null = null
+  const failures: Failure[] = []
+  try {
+    const captured = await capture(job, unit, inspection, begin, to, ctx)
+    const stated = manifestOf(job, unit, inspection, begin, captured, ctx)
+    unfinished = direct.filter(dest => to.lost.has(dest.store.name))
+    await commit(to, stated, ctx)
+    manifest = stated
+  } catch (error) {
+    failures.push(asFailure(error, `the backup of ${unit.name} failed`))
+  }
+  for (const { store } of unfinished) await discardQuietly(store, begin, ctx)
+  if (!manifest) {
+    ctx.signal.throwIfAborted()
+    for (const failure of failures) announce(failure, unit.name, ctx)
+    return { unit: unit.name, id: begin.id, manifest, stores: [], failures }
+  }
+  const stores = to.live().map(dest => dest.store.name)
+  failures.push(...to.lost.values())
+  for (const dest of job.to.filter(each => each.after)) {
+    const failure = await feedLater(job, dest, manifest, begin, stores, ctx)
+    if (failure) failures.push(failure)
+  }
+  const bytes = manifest.artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0)
+  const seconds = (ctx.clock.now().getTime() - startedAt.getTime()) / 1000
+  ctx.emit({ type: 'backup', id: begin.id, job: job.name, unit: unit.name, stores, bytes, seconds })
+  return { unit: unit.name, id: begin.id, manifest, stores, failures }
+}
+
+function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
+  return {
+    cairn: 1,
+    id,
+    job: job.name,
+    host,
+    startedAt: startedAt.toISOString(),
+    expires: new Date(startedAt.getTime() + beginExpiresMs).toISOString(),
+    prefixes: [dataPrefix(job.name, id)],
+    parent: null,
+  }
+}
+
+function putOptions(to: Destination, startedAt: Date): PutOptions {
+  return {
+    ...(to.lock
+      ? { lock: { mode: to.lock.mode, until: new Date(startedAt.getTime() + to.lock.forMs) } }
+      : {}),
+    ...(to.tags ? { tags: to.tags } : {}),
+  }
+}
+
+/** The statement: first which versions the objects are, where a store has versions, then the manifest. */
+async function commit(to: Delivery, manifest: Manifest, ctx: Context): Promise<void> {
+  await putVersions(manifest, to, ctx)
+  const file = encodeManifest(manifest)
+  await to.put(keyOf(manifest, file), () => file)
+}
+
+async function discardQuietly(store: Store, begin: Begin, ctx: Context): Promise<void> {
+  try {
+    await discard(store, begin, cleanupContext(ctx, cleanupMs))
+  } catch (error) {
+    const { why } = asFailure(error, '')
+    const remedy = 'the next backup of this job clears it away, or prune when the begin record has expired'
+    ctx.emit({ type: 'warning', what: `cannot clear up in ${store.name}`, why, remedy, store: store.name })
+  }
+}
+
+/** Feeds a store from another one that has the whole backup. Returns why it failed, or null. */
+async function feedLater(
+  job: Job,
+  to: Destination,
+  manifest: Manifest,
+  begin: Begin,
+  stores: string[],
+  ctx: Context,
+): Promise<Failure | null> {
+  const from = job.to.filter(dest => stores.includes(dest.store.name) && !dest.after).map(dest => dest.store)
+  try {
+    await copyBackup(manifest, encodeManifest(manifest), from, to, begin, ctx)
+    stores.push(to.store.name)
+    return null
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    const failure = asFailure(error, `store ${to.store.name} failed`)
+    announce(failure, undefined, ctx, to.store.name)
+    return failure
+  }
+}
+
+function announce(failure: Failure, unit: string | undefined, ctx: Context, store?: string): void {
+  const { what, why, remedy } = failure
+  ctx.emit({ type: 'failure', what, why, remedy, ...(unit ? { unit } : {}), ...(store ? { store } : {}) })
+}

@@ -1,0 +1,213 @@
+import { randomUUID } from 'node:crypto'
+import { createReadStream, createWriteStream } from 'node:fs'
+import { statfs, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import type { Context } from '../model/context.ts'
+import { Failure } from '../model/failure.ts'
+import type { Job } from '../model/job.ts'
+import { beginKey } from '../model/key.ts'
+import type { ArtifactRecord } from '../model/manifest.ts'
+import type { Begin } from '../model/mark.ts'
+import { showBytes } from '../model/quantity.ts'
+import type { Artifact, Census, Inspection, Session, SourceFacts, Unit } from '../model/source.ts'
+import { type Bytes, isProgram, type Stage } from '../model/step.ts'
+import { flow } from '../platform/flow.ts'
+import { edge } from '../platform/run-context.ts'
+import { beforeStall, Stalled } from '../platform/stall.ts'
+import type { Delivery } from './delivery.ts'
+import { guarded } from './guards.ts'
+import { type Tally, tally } from './pieces.ts'
+import { censusName } from './statement.ts'
+
+/** What a session gave: everything the manifest tells about it. */
+export interface Captured {
+  readonly artifacts: readonly ArtifactRecord[]
+  readonly census: Census | null
+  readonly facts: SourceFacts
+}
+
+/** An artifact that was captured; calling it gives its record, once the stores have it. */
+type Delivered = () => Promise<ArtifactRecord>
+
+/**
+ * Holds the source, with the job's guards around it, for as long as it is read, and no longer: with `capture: spool`
+ * the encoded artifacts go to local disk first and to the stores after the source was let go. Throws when anything
+ * fails; the session is closed and the guards are left in any case.
+ */
+export async function capture(
+  job: Job,
+  unit: Unit,
+  inspection: Inspection,
+  begin: Begin,
+  to: Delivery,
+  ctx: Context,
+): Promise<Captured> {
+  const spooled: string[] = []
+  if (job.capture === 'spool') await needSpace(inspection.estimate, ctx)
+  try {
+    const held = await guarded(job.guards, ctx, () => hold(job, unit, begin, to, spooled, ctx))
+    ctx.emit({ type: 'phase', phase: 'deliver', job: job.name, unit: unit.name })
+    const artifacts: ArtifactRecord[] = []
+    for (const delivered of held.artifacts) artifacts.push(await delivered())
+    return { ...held, artifacts }
+  } finally {
+    for (const path of spooled) await unlink(path).catch(() => {})
+  }
+}
+
+async function hold(
+  job: Job,
+  unit: Unit,
+  begin: Begin,
+  to: Delivery,
+  spooled: string[],
+  ctx: Context,
+): Promise<Omit<Captured, 'artifacts'> & { artifacts: Delivered[] }> {
+  ctx.emit({ type: 'phase', phase: 'open', job: job.name, unit: unit.name })
+  const source = (): string => `the source of ${job.name}`
+  await using session = await beforeStall(job.source.open(unit, null, job.census, ctx), ctx, source)
+  const record = Buffer.from(`${JSON.stringify(begin)}\n`)
+  await to.put(beginKey(begin.job, begin.id), () => record)
+  ctx.emit({ type: 'phase', phase: 'capture', job: job.name, unit: unit.name })
+  const take = (artifact: Artifact, ordinal: number, inner: Context): Promise<Delivered> =>
+    takeOne(job, begin, to, spooled, artifact, ordinal, inner)
+
+  const counting = job.census === 'none' ? Promise.resolve(null) : session.census()
+  // It is awaited below; until then its failure must not count as unhandled.
+  counting.catch(() => {})
+  const artifacts = await eachArtifact(session, take, ctx)
+  const census = await beforeStall(counting, ctx, source)
+  if (census && census.level !== 'none')
+    artifacts.push(await take(censusArtifact(census), artifacts.length + 1, ctx))
+  ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
+  const facts = await beforeStall(session.finish(), ctx, source)
+  return { artifacts, census, facts }
+}
+
+/** Takes the artifacts as the session names them, as many at once as it allows; the first failure stops all. */
+async function eachArtifact(
+  session: Session,
+  take: (artifact: Artifact, ordinal: number, ctx: Context) => Promise<Delivered>,
+  ctx: Context,
+): Promise<Delivered[]> {
+  const stop = new AbortController()
+  const inner = { ...ctx, signal: AbortSignal.any([ctx.signal, stop.signal]) }
+  const taken: Delivered[] = []
+  const open = new Set<Promise<void>>()
+  let ordinal = 0
+  try {
+    for await (const artifact of session.artifacts()) {
+      const place = ordinal++
+      const task = take(artifact, place + 1, inner).then(delivered => {
+        taken[place] = delivered
+        open.delete(task)
+      })
+      open.add(task)
+      if (open.size >= session.concurrency) await Promise.race(open)
+    }
+    await Promise.all(open)
+    return taken
+  } catch (error) {
+    stop.abort(error)
+    await Promise.allSettled(open)
+    throw error
+  }
+}
+
+async function takeOne(
+  job: Job,
+  begin: Begin,
+  to: Delivery,
+  spooled: string[],
+  artifact: Artifact,
+  ordinal: number,
+  ctx: Context,
+): Promise<Delivered> {
+  const plain = tally()
+  const backup = { id: begin.id, job: begin.job, startedAt: new Date(begin.startedAt) }
+  const suffix = job.stages.map(stage => stage.suffix).join('')
+  const key = job.naming(backup, { name: artifact.name, ordinal, suffix })
+  const encoded = blaming(job, encode(artifact, job.stages, plain), ctx)
+  const deliver = async (open: (ctx: Context) => Bytes): Promise<ArtifactRecord> => {
+    const stored = await to.stream(key, artifact.name, open, artifact.sizeHint)
+    return { ...recordOf(artifact, job.stages, plain), ...stored }
+  }
+  if (job.capture === 'stream') {
+    const record = await deliver(encoded)
+    return async () => record
+  }
+  const path = join(ctx.spool, randomUUID())
+  spooled.push(path)
+  await pipeline(encoded(edge(ctx)), createWriteStream(path, { mode: 0o600, flags: 'wx' }), {
+    signal: ctx.signal,
+  })
+  return () => deliver(() => createReadStream(path, { highWaterMark: 1024 * 1024 }))
+}
+
+/** The artifact's bytes through the stages. The plain digest is taken only where the bytes pass through us anyway. */
+function encode(artifact: Artifact, stages: readonly Stage[], plain: Tally): (ctx: Context) => Bytes {
+  const steps = stages.map(stage => stage.encode())
+  return ctx => {
+    const from = artifact.open()
+    return flow(isProgram(from) ? from : plain.through(from), steps, ctx)
+  }
+}
+
+/** When the stream stalls, asks the source why before anybody is blamed. */
+function blaming(job: Job, open: (ctx: Context) => Bytes, ctx: Context): (ctx: Context) => Bytes {
+  return async function* (inner) {
+    try {
+      yield* open(edge(inner))
+    } catch (error) {
+      if (!(error instanceof Stalled) || !job.source.whySilent) throw error
+      const { what, why, remedy } = error
+      const reason = await beforeStall(job.source.whySilent(ctx), { ...ctx, stallMs: 5_000 }, () => '').catch(
+        () => '',
+      )
+      throw reason ? new Failure({ what, why: `${why}; ${reason}`, remedy, cause: error }) : error
+    }
+  }
+}
+
+function recordOf(
+  artifact: Artifact,
+  stages: readonly Stage[],
+  plain: Tally,
+): Omit<ArtifactRecord, 'stored' | 'objects'> {
+  const passed = plain.total()
+  return {
+    name: artifact.name,
+    media: artifact.media,
+    role: artifact.role,
+    stages: stages.map(stage => ({ name: stage.name, ...stage.facts })),
+    plain: plain.used ? passed : { bytes: null, sha256: null },
+    undo: stages
+      .toReversed()
+      .map(stage => stage.undo)
+      .join(' | '),
+  }
+}
+
+function censusArtifact(census: Census): Artifact {
+  const body = Buffer.from(`${JSON.stringify({ cairn: 1, ...census }, null, 1)}\n`)
+  return {
+    name: censusName,
+    media: 'json',
+    role: 'census',
+    sizeHint: body.byteLength,
+    open: async function* () {
+      yield body
+    },
+  }
+}
+
+async function needSpace(estimate: number, ctx: Context): Promise<void> {
+  const { bavail, bsize } = await statfs(ctx.spool)
+  if (estimate <= bavail * bsize) return
+  throw new Failure({
+    what: 'cannot spool the backup',
+    why: `about ${showBytes(estimate)} are needed in ${ctx.spool}, and ${showBytes(bavail * bsize)} are free`,
+    remedy: 'free some space, set CAIRN_SPOOL to a larger disk, or use capture: stream',
+  })
+}

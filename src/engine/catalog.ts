@@ -1,0 +1,203 @@
+import { createHash } from 'node:crypto'
+import type { Context } from '../model/context.ts'
+import { asFailure, damage, exitCode, Failure, usage } from '../model/failure.ts'
+import {
+  idPattern,
+  manifestPrefix,
+  markPrefix,
+  parseManifestKey,
+  parseMarkKey,
+  startOf,
+} from '../model/key.ts'
+import { decodeManifest, type Manifest, manifestLimit } from '../model/manifest.ts'
+import { foldMarks, type MarkState } from '../model/mark.ts'
+import { NotFound, type Store } from '../model/store.ts'
+import { collect } from './objects.ts'
+
+/** A whole copy of a backup in one store. */
+export interface Copy {
+  readonly store: Store
+  readonly manifestKey: string
+  readonly marks: MarkState
+  readonly finishedAt: Date
+}
+
+/** A backup, as the keys of the stores tell of it: no object was opened. */
+export interface CatalogEntry {
+  readonly id: string
+  readonly job: string
+  readonly engine: string
+  readonly kind: string
+  readonly encryption: string
+  readonly bytes: number
+  readonly startedAt: Date
+  readonly finishedAt: Date
+  readonly copies: readonly Copy[]
+}
+
+export interface Catalog {
+  /** Newest first. */
+  readonly entries: readonly CatalogEntry[]
+  /** Stores that could not be asked; what they hold is not known. */
+  readonly silent: readonly { readonly store: Store; readonly failure: Failure }[]
+}
+
+/**
+ * The backups of the stores, of one job or of all. Two listings a store, however many backups there are. A store that
+ * fails is reported in `silent`; throws only when none answers, or none can be listed.
+ */
+export async function readCatalog(
+  stores: readonly Store[],
+  job: string | null,
+  ctx: Context,
+): Promise<Catalog> {
+  const readable = stores.filter(store => store.can.list)
+  if (readable.length === 0) {
+    const names = stores.map(store => store.name).join(', ')
+    throw usage('cannot list backups', `no store can be listed (${names})`, 'use credentials that may read')
+  }
+  const answers = await Promise.all(
+    readable.map(async store => {
+      try {
+        return { store, found: await readStore(store, job, ctx) }
+      } catch (error) {
+        ctx.signal.throwIfAborted()
+        return { store, failure: asFailure(error, `cannot list store ${store.name}`) }
+      }
+    }),
+  )
+  const silent = answers.flatMap(({ store, failure }) => (failure ? [{ store, failure }] : []))
+  if (silent.length === answers.length && silent[0]) throw silent[0].failure
+  return { entries: merged(answers.flatMap(({ found }) => found ?? [])), silent }
+}
+
+/** Everything of one store, a copy each. */
+async function readStore(store: Store, job: string | null, ctx: Context): Promise<CatalogEntry[]> {
+  const marks = new Map<string, { at: string; mark: string }[]>()
+  const listMarks = async (): Promise<void> => {
+    for await (const { key } of store.list(markPrefix, ctx)) {
+      const parsed = parseMarkKey(key)
+      if (parsed) marks.set(parsed.id, [...(marks.get(parsed.id) ?? []), parsed])
+    }
+  }
+  const found: Omit<CatalogEntry, 'copies'>[] = []
+  const keys = new Map<string, string>()
+  const listManifests = async (): Promise<void> => {
+    for await (const entry of store.list(job ? `${manifestPrefix}${job}/` : manifestPrefix, ctx)) {
+      const parsed = parseManifestKey(entry.key)
+      if (!parsed) continue
+      found.push({ ...parsed, startedAt: startOf(parsed.id), finishedAt: entry.modified })
+      keys.set(parsed.id, entry.key)
+    }
+  }
+  await Promise.all([listMarks(), listManifests()])
+  return found.map(backup => ({
+    ...backup,
+    copies: [
+      {
+        store,
+        manifestKey: keys.get(backup.id) ?? '',
+        marks: foldMarks(marks.get(backup.id) ?? []),
+        finishedAt: backup.finishedAt,
+      },
+    ],
+  }))
+}
+
+function merged(found: readonly CatalogEntry[]): CatalogEntry[] {
+  const byId = new Map<string, CatalogEntry>()
+  for (const entry of found) {
+    const known = byId.get(entry.id)
+    byId.set(entry.id, known ? { ...known, copies: [...known.copies, ...entry.copies] } : entry)
+  }
+  return [...byId.values()].sort((a, b) => (a.id < b.id ? 1 : a.id > b.id ? -1 : 0))
+}
+
+/** True where some store still means to keep it: no deletion is pending there. */
+export function isLive(entry: CatalogEntry): boolean {
+  return entry.copies.some(copy => !copy.marks.deletedAt)
+}
+
+/**
+ * The backup that a person means: an id, an unambiguous beginning of one, `latest`, or `JOB@latest`. Throws a
+ * Failure with exit 10 when there is none, and with exit 2 when there are several.
+ */
+export function resolve(catalog: Catalog, handle: string): CatalogEntry {
+  const [job, latest] =
+    handle === 'latest' ? [null, true] : [/^(.+)@latest$/.exec(handle)?.[1] ?? null, false]
+  if (latest || job !== null) {
+    const newest = catalog.entries.find(entry => isLive(entry) && (job === null || entry.job === job))
+    if (newest) return newest
+    throw noSuch(job === null ? 'there is no backup yet' : `job ${job} has no backup`, catalog)
+  }
+  const matches = catalog.entries.filter(entry =>
+    idPattern.test(handle) ? entry.id === handle : entry.id.startsWith(handle),
+  )
+  const [only, second] = matches
+  if (only && second) {
+    const ids = matches.slice(0, 3).map(entry => entry.id)
+    throw usage(
+      `"${handle}" is ambiguous`,
+      `it begins ${ids.join(', ')}${matches.length > 3 ? ', …' : ''}`,
+      'type more of it',
+    )
+  }
+  if (only && handle !== '') return only
+  throw noSuch(`no backup is called "${handle}"`, catalog)
+}
+
+function noSuch(why: string, catalog: Catalog): Failure {
+  const unheard = catalog.silent.map(({ store }) => store.name)
+  return new Failure({
+    what: 'no such backup',
+    why: unheard.length > 0 ? `${why} in the stores that answer (${unheard.join(', ')} did not)` : why,
+    remedy: 'cairn list shows what there is',
+    exit: exitCode.noSuchBackup,
+  })
+}
+
+/**
+ * The manifest of a copy, read from its store and checked against its key: a file that was changed but still parses
+ * is damage (exit 20), as is one that is gone.
+ */
+export async function readManifest(
+  copy: Copy,
+  ctx: Context,
+): Promise<{ manifest: Manifest; file: Uint8Array }> {
+  const parsed = parseManifestKey(copy.manifestKey)
+  const what = `the manifest of ${parsed?.id} in store ${copy.store.name} is damaged`
+  let file: Buffer
+  try {
+    file = await collect(copy.store.get(copy.manifestKey, {}, ctx), manifestLimit)
+  } catch (error) {
+    if (error instanceof NotFound) throw damage(what, 'it is missing')
+    throw asFailure(error, `cannot read the manifest of ${parsed?.id} in store ${copy.store.name}`)
+  }
+  const digest = createHash('sha256').update(file).digest('hex').slice(0, 16)
+  if (digest !== parsed?.digest) throw damage(what, 'its SHA-256 is not the one in its name')
+  try {
+    const manifest = decodeManifest(file)
+    if (manifest.id !== parsed.id || manifest.job !== parsed.job)
+      throw new Error('it belongs to another backup')
+    return { manifest, file }
+  } catch (error) {
+    throw damage(what, (error as Error).message)
+  }
+}
+
+/** The manifest of a backup, from the first copy that gives a sound one; throws the first copy's failure when none does. */
+export async function manifestFrom(
+  entry: CatalogEntry,
+  ctx: Context,
+): Promise<{ manifest: Manifest; file: Uint8Array }> {
+  let first: Failure | null = null
+  for (const copy of entry.copies) {
+    try {
+      return await readManifest(copy, ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      first ??= asFailure(error, `cannot read the manifest of ${entry.id}`)
+    }
+  }
+  throw first ?? noSuch(`${entry.id} has no copy`, { entries: [], silent: [] })
+}

@@ -1,0 +1,98 @@
+import { randomBytes } from 'node:crypto'
+import type { Context } from '../model/context.ts'
+import { asFailure, Failure } from '../model/failure.ts'
+import type { Destination } from '../model/job.ts'
+import { beginKey, markKey } from '../model/key.ts'
+import type { ArtifactRecord, Manifest, StoredPart } from '../model/manifest.ts'
+import type { Begin } from '../model/mark.ts'
+import type { Store } from '../model/store.ts'
+import { cleanupContext } from '../platform/run-context.ts'
+import { type Delivery, delivery } from './delivery.ts'
+import { checkedPart } from './reader.ts'
+import { keyOf } from './statement.ts'
+import { discard } from './sweep.ts'
+
+const cleanupMs = 30_000
+
+/**
+ * Gives a store the whole copy of a backup that it lacks: the same objects under the same keys, digests checked on
+ * the way, then the same manifest, byte for byte. An object that cannot be read from one store is taken from the next.
+ * Throws when it fails; what was copied until then is removed again.
+ */
+export async function copyBackup(
+  manifest: Manifest,
+  file: Uint8Array,
+  from: readonly Store[],
+  dest: Destination,
+  begin: Begin,
+  ctx: Context,
+): Promise<void> {
+  ctx.emit({ type: 'phase', phase: 'copy', job: manifest.job, unit: manifest.unit })
+  const tooLarge = objectsOf(manifest).find(({ part }) => part.bytes > dest.store.can.maxObjectBytes)
+  if (tooLarge) {
+    const why = `${tooLarge.part.key} is larger than an object may be there, and a copy may not be split otherwise`
+    throw new Failure({ what: `cannot copy to store ${dest.store.name}`, why })
+  }
+  const until = manifest.lockedUntil ? new Date(manifest.lockedUntil) : null
+  const options = {
+    ...(dest.lock && until ? { lock: { mode: dest.lock.mode, until } } : {}),
+    ...tagged(dest),
+  }
+  const to = delivery([dest], () => options, ctx)
+  // A half copy that an earlier attempt left would be in the way; the backup is whole elsewhere, so nobody is writing it.
+  if (dest.store.can.list && dest.store.can.remove) await discard(dest.store, begin, ctx)
+  let committing = false
+  try {
+    await to.put(beginKey(begin.job, begin.id), () => Buffer.from(`${JSON.stringify(begin)}\n`))
+    for (const object of objectsOf(manifest)) await copyObject(object, from, to, ctx)
+    await putVersions(manifest, to, ctx)
+    committing = true
+    await to.put(keyOf(manifest, file), () => file)
+  } catch (error) {
+    if (!committing) await discard(dest.store, begin, cleanupContext(ctx, cleanupMs)).catch(() => {})
+    throw asFailure(error, `cannot copy to store ${dest.store.name}`)
+  }
+}
+
+function tagged(dest: Destination): { tags?: Readonly<Record<string, string>> } {
+  return dest.tags ? { tags: dest.tags } : {}
+}
+
+interface CopiedObject {
+  readonly record: ArtifactRecord
+  readonly part: StoredPart
+}
+
+function objectsOf(manifest: Manifest): CopiedObject[] {
+  return manifest.artifacts.flatMap(record => record.objects.map(part => ({ record, part })))
+}
+
+async function copyObject(
+  { record, part }: CopiedObject,
+  from: readonly Store[],
+  to: Delivery,
+  ctx: Context,
+): Promise<void> {
+  let failure: unknown = new Failure({
+    what: `cannot copy ${record.name}`,
+    why: 'no store that has it answers',
+  })
+  for (const store of from) {
+    try {
+      await to.stream(part.key, record.name, inner => checkedPart(record, part, store, inner), part.bytes)
+      return
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      if (to.live().length === 0) throw error
+      failure = error
+    }
+  }
+  throw failure
+}
+
+/** Where a store keeps versions: which version of each key this copy is. Goes before the manifest. */
+export async function putVersions(manifest: Manifest, to: Delivery, ctx: Context): Promise<void> {
+  if (!to.live().some(({ store }) => Object.keys(to.versions(store.name)).length > 0)) return
+  const key = markKey(manifest.id, ctx.clock.now(), randomBytes(5), 'stored')
+  await to.put(key, store => Buffer.from(`${JSON.stringify({ cairn: 1, versions: to.versions(store) })}\n`))
+}

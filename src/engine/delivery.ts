@@ -1,0 +1,151 @@
+import type { Context } from '../model/context.ts'
+import { asFailure, Failure } from '../model/failure.ts'
+import type { Destination } from '../model/job.ts'
+import { pieceKey } from '../model/key.ts'
+import type { StoredPart } from '../model/manifest.ts'
+import type { Bytes } from '../model/step.ts'
+import type { PutOptions, StoredObject } from '../model/store.ts'
+import { fanOut, type Sink, type SinkOutcome } from '../platform/fan-out.ts'
+import { split, tally } from './pieces.ts'
+
+/** Bytes held between the fastest and the slowest store. */
+const windowBytes = 32 * 1024 * 1024
+const progressMs = 250
+
+/** What lies in the stores for one artifact, the same in each. */
+export interface Stored {
+  readonly stored: { readonly bytes: number; readonly sha256: string }
+  readonly objects: StoredPart[]
+}
+
+/** The stores that a backup goes to, and which of them still have everything of it. */
+export interface Delivery {
+  /** The stores that took everything so far. */
+  live(): readonly Destination[]
+  /** Why each of the others was dropped. */
+  readonly lost: ReadonlyMap<string, Failure>
+  /** Version ids by key, in a store that keeps versions. */
+  versions(store: string): Readonly<Record<string, string>>
+  /**
+   * Streams bytes into every live store under the key, split where the smallest store's objects end, so that the
+   * objects are the same everywhere. A store that fails is dropped with a `failure` event. Throws when none is
+   * left, or when the bytes fail: then no store that hides partial objects shows anything of it.
+   */
+  stream(key: string, artifact: string, open: (ctx: Context) => Bytes, sizeHint?: number): Promise<Stored>
+  /** Puts a small object, the same or each store's own, into every live store, and drops stores in the same way. */
+  put(key: string, body: (store: string) => Uint8Array): Promise<void>
+}
+
+export function delivery(
+  to: readonly Destination[],
+  options: (to: Destination) => PutOptions,
+  ctx: Context,
+): Delivery {
+  const lost = new Map<string, Failure>()
+  const versions = new Map<string, Record<string, string>>()
+  const live = (): Destination[] => to.filter(({ store }) => !lost.has(store.name))
+
+  const drop = (store: string, error: Error): void => {
+    const failure = asFailure(error, `store ${store} failed`)
+    lost.set(store, failure)
+    ctx.emit({ type: 'failure', what: failure.what, why: failure.why, remedy: failure.remedy, store })
+  }
+  const settle = (outcomes: readonly SinkOutcome<StoredObject>[], key: string, bytes: number): void => {
+    for (const outcome of outcomes) {
+      if (!outcome.ok) drop(outcome.name, outcome.error)
+      else if (outcome.value.bytes !== bytes)
+        drop(outcome.name, wrongSize(outcome.name, outcome.value, bytes))
+      else if (outcome.value.version) {
+        versions.set(outcome.name, { ...versions.get(outcome.name), [key]: outcome.value.version })
+      }
+    }
+    if (live().length === 0) throw noneLeft(lost)
+  }
+
+  return {
+    live,
+    lost,
+    versions: store => versions.get(store) ?? {},
+    async stream(key, artifact, open, sizeHint) {
+      const abandon = new AbortController()
+      const inner = { ...ctx, signal: AbortSignal.any([ctx.signal, abandon.signal]) }
+      const progress = progressOf(artifact, live(), ctx)
+      const counted = tally(progress.report)
+      const objects: StoredPart[] = []
+      const largest = Math.min(...live().map(({ store }) => store.can.maxObjectBytes))
+      for await (const piece of split(open(inner), largest)) {
+        const part = pieceKey(key, objects.length + 1)
+        const sinks = live().map(
+          (dest): Sink<StoredObject> => ({
+            name: dest.store.name,
+            take: (bytes, sinkCtx) =>
+              dest.store.put(
+                part,
+                progress.counting(bytes, dest.store.name),
+                { ...options(dest), ...(sizeHint === undefined ? {} : { sizeHint }) },
+                sinkCtx,
+              ),
+          }),
+        )
+        const input = (fanCtx: Context): Bytes => {
+          fanCtx.signal.addEventListener('abort', () => abandon.abort(fanCtx.signal.reason), { once: true })
+          return counted.through(piece)
+        }
+        const outcomes = await fanOut(input, sinks, windowBytes, ctx)
+        settle(outcomes, part, counted.piece().bytes)
+        objects.push({ key: part, ...counted.piece() })
+      }
+      progress.done()
+      return { stored: counted.total(), objects }
+    },
+    async put(key, body) {
+      const outcomes = await Promise.all(
+        live().map(async (dest): Promise<SinkOutcome<StoredObject>> => {
+          const { name } = dest.store
+          try {
+            return { name, ok: true, value: await dest.store.put(key, body(name), options(dest), ctx) }
+          } catch (error) {
+            return { name, ok: false, error: asFailure(error, `store ${name} failed`) }
+          }
+        }),
+      )
+      ctx.signal.throwIfAborted()
+      for (const outcome of outcomes) if (!outcome.ok) drop(outcome.name, outcome.error)
+      if (live().length === 0) throw noneLeft(lost)
+    },
+  }
+}
+
+function wrongSize(store: string, object: StoredObject, bytes: number): Failure {
+  return new Failure({
+    what: `store ${store} failed`,
+    why: `it says that ${object.key} has ${object.bytes} bytes, and ${bytes} were sent`,
+  })
+}
+
+function noneLeft(lost: ReadonlyMap<string, Failure>): Failure {
+  const [only] = lost.values()
+  if (lost.size === 1 && only) return only
+  const reasons = [...lost].map(([store, failure]) => `${store}: ${failure.why}`)
+  return new Failure({ what: 'no store took the backup', why: reasons.join('; ') })
+}
+
+function progressOf(artifact: string, to: readonly Destination[], ctx: Context) {
+  const stored: Record<string, number> = Object.fromEntries(to.map(({ store }) => [store.name, 0]))
+  let reported = Number.NEGATIVE_INFINITY
+  const done = (): void => ctx.emit({ type: 'progress', artifact, read: null, stored: { ...stored } })
+  return {
+    done,
+    report(): void {
+      if (performance.now() - reported < progressMs) return
+      reported = performance.now()
+      done()
+    },
+    async *counting(bytes: Bytes, store: string): AsyncGenerator<Uint8Array, void, undefined> {
+      for await (const chunk of bytes) {
+        yield chunk
+        stored[store] = (stored[store] ?? 0) + chunk.byteLength
+      }
+    },
+  }
+}

@@ -1,0 +1,41 @@
+import { randomBytes } from 'node:crypto'
+import type { Context } from '../model/context.ts'
+import { asFailure, type Failure } from '../model/failure.ts'
+import { markKey } from '../model/key.ts'
+import type { MarkKind } from '../model/mark.ts'
+import type { Store } from '../model/store.ts'
+import type { CatalogEntry } from './catalog.ts'
+
+/** Writes a mark for a backup into one store. Marks are never overwritten; writing one twice is harmless. */
+export async function putMark(
+  store: Store,
+  id: string,
+  mark: MarkKind,
+  facts: Readonly<Record<string, unknown>>,
+  ctx: Context,
+): Promise<void> {
+  const body = Buffer.from(`${JSON.stringify({ cairn: 1, ...facts })}\n`)
+  await store.put(markKey(id, ctx.clock.now(), randomBytes(5), mark), body, {}, ctx)
+}
+
+/** Writes a mark into every store that has a copy. Returns the failures, one a store. */
+export async function markEverywhere(
+  entry: CatalogEntry,
+  mark: MarkKind,
+  facts: Readonly<Record<string, unknown>>,
+  ctx: Context,
+): Promise<{ store: string; failure: Failure }[]> {
+  const failures: { store: string; failure: Failure }[] = []
+  for (const { store } of entry.copies) {
+    try {
+      await putMark(store, entry.id, mark, facts, ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      failures.push({
+        store: store.name,
+        failure: asFailure(error, `cannot mark ${entry.id} in store ${store.name}`),
+      })
+    }
+  }
+  return failures
+}

@@ -1,0 +1,66 @@
+import type { Context } from '../model/context.ts'
+import { asFailure, exitCode, type Failure, usage } from '../model/failure.ts'
+import type { Manifest } from '../model/manifest.ts'
+import type { RestorePlan, RestoreReport, Restorer, Selection } from '../model/restore.ts'
+import type { Store } from '../model/store.ts'
+import { artifactReader, type StagesOf } from './reader.ts'
+
+/**
+ * Restores a backup from the first store whose copy is sound. The restorer commits only what was read whole and right,
+ * so a damaged copy leaves the target as it was, and the next store's copy is tried; every other failure ends it.
+ * `replace` is a person's consent to what the plan said would be overwritten. Throws what the last attempt threw.
+ */
+export async function restore(
+  manifest: Manifest,
+  from: readonly Store[],
+  restorer: Restorer,
+  pick: Selection,
+  replace: boolean,
+  stagesOf: StagesOf,
+  ctx: Context,
+): Promise<RestoreReport> {
+  checkSelection(manifest, pick)
+  let failure: Failure | null = null
+  for (const [index, store] of from.entries()) {
+    ctx.signal.throwIfAborted()
+    ctx.emit({ type: 'phase', phase: 'restore', job: manifest.job, unit: manifest.unit })
+    try {
+      return await restorer.apply([manifest], pick, replace, artifactReader(store, stagesOf, ctx), ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      failure = asFailure(error, `cannot restore ${manifest.id}`)
+      const next = from[index + 1]
+      if (!next || !isUnreadable(failure)) throw failure
+      const remedy = `trying the copy in ${next.name}`
+      ctx.emit({ type: 'warning', what: failure.what, why: failure.why, remedy, store: store.name })
+    }
+  }
+  throw failure ?? usage(`cannot restore ${manifest.id}`, 'no store has a whole copy')
+}
+
+/** What would happen. Reads the target only. */
+export async function planRestore(
+  manifest: Manifest,
+  restorer: Restorer,
+  pick: Selection,
+  ctx: Context,
+): Promise<RestorePlan> {
+  checkSelection(manifest, pick)
+  return restorer.plan([manifest], pick, ctx)
+}
+
+function checkSelection(manifest: Manifest, pick: Selection): void {
+  const names = manifest.artifacts.map(artifact => artifact.name)
+  const unknown = pick.only?.find(name => !names.includes(name))
+  if (unknown === undefined) return
+  throw usage(
+    `cannot restore only "${unknown}"`,
+    `${manifest.id} has no such artifact`,
+    `it has: ${names.join(', ')}`,
+  )
+}
+
+/** Another copy may be sound where this one is damaged or out of reach; a failure of the target is the same from everywhere. */
+function isUnreadable(failure: Failure): boolean {
+  return failure.exit === exitCode.damaged || failure.what.startsWith('cannot read ')
+}

@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto'
+import type { Context } from '../model/context.ts'
+import { Failure } from '../model/failure.ts'
+import type { Job } from '../model/job.ts'
+import { manifestKey } from '../model/key.ts'
+import { encodeManifest, type Manifest, manifestLimit, type Warning } from '../model/manifest.ts'
+import type { Begin } from '../model/mark.ts'
+import type { Census, Inspection, Unit } from '../model/source.ts'
+import { toolVersion } from '../model/version.ts'
+import type { Captured } from './capture.ts'
+
+/** The manifest of what was captured. Throws a Failure when even without warnings it is larger than a manifest may be. */
+export function manifestOf(
+  job: Job,
+  unit: Unit,
+  inspection: Inspection,
+  begin: Begin,
+  { artifacts, census, facts }: Captured,
+  ctx: Context,
+): Manifest {
+  const lockedUntil = lastLock(job, begin)
+  return fitted({
+    cairn: 1,
+    id: begin.id,
+    job: job.name,
+    unit: unit.name,
+    kind: facts.kind,
+    tool: `cairn ${toolVersion}`,
+    host: begin.host,
+    startedAt: begin.startedAt,
+    capturedAt: facts.capturedAt.toISOString(),
+    finishedAt: ctx.clock.now().toISOString(),
+    consistentAt: facts.consistentAt.toISOString(),
+    source: {
+      engine: job.source.engine,
+      identity: inspection.identity,
+      version: inspection.version,
+      client: facts.client,
+      options: facts.options,
+    },
+    ...(facts.chain ? { chain: facts.chain } : {}),
+    artifacts: [...artifacts],
+    census: census && totals(census),
+    encrypted: job.stages.some(stage => stage.encrypts),
+    ...(lockedUntil ? { lockedUntil } : {}),
+    warnings: [...facts.warnings],
+  })
+}
+
+/** The artifact that holds the census in full. */
+export const censusName = 'census.json'
+
+function totals(census: Census): Manifest['census'] {
+  if (census.level === 'none') return null
+  const rows = census.objects.map(object => object.rows)
+  return {
+    level: census.level,
+    at: census.at,
+    objects: census.objects.length,
+    rows: census.level === 'counts' ? rows.reduce<number>((sum, count) => sum + (count ?? 0), 0) : null,
+    artifact: censusName,
+    unseen: [...census.unseen],
+  }
+}
+
+function lastLock(job: Job, begin: Begin): string | undefined {
+  const terms = job.to.flatMap(to => (to.lock ? [to.lock.forMs] : []))
+  if (terms.length === 0) return undefined
+  return new Date(new Date(begin.startedAt).getTime() + Math.max(...terms)).toISOString()
+}
+
+/** Drops warnings, the last first, until the manifest is as small as every manifest is; says how many are missing. */
+function fitted(manifest: Manifest): Manifest {
+  let kept = manifest.warnings.length
+  let fitting = manifest
+  while (encodeManifest(fitting).byteLength > manifestLimit) {
+    if (kept === 0) {
+      throw new Failure({
+        what: `the backup of ${manifest.unit} failed`,
+        why: `its manifest would be larger than ${manifestLimit} bytes: ${manifest.artifacts.length} artifacts are too many`,
+        remedy: 'split the job: fewer databases or paths each',
+      })
+    }
+    kept = Math.floor(kept / 2)
+    const missing: Warning = { what: `${manifest.warnings.length - kept} more warnings are left out` }
+    fitting = { ...manifest, warnings: [...manifest.warnings.slice(0, kept), missing] }
+  }
+  return fitting
+}
+
+/** The key under which this manifest file stands, in every store. */
+export function keyOf(manifest: Manifest, file: Uint8Array): string {
+  return manifestKey({
+    id: manifest.id,
+    job: manifest.job,
+    engine: manifest.source.engine,
+    kind: manifest.kind,
+    encryption: encryptionOf(manifest),
+    bytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0),
+    digest: createHash('sha256').update(file).digest('hex').slice(0, 16),
+  })
+}
+
+function encryptionOf(manifest: Manifest): string {
+  if (!manifest.encrypted) return 'none'
+  const [artifact] = manifest.artifacts
+  return artifact?.stages.at(-1)?.name ?? 'none'
+}

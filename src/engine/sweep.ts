@@ -1,0 +1,77 @@
+import { randomBytes } from 'node:crypto'
+import type { Context } from '../model/context.ts'
+import {
+  beginKey,
+  beginPrefix,
+  manifestPrefix,
+  markKey,
+  parseBeginKey,
+  parseManifestKey,
+} from '../model/key.ts'
+import { Begin } from '../model/mark.ts'
+import type { Store } from '../model/store.ts'
+import { collect } from './objects.ts'
+
+/**
+ * Removes what a backup that never got its manifest left in a store: its data, unfinished uploads, and last its
+ * begin record. A store that cannot remove gets a `failed` mark instead, and keeps the data until its own rules let it go.
+ * Must not be called once a manifest may be on its way. Throws when the store does; calling it again finishes the work.
+ */
+export async function discard(store: Store, begin: Begin, ctx: Context): Promise<void> {
+  if (!store.can.remove || !store.can.list) {
+    const mark = markKey(begin.id, ctx.clock.now(), randomBytes(5), 'failed')
+    await store.put(mark, Buffer.from('{"cairn":1}\n'), {}, ctx)
+    return
+  }
+  for (const prefix of begin.prefixes) {
+    for await (const { key } of store.list(prefix, ctx)) await store.remove(key, undefined, ctx)
+    await store.sweep(prefix, ctx)
+  }
+  await store.remove(beginKey(begin.job, begin.id), undefined, ctx)
+}
+
+/**
+ * Finds the begin records of a job that no manifest followed, and discards those that cannot be running any more:
+ * this host's own (the caller holds the job's lock, so nobody here is running it), and others' when they have expired.
+ * Returns how many were discarded. Nothing but what a begin record claims is ever touched.
+ */
+export async function sweepOrphans(store: Store, job: string, host: string, ctx: Context): Promise<number> {
+  if (!store.can.list || !store.can.remove || !store.can.read) return 0
+  const begun: string[] = []
+  for await (const { key } of store.list(`${beginPrefix}${job}/`, ctx)) {
+    if (parseBeginKey(key)) begun.push(key)
+  }
+  if (begun.length === 0) return 0
+  const whole = await wholeBackups(store, job, ctx)
+  let discarded = 0
+  for (const key of begun) {
+    if (whole.has(parseBeginKey(key)?.id ?? '')) continue
+    const begin = await readBegin(store, key, ctx)
+    if (!begin || !(begin.host === host || new Date(begin.expires) < ctx.clock.now())) continue
+    await discard(store, begin, ctx)
+    discarded++
+  }
+  return discarded
+}
+
+async function wholeBackups(store: Store, job: string, ctx: Context): Promise<Set<string>> {
+  const ids = new Set<string>()
+  for await (const { key } of store.list(`${manifestPrefix}${job}/`, ctx)) {
+    const parsed = parseManifestKey(key)
+    if (parsed) ids.add(parsed.id)
+  }
+  return ids
+}
+
+/** Null when it cannot be understood: what it claims is then left alone. */
+export async function readBegin(store: Store, key: string, ctx: Context): Promise<Begin | null> {
+  try {
+    const parsed = Begin.safeParse(JSON.parse((await collect(store.get(key, {}, ctx))).toString('utf8')))
+    const named = parseBeginKey(key)
+    return parsed.success && parsed.data.id === named?.id && parsed.data.job === named.job
+      ? parsed.data
+      : null
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,40 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { dirname } from 'node:path'
+import { exitCode, Failure } from '../model/failure.ts'
+
+/**
+ * Takes a lock that the kernel gives back when this process ends, however it ends, and that also excludes processes in
+ * other containers that share the folder: the exclusive lock SQLite takes on a database file (fcntl(2)). The file stays;
+ * it is not the lock. Disposing releases it. Throws a Failure with exit 11, naming the holder, when it is taken.
+ */
+export async function takeLock(path: string, what: string): Promise<Disposable> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  const { DatabaseSync } = await import('node:sqlite')
+  const database = new DatabaseSync(path, { timeout: 0 })
+  try {
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
+  } catch (error) {
+    database.close()
+    if (!/locked|busy/i.test((error as Error).message)) throw error
+    throw new Failure({
+      what: `${what} is locked`,
+      why: `another run of it is going on (${holder(path)})`,
+      remedy: 'wait until it has ended',
+      exit: exitCode.locked,
+    })
+  }
+  writeFileSync(
+    `${path}.holder`,
+    `process ${process.pid} on ${hostname()}, since ${new Date().toISOString()}`,
+  )
+  return { [Symbol.dispose]: () => database.close() }
+}
+
+function holder(path: string): string {
+  try {
+    return readFileSync(`${path}.holder`, 'utf8')
+  } catch {
+    return 'holder unknown'
+  }
+}

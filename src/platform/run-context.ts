@@ -1,0 +1,51 @@
+import type { Clock, Context } from '../model/context.ts'
+import type { RunEvent } from '../model/event.ts'
+import { memoryBudget } from './budget.ts'
+import { privateDir } from './private-dir.ts'
+
+/** Memory for buffers of one process: with Node itself it stays well under the 250 MB that Cairn promises. */
+const budgetBytes = 64 * 1024 * 1024
+
+/** A context for one run, and the private folder that goes with it when it is disposed. */
+export function runContext(options: {
+  readonly signal: AbortSignal
+  readonly clock: Clock
+  readonly emit: (event: RunEvent) => void
+  readonly stallMs: number
+  /** Where private folders are made. */
+  readonly tmp: string
+  readonly spool: string
+}): Context & Disposable {
+  const dir = privateDir(options.tmp)
+  return {
+    ...silence(),
+    signal: options.signal,
+    clock: options.clock,
+    emit: options.emit,
+    stallMs: options.stallMs,
+    dir: dir.path,
+    spool: options.spool,
+    budget: memoryBudget(budgetBytes),
+    [Symbol.dispose]: () => dir[Symbol.dispose](),
+  }
+}
+
+/** The same context with a silence of its own: what is alive elsewhere does not excuse it. */
+export function edge(ctx: Context): Context {
+  return { ...ctx, ...silence() }
+}
+
+/** The same context, for work that must still be done after the run was aborted; it has this long. */
+export function cleanupContext(ctx: Context, ms: number): Context {
+  return { ...ctx, ...silence(), signal: AbortSignal.timeout(ms) }
+}
+
+function silence(): Pick<Context, 'alive' | 'lastAlive'> {
+  let last = Number.NEGATIVE_INFINITY
+  return {
+    alive: () => {
+      last = performance.now()
+    },
+    lastAlive: () => last,
+  }
+}

@@ -1,0 +1,104 @@
+import { randomUUID } from 'node:crypto'
+import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { homedir, hostname, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { usage } from '../model/failure.ts'
+import { replaceFile, syncFolder } from './atomic-file.ts'
+import { sweepPrivateDirs } from './private-dir.ts'
+
+/**
+ * What this host keeps between runs: locks, the journal of what must be put right, spool and temporary files, and who
+ * it is. Backups survive its loss; what does not is a running guard's journal, and the right to clear away at once
+ * what an interrupted backup of this host left (another host's waits until it has expired).
+ */
+export interface State {
+  readonly path: string
+  /** A name for this host that outlives its host name. */
+  readonly host: string
+  readonly tmp: string
+  readonly spool: string
+  readonly journal: Journal
+  lockPath(name: string): string
+}
+
+/** Entries that survive a crash: written before something is done, removed after it was undone. */
+export interface Journal {
+  /** Durable on return. */
+  write(name: string, entry: unknown): void
+  remove(name: string): void
+  entries(): { readonly name: string; readonly entry: unknown }[]
+}
+
+/** Opens the state folder (CAIRN_STATE, else a place fit for the user) and clears what dead processes left in it. */
+export function openState(env: NodeJS.ProcessEnv = process.env): State {
+  const path = env.CAIRN_STATE || defaultPath(env)
+  const tmp = join(path, 'tmp')
+  const spool = env.CAIRN_SPOOL || join(path, 'spool')
+  try {
+    for (const folder of [path, tmp, spool, join(path, 'locks'), join(path, 'journal')]) {
+      mkdirSync(folder, { recursive: true, mode: 0o700 })
+    }
+    sweepPrivateDirs(tmp)
+    return {
+      path,
+      host: hostIdentity(path),
+      tmp,
+      spool,
+      journal: journal(join(path, 'journal')),
+      lockPath: name => join(path, 'locks', `${name}.lock`),
+    }
+  } catch (error) {
+    throw usage(
+      `cannot use the state folder ${path}`,
+      (error as Error).message,
+      'set CAIRN_STATE to a folder that can be written',
+    )
+  }
+}
+
+function defaultPath(env: NodeJS.ProcessEnv): string {
+  if (process.getuid?.() === 0 && isWritable('/var/lib')) return '/var/lib/cairn'
+  if (env.XDG_STATE_HOME) return join(env.XDG_STATE_HOME, 'cairn')
+  const home = homedir()
+  return isWritable(home)
+    ? join(home, '.local', 'state', 'cairn')
+    : join(tmpdir(), `cairn-${process.getuid?.() ?? 0}`)
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** The host's name and a random part: two machines may both be called "backup". */
+function hostIdentity(path: string): string {
+  const file = join(path, 'host-id')
+  try {
+    return readFileSync(file, 'utf8').trim()
+  } catch {
+    const identity = `${hostname()}/${randomUUID().slice(0, 8)}`
+    replaceFile(file, `${identity}\n`)
+    return identity
+  }
+}
+
+function journal(folder: string): Journal {
+  return {
+    write: (name, entry) => replaceFile(join(folder, `${name}.json`), JSON.stringify(entry)),
+    remove(name) {
+      rmSync(join(folder, `${name}.json`), { force: true })
+      syncFolder(folder)
+    },
+    entries: () =>
+      readdirSync(folder)
+        .filter(file => file.endsWith('.json'))
+        .map(file => ({
+          name: file.slice(0, -5),
+          entry: JSON.parse(readFileSync(join(folder, file), 'utf8')),
+        })),
+  }
+}
