@@ -33,7 +33,7 @@ export function manifestOf(
     consistentAt: facts.consistentAt.toISOString(),
     source: {
       engine: job.source.engine,
-      identity: inspection.identity,
+      identity: inspection.local ? `${inspection.identity}@${begin.host}` : inspection.identity,
       version: inspection.version,
       client: facts.client,
       options: facts.options,

@@ -1,3 +1,5 @@
+import type { Naming } from './job.ts'
+
 /**
  * The keys of a store, format version 1 (docs/format.md). Everything a listing needs stands in the key, so that
  * ten thousand backups are listed without opening one; true names stand in the manifest only.
@@ -48,6 +50,10 @@ export function safeName(name: string): string {
 export function dataPrefix(job: string, id: string): string {
   return `${job}/${id}/`
 }
+
+/** How native jobs name their objects; the ordinal keeps `App` and `app` apart where a store does not. */
+export const nativeNaming: Naming = (backup, { name, ordinal, suffix }) =>
+  `${dataPrefix(backup.job, backup.id)}${String(ordinal).padStart(4, '0')}-${safeName(name)}${suffix}`
 
 /** The key of piece n (from 1) of an artifact. */
 export function pieceKey(key: string, piece: number): string {

@@ -1,13 +1,16 @@
 import type { Context } from './context.ts'
 import type { ArtifactRecord, Manifest } from './manifest.ts'
-import type { Bytes, Program } from './step.ts'
+import type { Bytes, Program, Step } from './step.ts'
 
 /** Reads the artifacts of a backup back: from any store that has them, through the stages backwards, digests checked on the way. */
 export interface ArtifactReader {
   /** The plain bytes. They end only when everything was read and was right. */
   open(artifact: ArtifactRecord): Bytes
-  /** Pours the plain bytes into a program, whose input ends only when everything was right; resolves when it was judged ok. */
-  into(artifact: ArtifactRecord, sink: Program, framed?: Framing): Promise<void>
+  /**
+   * Pours the plain bytes, through further steps where there are any, into a program, whose input ends only when
+   * everything was right; resolves when it was judged ok.
+   */
+  into(artifact: ArtifactRecord, sink: Program, framed?: Framing, through?: readonly Step[]): Promise<void>
 }
 
 /** What we write ourselves around the poured bytes: the prologue before the first, the epilogue (COMMIT) only after all upstream was judged ok. */

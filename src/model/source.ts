@@ -23,6 +23,8 @@ export interface Artifact {
 export interface Inspection {
   /** Which source this is, stable over time and over renames of the job: `pg:7301234567890123456/app`. */
   readonly identity: string
+  /** True where the identity tells sources of one host apart only (a path): the host is added to it then. */
+  readonly local?: boolean
   readonly version: string
   readonly units: readonly Unit[]
   /** Plain bytes to expect, all units together; 0 when it cannot be known. */

@@ -93,5 +93,7 @@ export interface Store {
   sweep(prefix: string, ctx: Context): Promise<number>
   /** Moves an object's lock to a later date and returns the date that is really set, by reading it back. */
   lockUntil?(key: string, version: string, until: Date, ctx: Context): Promise<Date>
+  /** The shell command that writes the object to stdout with public tools alone. */
+  shell(key: string): string
   close?(): Promise<void>
 }

@@ -6,17 +6,19 @@ import { privateDir } from './private-dir.ts'
 /** Memory for buffers of one process: with Node itself it stays well under the 250 MB that Cairn promises. */
 const budgetBytes = 64 * 1024 * 1024
 
-/** A context for one run, and the private folder that goes with it when it is disposed. */
+/** A context for one run, and the private folders that go with it when it is disposed. */
 export function runContext(options: {
   readonly signal: AbortSignal
   readonly clock: Clock
   readonly emit: (event: RunEvent) => void
   readonly stallMs: number
-  /** Where private folders are made. */
+  /** Where the private folder for small files is made. */
   readonly tmp: string
+  /** Where the private folder for large copies is made. */
   readonly spool: string
 }): Context & Disposable {
   const dir = privateDir(options.tmp)
+  const spool = privateDir(options.spool)
   return {
     ...silence(),
     signal: options.signal,
@@ -24,9 +26,12 @@ export function runContext(options: {
     emit: options.emit,
     stallMs: options.stallMs,
     dir: dir.path,
-    spool: options.spool,
+    spool: spool.path,
     budget: memoryBudget(budgetBytes),
-    [Symbol.dispose]: () => dir[Symbol.dispose](),
+    [Symbol.dispose]() {
+      dir[Symbol.dispose]()
+      spool[Symbol.dispose]()
+    },
   }
 }
 

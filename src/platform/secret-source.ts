@@ -13,6 +13,8 @@ export interface SecretSource {
   readonly file?: string
   /** Throws a Failure (exit 2) that names where it was looked for, never what was found. */
   read(): Promise<Secret>
+  /** How the configuration may be shown: the place, or `***` for a value. */
+  toJSON(): unknown
 }
 
 /** The option type of every secret in the configuration: the value itself, or the place to take it from. */
@@ -30,7 +32,7 @@ export const secretOption = z
 export function secretSource(
   from: string | { value: string } | { env: string } | { file: string } | { command: string[] },
 ): SecretSource {
-  if (typeof from === 'string') return { where: 'the configuration', read: async () => new Secret(from) }
+  if (typeof from === 'string') return { where: 'the configuration', read: async () => new Secret(from), toJSON: () => '***' }
   if ('value' in from) return secretSource(from.value)
   if ('env' in from) return fromEnvironment(from.env)
   if ('file' in from) return fromFile(from.file)
@@ -41,6 +43,7 @@ function fromEnvironment(name: string): SecretSource {
   const where = `the environment variable ${name}`
   return {
     where,
+    toJSON: () => ({ env: name }),
     async read() {
       const value = process.env[name]
       if (!value) throw usage(`cannot read a secret from ${where}`, 'it is not set', `set ${name}`)
@@ -54,6 +57,7 @@ function fromFile(path: string): SecretSource {
   return {
     where,
     file: path,
+    toJSON: () => ({ file: path }),
     async read() {
       try {
         return new Secret(withoutNewline(await readFile(path, 'utf8')))
@@ -70,6 +74,7 @@ function fromCommand(command: string[]): SecretSource {
   const where = `the command ${program}`
   return {
     where,
+    toJSON: () => ({ command }),
     async read() {
       try {
         const { stdout } = await promisify(execFile)(program, args, { timeout: 60_000 })

@@ -39,6 +39,7 @@ export function openState(env: NodeJS.ProcessEnv = process.env): State {
       mkdirSync(folder, { recursive: true, mode: 0o700 })
     }
     sweepPrivateDirs(tmp)
+    sweepPrivateDirs(spool)
     return {
       path,
       host: hostIdentity(path),

@@ -7,8 +7,7 @@ import { memoryBudget } from '../../src/platform/budget.ts'
 
 /** A context for tests, with a private folder of its own that goes when the process ends, and the events it saw. */
 export function testContext(overrides: Partial<Context> = {}): Context & { readonly events: RunEvent[] } {
-  const dir = overrides.dir ?? mkdtempSync(join(tmpdir(), 'cairn-test-'))
-  if (!overrides.dir) process.on('exit', () => rmSync(dir, { recursive: true, force: true }))
+  const dir = overrides.dir ?? freshDir()
   const events: RunEvent[] = []
   let alive = Number.NEGATIVE_INFINITY
   return {
@@ -26,4 +25,15 @@ export function testContext(overrides: Partial<Context> = {}): Context & { reado
     ...overrides,
     events,
   }
+}
+
+const made: string[] = []
+process.on('exit', () => {
+  for (const dir of made) rmSync(dir, { recursive: true, force: true })
+})
+
+function freshDir(): string {
+  const dir = mkdtempSync(join(tmpdir(), 'cairn-test-'))
+  made.push(dir)
+  return dir
 }

@@ -1,0 +1,276 @@
+import { resolve } from 'node:path'
+import * as z from 'zod'
+import { findConfig, readConfig } from './config/read.ts'
+import {
+  Config,
+  type JobConfig,
+  type KeepConfig,
+  type SourceConfig,
+  type StoreConfig,
+} from './config/schema.ts'
+import type { StagesOf } from './engine/reader.ts'
+import type { Context } from './model/context.ts'
+import type { RunEvent } from './model/event.ts'
+import { usage } from './model/failure.ts'
+import type { Destination, Job, Retention } from './model/job.ts'
+import { nativeNaming } from './model/key.ts'
+import type { ArtifactRecord, Manifest } from './model/manifest.ts'
+import type { Restorer } from './model/restore.ts'
+import type { Source } from './model/source.ts'
+import type { Stage } from './model/step.ts'
+import type { Store } from './model/store.ts'
+import { runContext } from './platform/run-context.ts'
+import { secretSource } from './platform/secret-source.ts'
+import { openState, type State } from './platform/state.ts'
+import { restorers, sources } from './sources/index.ts'
+import { AgeOptions, ageStage, ZstdOptions, zstdStage } from './stages/index.ts'
+import { storeOptions, stores } from './stores/index.ts'
+
+const day = 24 * 3_600_000
+const defaultStallMs = 10 * 60_000
+const defaultUndeleteMs = 7 * day
+const zstdDefaults = ZstdOptions.parse({})
+
+/** The configuration turned into things that work. The only place that knows every adapter. */
+export interface App {
+  readonly config: Config
+  readonly state: State
+  /** All jobs, or those named; throws a Failure (exit 2) for a name that is none. */
+  jobNames(named: readonly string[]): string[]
+  job(name: string): Promise<Job>
+  /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
+  store(nameOrAddress: string): Store
+  /** Those named, else all that are configured. */
+  stores(named: readonly string[]): Store[]
+  destination(store: Store, job: string): Destination
+  restorer(manifest: Manifest, to: string | null): Restorer
+  /** The stages for reading, with the keys of the configuration and of `identity`, a key file. */
+  reading(identity: string | undefined): Promise<Reading>
+  context(signal: AbortSignal, emit: (event: RunEvent) => void, stallMs?: number): Context & Disposable
+  close(): Promise<void>
+}
+
+export interface Reading {
+  readonly stagesOf: StagesOf
+  readonly canDecode: (record: ArtifactRecord) => boolean
+  /** The file that holds the key, where there is one: for the one-liner of `show`. */
+  readonly keyFile: string | null
+}
+
+/** Opens the configuration (none is an empty one: stores can be given by address) and the state folder. */
+export function openApp(configFlag: string | undefined): App {
+  const path = findConfig(configFlag)
+  return appFor(path === null ? Config.parse({}) : readConfig(path), openState())
+}
+
+export function appFor(config: Config, state: State): App {
+  const opened = new Map<string, Store>()
+  const once = (key: string, open: () => Store): Store => {
+    const store = opened.get(key) ?? open()
+    opened.set(key, store)
+    return store
+  }
+  const store = (named: string): Store => {
+    const configured = config.stores[named]
+    if (configured) return once(named, () => openStore(named, configured))
+    if (/[/:]/.test(named)) return once(named, () => storeAt(named))
+    const known = Object.keys(config.stores)
+    throw usage(
+      `there is no store "${named}"`,
+      known.length > 0 ? `there are ${known.join(', ')}` : 'none is configured',
+    )
+  }
+  const app: App = {
+    config,
+    state,
+    store,
+    jobNames(named) {
+      const known = Object.keys(config.jobs)
+      const unknown = named.find(name => !known.includes(name))
+      if (unknown !== undefined) {
+        throw usage(
+          `there is no job "${unknown}"`,
+          known.length > 0 ? `there are ${known.join(', ')}` : 'none is configured',
+        )
+      }
+      if (known.length === 0)
+        throw usage('there is nothing to do', 'no job is configured', 'cairn init writes a configuration')
+      return named.length > 0 ? [...named] : known
+    },
+    async job(name) {
+      const own = config.jobs[name]
+      if (!own) throw usage(`there is no job "${name}"`, 'it is not in the configuration')
+      const merged = { ...config.defaults, ...own }
+      return {
+        name,
+        source: openSource(own.source),
+        stages: await writingStages(merged, config),
+        to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
+        naming: nativeNaming,
+        guards: [],
+        capture: merged.capture ?? 'stream',
+        census: merged.census ?? 'counts',
+        undeleteMs: merged.undelete ?? defaultUndeleteMs,
+      }
+    },
+    stores(named) {
+      const names = named.length > 0 ? named : Object.keys(config.stores)
+      if (names.length === 0) {
+        throw usage(
+          'no store is known',
+          'none is configured, and none was given',
+          'name one: --store /path, or s3://bucket/prefix',
+        )
+      }
+      return names.map(store)
+    },
+    destination(to, job) {
+      const merged = { ...config.defaults, ...config.jobs[job] }
+      const said = merged.to?.find(each => (typeof each === 'string' ? each : each.store) === to.name)
+      return destinationOf(said ?? to.name, merged.keep, config, () => to)
+    },
+    restorer: (manifest, to) => openRestorer(manifest, to, config),
+    reading: identity => readingStages(identity, config),
+    context: (signal, emit, stallMs = defaultStallMs) =>
+      runContext({
+        signal,
+        emit,
+        stallMs,
+        clock: { now: () => new Date() },
+        tmp: state.tmp,
+        spool: state.spool,
+      }),
+    async close() {
+      await Promise.all([...opened.values()].map(each => each.close?.()))
+    },
+  }
+  return app
+}
+
+/** How long a job may be silent before it has stalled. */
+export function stallOf(config: Config, job: string): number {
+  return config.jobs[job]?.stall ?? config.defaults.stall ?? defaultStallMs
+}
+
+function openStore(name: string, { lock: _lock, tags: _tags, keep: _keep, ...options }: StoreConfig): Store {
+  if (options.type === 'local') return stores.local(name, options)
+  if (options.type === 's3') return stores.s3(name, options)
+  return stores.rclone(name, options)
+}
+
+/** A store by its address alone: what a person has on an empty machine. */
+function storeAt(address: string): Store {
+  if (address.startsWith('s3://')) return stores.s3(address, s3Address(address))
+  const remote = /^rclone:(.+)$/s.exec(address)?.[1]
+  if (remote !== undefined) return stores.rclone(address, storeOptions.rclone.parse({ remote }))
+  const path = resolve(address.replace(/^file:(\/\/)?/, ''))
+  return stores.local(address, storeOptions.local.parse({ path }))
+}
+
+/** `s3://bucket/prefix?endpoint=https://…&region=…`; credentials come from AWS's own chain. */
+function s3Address(address: string): z.output<typeof storeOptions.s3> {
+  const match = /^s3:\/\/([^/?]+)\/?([^?]*)(?:\?(.*))?$/.exec(address)
+  const query = Object.fromEntries(new URLSearchParams(match?.[3] ?? ''))
+  const endpoint =
+    query.endpoint ?? (process.env.AWS_ENDPOINT_URL_S3 || process.env.AWS_ENDPOINT_URL || undefined)
+  const parsed = storeOptions.s3.safeParse({
+    bucket: match?.[1],
+    prefix: match?.[2],
+    ...query,
+    ...(endpoint ? { endpoint } : {}),
+  })
+  if (parsed.success) return parsed.data
+  throw usage(
+    `"${address}" is not the address of a store`,
+    z.prettifyError(parsed.error),
+    'write s3://bucket/prefix?endpoint=https://…&region=…',
+  )
+}
+
+function openSource(options: SourceConfig): Source {
+  if (options.type === 'postgres') return sources.postgres(options)
+  if (options.type === 'sqlite') return sources.sqlite(options)
+  return sources.files(options)
+}
+
+function openRestorer(manifest: Manifest, to: string | null, config: Config): Restorer {
+  const { engine } = manifest.source
+  const own = config.jobs[manifest.job]?.source
+  if (engine === 'postgres') return restorers.postgres(to, own?.type === 'postgres' ? own : null)
+  if (engine === 'sqlite') return restorers.sqlite(to)
+  if (engine === 'files') return restorers.files(to)
+  throw usage(
+    `cannot restore ${manifest.id}`,
+    `this Cairn does not know the engine "${engine}"`,
+    'use a newer Cairn',
+  )
+}
+
+async function writingStages(
+  job: Pick<JobConfig, 'compression' | 'encryption'>,
+  config: Config,
+): Promise<Stage[]> {
+  const compression = job.compression ?? config.compression ?? { zstd: zstdDefaults }
+  const encryption = job.encryption ?? config.encryption ?? 'none'
+  const age = encryption === 'none' ? [] : [await ageStage(encryption.age, { reading: false })]
+  return [...(compression === 'none' ? [] : [zstdStage(compression.zstd)]), ...age]
+}
+
+/** Every age identity of the configuration, and the one given; a manifest does not say which of them fits. */
+async function readingStages(identity: string | undefined, config: Config): Promise<Reading> {
+  const configured = [
+    config.encryption,
+    config.defaults.encryption,
+    ...Object.values(config.jobs).map(job => job.encryption),
+  ]
+  const identities = [
+    ...(identity === undefined ? [] : [secretSource({ file: identity })]),
+    ...configured.flatMap(each => (each && each !== 'none' ? (each.age.identity ?? []) : [])),
+  ]
+  const keys = AgeOptions.parse({})
+  const age = await ageStage(identities.length > 0 ? { ...keys, identity: identities } : keys, {
+    reading: identities.length > 0,
+  })
+  const known = new Map<string, Stage>([zstdStage(zstdDefaults), age].map(stage => [stage.name, stage]))
+  return {
+    keyFile: identities.find(each => each.file !== undefined)?.file ?? null,
+    canDecode: record =>
+      record.stages.every(({ name }) => known.has(name) && (name !== 'age' || identities.length > 0)),
+    stagesOf: record =>
+      record.stages.map(({ name }) => {
+        const stage = known.get(name)
+        if (!stage)
+          throw usage(
+            `cannot read ${record.name}`,
+            `this Cairn does not know the stage "${name}"`,
+            'use a newer Cairn',
+          )
+        return stage
+      }),
+  }
+}
+
+function destinationOf(
+  to: NonNullable<JobConfig['to']>[number],
+  jobKeep: KeepConfig | undefined,
+  config: Config,
+  open: (name: string) => Store,
+): Destination {
+  const said = typeof to === 'string' ? { store: to } : to
+  const store = config.stores[said.store]
+  const keep = said.keep ?? jobKeep ?? store?.keep
+  return {
+    store: open(said.store),
+    keep: retentionOf(keep),
+    ...(store?.lock ? { lock: { mode: store.lock.mode, forMs: store.lock.for } } : {}),
+    ...(store?.tags ? { tags: store.tags } : {}),
+    ...(said.after ? { after: said.after } : {}),
+  }
+}
+
+function retentionOf(keep: KeepConfig | undefined): Retention {
+  return {
+    ...(keep?.last === undefined ? {} : { last: keep.last }),
+    ...(keep?.within === undefined ? {} : { withinMs: keep.within }),
+  }
+}

@@ -1,0 +1,27 @@
+import { stringify } from 'yaml'
+import * as z from 'zod'
+import { findConfig, readConfig } from '../config/read.ts'
+import { Config } from '../config/schema.ts'
+import { type ExitCode, exitCode, usage } from '../model/failure.ts'
+import { type Global, out, outJson } from './io.ts'
+
+/** `cairn config show|schema`. */
+export async function run(what: string, global: Global): Promise<ExitCode> {
+  if (what === 'schema') {
+    await outJson(z.toJSONSchema(Config, { io: 'input' }))
+    return exitCode.ok
+  }
+  if (what !== 'show') throw usage(`there is no "cairn config ${what}"`, 'there are show and schema')
+  const path = findConfig(global.config)
+  if (path === null)
+    throw usage(
+      'there is no configuration',
+      'neither ./cairn.yaml nor /etc/cairn/cairn.yaml is there',
+      'cairn init writes one',
+    )
+  // Secrets turn themselves into *** or into the place they come from.
+  const shown: unknown = JSON.parse(JSON.stringify(readConfig(path)))
+  if (global.json) await outJson(shown)
+  else await out(stringify(shown))
+  return exitCode.ok
+}

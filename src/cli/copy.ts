@@ -1,0 +1,46 @@
+import { manifestFrom } from '../engine/catalog.ts'
+import { copyBackup } from '../engine/copy.ts'
+import { type ExitCode, exitCode, usage } from '../model/failure.ts'
+import { dataPrefix } from '../model/key.ts'
+import type { Begin } from '../model/mark.ts'
+import { takeLock } from '../platform/lock.ts'
+import { type Global, out, outJson } from './io.ts'
+import { findBackup, withApp } from './work.ts'
+
+interface Options extends Global {
+  readonly store: readonly string[]
+  readonly to: string
+}
+
+const expiresMs = 7 * 24 * 3_600_000
+
+/** `cairn copy BACKUP --to STORE`: gives a store the whole copy it lacks. */
+export function run(handle: string, options: Options): Promise<ExitCode> {
+  return withApp(options, async ({ app, ctx }) => {
+    const to = app.store(options.to)
+    const known = app.stores(options.store)
+    const { entry } = await findBackup(known.includes(to) ? known : [...known, to], handle, ctx)
+    const from = entry.copies.map(copy => copy.store).filter(store => store !== to)
+    if (from.length === 0) throw usage(`cannot copy ${entry.id}`, `${to.name} is the only store that has it`)
+    const has = from.length < entry.copies.length
+    if (!has) {
+      const { manifest, file } = await manifestFrom(entry, ctx)
+      const now = ctx.clock.now()
+      const begin: Begin = {
+        cairn: 1,
+        id: entry.id,
+        job: entry.job,
+        host: app.state.host,
+        startedAt: now.toISOString(),
+        expires: new Date(now.getTime() + expiresMs).toISOString(),
+        prefixes: [dataPrefix(entry.job, entry.id)],
+        parent: manifest.chain?.parent ?? null,
+      }
+      using _lock = await takeLock(app.state.lockPath(entry.job), `job ${entry.job}`)
+      await copyBackup(manifest, file, from, app.destination(to, entry.job), begin, ctx)
+    }
+    if (options.json) await outJson({ cairn: 1, id: entry.id, store: to.name, copied: !has })
+    else await out(has ? `${to.name} has ${entry.id} already` : `copied ${entry.id} to ${to.name}`)
+    return exitCode.ok
+  })
+}

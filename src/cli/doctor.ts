@@ -1,0 +1,114 @@
+import type { App } from '../app.ts'
+import { collect } from '../engine/objects.ts'
+import type { Context } from '../model/context.ts'
+import { asFailure, type ExitCode, exitCode } from '../model/failure.ts'
+import type { Job } from '../model/job.ts'
+import { safeName } from '../model/key.ts'
+import { showBytes } from '../model/quantity.ts'
+import type { Stage } from '../model/step.ts'
+import type { Store } from '../model/store.ts'
+import { flow } from '../platform/flow.ts'
+import { edge } from '../platform/run-context.ts'
+import { type Global, out, outJson, paint } from './io.ts'
+import { withApp } from './work.ts'
+
+interface Check {
+  readonly what: string
+  readonly ok: boolean
+  readonly found: string
+  readonly remedy: string
+}
+
+/** `cairn doctor [JOB…]`: tries everything a backup needs, without making one, and says what to do about each failure. */
+export function run(jobs: readonly string[], global: Global): Promise<ExitCode> {
+  return withApp(global, async ({ app, ctx, report }) => {
+    const names = app.jobNames(jobs)
+    const checks: Check[] = [{ what: 'configuration', ok: true, found: `${names.length} jobs`, remedy: '' }]
+    const stores = new Map<string, Store>()
+    for (const name of names) {
+      const opened = await attempt(`job ${name}`, async () => openJob(await app.job(name), stores, ctx))
+      checks.push(...(Array.isArray(opened) ? opened : [opened]))
+    }
+    for (const store of stores.values()) checks.push(...(await checkStore(store, app, ctx)))
+    checks.push(await attempt('reading keys', () => checkKeys(app)))
+    report.end()
+    if (global.json) await outJson({ cairn: 1, ok: checks.every(check => check.ok), checks })
+    else await out(checks.map(line).join('\n'))
+    return checks.every(check => check.ok) ? exitCode.ok : exitCode.failed
+  })
+}
+
+async function openJob(job: Job, stores: Map<string, Store>, ctx: Context): Promise<Check[]> {
+  for (const { store } of job.to) stores.set(store.name, store)
+  const source = await attempt(`source of ${job.name}`, async () => {
+    const { version, units, estimate } = await job.source.inspect(ctx)
+    const size = estimate > 0 ? `, about ${showBytes(estimate)}` : ''
+    return `${job.source.engine} ${version}: ${units.map(unit => unit.name).join(', ')}${size}`
+  })
+  const stages = await attempt(`stages of ${job.name}`, () => checkStages(job.stages, ctx))
+  return [source, stages]
+}
+
+/** Encodes a few bytes: missing programs and unusable keys show at once. */
+async function checkStages(stages: readonly Stage[], ctx: Context): Promise<string> {
+  const steps = stages.map(stage => stage.encode())
+  await collect(flow(sample(), steps, edge(ctx)))
+  const names = stages.map(stage => stage.name).join(', ') || 'none'
+  return stages.some(stage => stage.encrypts) ? names : `${names}: backups are NOT encrypted`
+}
+
+async function* sample(): AsyncGenerator<Uint8Array, void, undefined> {
+  yield Buffer.from('cairn')
+}
+
+/** One fixed key for each host: in a bucket that locks by default it cannot be deleted, and must not pile up. */
+async function checkStore(store: Store, app: App, ctx: Context): Promise<Check[]> {
+  const key = `.cairn/v1/canary/${safeName(app.state.host.replace('/', '-'))}`
+  const body = Buffer.from(`cairn ${ctx.clock.now().toISOString()}\n`)
+  const checks = [
+    await attempt(`store ${store.name}: reachable`, async () => store.probe(edge(ctx)).then(() => 'yes')),
+  ]
+  if (!checks[0]?.ok) return checks
+  checks.push(
+    await attempt(`store ${store.name}: write`, async () => {
+      await store.put(key, body, { replace: true }, ctx)
+      return 'a small object was written'
+    }),
+  )
+  if (!checks[1]?.ok) return checks
+  if (store.can.read) {
+    checks.push(
+      await attempt(`store ${store.name}: read`, async () => {
+        const read = await collect(store.get(key, {}, ctx))
+        if (!read.equals(body)) throw new Error('what was read is not what was written')
+        return 'it came back byte for byte'
+      }),
+    )
+  }
+  if (store.can.remove) {
+    checks.push(await attempt(`store ${store.name}: delete`, async () => store.remove(key, undefined, ctx)))
+  }
+  return checks
+}
+
+async function checkKeys(app: App): Promise<string> {
+  const { keyFile } = await app.reading(undefined)
+  return keyFile ? `${keyFile} can be read` : 'no key file on this host: it can back up, and not restore'
+}
+
+async function attempt(what: string, work: () => Promise<string>): Promise<Check>
+async function attempt(what: string, work: () => Promise<Check[]>): Promise<Check | Check[]>
+async function attempt(what: string, work: () => Promise<string | Check[]>): Promise<Check | Check[]> {
+  try {
+    const found = await work()
+    return typeof found === 'string' ? { what, ok: true, found, remedy: '' } : found
+  } catch (error) {
+    const failure = asFailure(error, what)
+    return { what, ok: false, found: failure.message, remedy: failure.remedy }
+  }
+}
+
+function line({ what, ok, found, remedy }: Check): string {
+  const sign = ok ? paint('green', 'ok  ', process.stdout) : paint('red', 'FAIL', process.stdout)
+  return `${sign}  ${what}: ${found}${remedy ? `\n      ${remedy}` : ''}`
+}

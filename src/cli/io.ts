@@ -1,0 +1,135 @@
+import { styleText } from 'node:util'
+import { type ExitCode, exitCode, Failure } from '../model/failure.ts'
+
+/** What a person asked for on the command line, whatever the command. */
+export interface Global {
+  readonly config?: string
+  readonly json?: boolean
+  readonly quiet?: boolean
+  readonly verbose?: boolean
+  readonly stall?: string
+}
+
+/** Results go to stdout. Resolves when the text was taken, so that a slow pipe loses nothing. */
+export function out(text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text.endsWith('\n') ? text : `${text}\n`, error =>
+      error ? reject(error) : resolve(),
+    )
+  })
+}
+
+export function outJson(value: unknown): Promise<void> {
+  return out(JSON.stringify(value, null, 2))
+}
+
+/** Everything that is not a result goes to stderr. */
+export function say(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+/** Colour only where a terminal shows it and nobody objects (NO_COLOR is honoured by styleText). */
+export function paint(
+  format: Parameters<typeof styleText>[0],
+  text: string,
+  stream: NodeJS.WriteStream = process.stderr,
+): string {
+  return stream.isTTY ? styleText(format, text, { stream }) : text
+}
+
+/** What failed, why, and what to do, in this order; with `verbose` also what was behind it. */
+export function sayFailure(failure: { what: string; why: string; remedy: string }, kind = 'error'): void {
+  say(`cairn: ${paint(kind === 'error' ? 'red' : 'yellow', `${kind}:`)} ${failure.what}: ${failure.why}`)
+  if (failure.remedy) say(`  hint: ${failure.remedy}`)
+}
+
+/** Prints any thrown thing and gives the exit code that goes with it. */
+export function fail(error: unknown, verbose: boolean): ExitCode {
+  if (error instanceof Interrupted) {
+    say(`cairn: stopped by ${error.signal}; nothing incomplete was left as a backup`)
+    return error.signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated
+  }
+  if (error instanceof Failure) sayFailure(error)
+  else
+    sayFailure({ what: 'internal error', why: String(error), remedy: 'please report this, with --verbose' })
+  if (verbose || !(error instanceof Failure)) sayCauses(error)
+  return error instanceof Failure ? error.exit : exitCode.failed
+}
+
+function sayCauses(error: unknown): void {
+  for (let cause = error; cause instanceof Error; cause = cause.cause)
+    say(`  ${cause.stack ?? cause.message}`)
+}
+
+/** A person or a supervisor asked us to stop. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted'
+  readonly signal: 'SIGINT' | 'SIGTERM'
+
+  constructor(signal: 'SIGINT' | 'SIGTERM') {
+    super(`stopped by ${signal}`)
+    this.signal = signal
+  }
+}
+
+/** Aborted by the first SIGINT or SIGTERM. The second one does not wait for the cleaning up. */
+export function interruptSignal(): AbortSignal {
+  const controller = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (controller.signal.aborted)
+        process.exit(signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated)
+      controller.abort(new Interrupted(signal))
+    })
+  }
+  return controller.signal
+}
+
+/** Columns as wide as their widest cell; numbers to the right. */
+export function table(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  right: readonly number[] = [],
+): string {
+  const widths = head.map((title, column) =>
+    Math.max(title.length, ...rows.map(row => row[column]?.length ?? 0)),
+  )
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) =>
+        right.includes(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+      )
+      .join('  ')
+      .trimEnd()
+  return [paint('bold', line(head), process.stdout), ...rows.map(line)].join('\n')
+}
+
+/** A time for a person: local, to the minute; with seconds where they tell things apart. */
+export function showTime(date: Date): string {
+  const pad = (n: number): string => String(n).padStart(2, '0')
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`
+}
+
+/** ISO 8601 with the offset of the local zone, as JSON output has it. */
+export function isoLocal(date: Date): string {
+  const offset = -date.getTimezoneOffset()
+  const local = new Date(date.getTime() + offset * 60_000).toISOString().slice(0, 19)
+  const pad = (n: number): string => String(Math.floor(Math.abs(n))).padStart(2, '0')
+  return `${local}${offset < 0 ? '-' : '+'}${pad(offset / 60)}:${pad(offset % 60)}`
+}
+
+/** Whether a person can be asked. */
+export function canAsk(): boolean {
+  return process.stdin.isTTY === true && process.stderr.isTTY === true
+}
+
+/** Asks for consent; only "yes" is one. */
+export async function consent(question: string): Promise<boolean> {
+  const { createInterface } = await import('node:readline/promises')
+  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    return (await lines.question(`${question} Type "yes" to go on: `)).trim() === 'yes'
+  } finally {
+    lines.close()
+  }
+}

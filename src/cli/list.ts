@@ -1,0 +1,62 @@
+import { type CatalogEntry, isLive, readCatalog } from '../engine/catalog.ts'
+import { type ExitCode, exitCode } from '../model/failure.ts'
+import { showBytes } from '../model/quantity.ts'
+import { type Global, isoLocal, out, outJson, say, showTime, table } from './io.ts'
+import { saySilent, withApp } from './work.ts'
+
+interface Options extends Global {
+  readonly store: readonly string[]
+  readonly deleted?: boolean
+}
+
+/** `cairn list [JOB]`: backups, newest first. Exit 3 when a store did not answer: what it holds is missing from the list. */
+export function run(job: string | undefined, options: Options): Promise<ExitCode> {
+  return withApp(options, async ({ app, ctx }) => {
+    const catalog = await readCatalog(app.stores(options.store), job ?? null, ctx)
+    const entries = catalog.entries.filter(entry => options.deleted || isLive(entry))
+    if (options.json) await outJson(entries.map(toJson))
+    else if (entries.length === 0) say(job ? `no backup of ${job} yet` : 'no backup yet')
+    else await out(toTable(entries))
+    saySilent(catalog)
+    return catalog.silent.length > 0 ? exitCode.partial : exitCode.ok
+  })
+}
+
+function toJson(entry: CatalogEntry) {
+  return {
+    cairn: 1,
+    id: entry.id,
+    job: entry.job,
+    source: entry.engine,
+    startedAt: isoLocal(entry.startedAt),
+    finishedAt: isoLocal(entry.finishedAt),
+    status: isLive(entry) ? 'complete' : 'deleted',
+    sizeBytes: entry.bytes,
+    stores: liveStores(entry),
+    encrypted: entry.encryption !== 'none',
+    kind: entry.kind,
+    held: entry.copies.some(copy => copy.marks.held),
+  }
+}
+
+/** The stores that hold a whole copy and mean to keep it; of a deleted backup, those that still have it. */
+function liveStores(entry: CatalogEntry): string[] {
+  const live = entry.copies.filter(copy => !copy.marks.deletedAt)
+  return (live.length > 0 ? live : entry.copies).map(copy => copy.store.name)
+}
+
+function toTable(entries: readonly CatalogEntry[]): string {
+  const rows = entries.map(entry => [
+    entry.id,
+    entry.job,
+    entry.engine,
+    showTime(entry.startedAt),
+    showBytes(entry.bytes),
+    entry.encryption === 'none' ? 'no' : entry.encryption,
+    liveStores(entry).join(', '),
+    [entry.copies.some(copy => copy.marks.held) ? 'held' : '', isLive(entry) ? '' : 'deleted']
+      .filter(Boolean)
+      .join(', '),
+  ])
+  return table(['ID', 'JOB', 'SOURCE', 'STARTED', 'SIZE', 'ENCRYPTED', 'STORES', ''], rows, [4])
+}

@@ -1,0 +1,79 @@
+import { readCatalog } from '../engine/catalog.ts'
+import { applyPrune, type PruneStep, planPrune } from '../engine/prune.ts'
+import { sweepOrphans } from '../engine/sweep.ts'
+import { type ExitCode, exitCode, type Failure } from '../model/failure.ts'
+import { takeLock } from '../platform/lock.ts'
+import { type Global, out, outJson, say, table } from './io.ts'
+import { saySilent, type Work, withApp } from './work.ts'
+
+interface Options extends Global {
+  readonly dryRun?: boolean
+}
+
+/** `cairn prune [JOB…]`: applies retention; prints every backup with what happens to it and the rule that decided. */
+export function run(jobs: readonly string[], options: Options): Promise<ExitCode> {
+  return withApp(options, async work => {
+    const steps: (PruneStep & { job: string })[] = []
+    const failures: Failure[] = []
+    for (const name of work.app.jobNames(jobs)) {
+      const done = await pruneJob(name, work, options.dryRun === true)
+      steps.push(...done.steps.map(step => ({ ...step, job: name })))
+      failures.push(...done.failures)
+    }
+    if (options.json) await outJson({ cairn: 1, dryRun: options.dryRun === true, steps: steps.map(toJson) })
+    else if (steps.length > 0) await out(toTable(steps))
+    else say('there is no backup to prune')
+    if (failures.length === 0) return exitCode.ok
+    return steps.length > failures.length ? exitCode.partial : exitCode.failed
+  })
+}
+
+async function pruneJob(
+  name: string,
+  { app, ctx }: Work,
+  dryRun: boolean,
+): Promise<{ steps: PruneStep[]; failures: Failure[] }> {
+  const job = await app.job(name)
+  using _lock = await takeLock(app.state.lockPath(name), `job ${name}`)
+  ctx.emit({ type: 'phase', phase: 'prune', job: name })
+  const prunable = job.to.filter(({ store }) => store.can.list && store.can.read && store.can.remove)
+  const catalog = await readCatalog(
+    prunable.map(to => to.store),
+    name,
+    ctx,
+  )
+  const failures = catalog.silent.map(({ failure }) => failure)
+  saySilent(catalog)
+  const steps: PruneStep[] = []
+  for (const to of prunable) {
+    if (catalog.silent.some(({ store }) => store === to.store)) continue
+    const planned = await planPrune(job, to, catalog, ctx)
+    steps.push(...planned)
+    if (dryRun) continue
+    failures.push(...(await applyPrune(planned, ctx)))
+    await sweepOrphans(to.store, name, app.state.host, ctx)
+  }
+  return { steps, failures }
+}
+
+const verbs: Readonly<Record<PruneStep['action'], string>> = {
+  keep: 'keep',
+  mark: 'delete, can be taken back',
+  wait: 'deleted, can be taken back',
+  delete: 'delete for good',
+}
+
+function toTable(steps: readonly (PruneStep & { job: string })[]): string {
+  const rows = steps.map(({ job, store, entry, action, reason }) => [
+    entry.id,
+    job,
+    store,
+    verbs[action],
+    reason,
+  ])
+  return table(['ID', 'JOB', 'STORE', 'WHAT', 'WHY'], rows)
+}
+
+function toJson({ job, store, entry, action, reason }: PruneStep & { job: string }) {
+  return { id: entry.id, job, store, action, reason }
+}

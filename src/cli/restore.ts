@@ -1,0 +1,74 @@
+import { manifestFrom } from '../engine/catalog.ts'
+import { planRestore, restore } from '../engine/restore.ts'
+import { type ExitCode, exitCode, usage } from '../model/failure.ts'
+import { showDuration } from '../model/quantity.ts'
+import type { RestorePlan } from '../model/restore.ts'
+import { canAsk, consent, type Global, out, outJson, paint, say, sayFailure } from './io.ts'
+import { findBackup, withApp } from './work.ts'
+
+interface Options extends Global {
+  readonly store: readonly string[]
+  readonly identity?: string
+  readonly to?: string
+  readonly only?: readonly string[]
+  readonly allow: readonly string[]
+  readonly dryRun?: boolean
+  readonly yes?: boolean
+}
+
+/** `cairn restore BACKUP`: says what it would do, asks where something would be replaced, and does it, whole or not at all. */
+export function run(handle: string, options: Options): Promise<ExitCode> {
+  return withApp(options, async ({ app, ctx, report }) => {
+    const { entry } = await findBackup(app.stores(options.store), handle, ctx)
+    const { manifest } = await manifestFrom(entry, ctx)
+    const { stagesOf } = await app.reading(options.identity)
+    const restorer = app.restorer(manifest, options.to ?? null)
+    const pick = { ...(options.only ? { only: options.only } : {}), allow: new Set(options.allow) }
+    const plan = await planRestore(manifest, restorer, pick, ctx)
+    if (options.dryRun) {
+      if (options.json) await outJson({ cairn: 1, id: manifest.id, dryRun: true, ...plan })
+      else await out(planText(manifest.id, plan))
+      return exitCode.ok
+    }
+    if (!options.quiet && !options.json) say(planText(manifest.id, plan))
+    for (const why of plan.warnings) sayFailure({ what: 'restore', why, remedy: '' }, 'warning')
+    const replace = await mayReplace(plan, options)
+    const started = performance.now()
+    const from = entry.copies.map(copy => copy.store)
+    const done = await restore(manifest, from, restorer, pick, replace, stagesOf, ctx)
+    report.end()
+    for (const why of done.warnings) sayFailure({ what: 'restored, but', why, remedy: '' }, 'warning')
+    const seconds = showDuration(performance.now() - started)
+    if (options.json) await outJson({ id: manifest.id, ...done, cairn: 1 })
+    else
+      await out(
+        `${paint('green', 'restored', process.stdout)} ${manifest.id} to ${done.target} in ${seconds}${counted(done)}`,
+      )
+    return exitCode.ok
+  })
+}
+
+function planText(id: string, plan: RestorePlan): string {
+  const replaces = plan.replaces.map(what => `  replaces ${what}`)
+  return [`restore ${id} to ${plan.target}:`, ...plan.steps.map(step => `  ${step}`), ...replaces].join('\n')
+}
+
+function counted({ objects, rows }: { objects: number | null; rows: number | null }): string {
+  if (objects === null) return ''
+  return rows === null ? `: ${objects} objects` : `: ${objects} objects, ${rows} rows`
+}
+
+/** Whether what is there may be replaced: asked only when something is. */
+async function mayReplace(plan: RestorePlan, options: Options): Promise<boolean> {
+  if (plan.replaces.length === 0) return options.yes === true
+  if (options.yes) return true
+  const what = `${plan.target} is not empty`
+  if (!canAsk())
+    throw usage(
+      what,
+      `${plan.replaces.length} things would be replaced, and nobody can be asked`,
+      'give --yes, or another --to',
+    )
+  if (await consent(`${what}: ${plan.replaces.length} things will be replaced.`)) return true
+  throw usage(what, 'it was not to be replaced', 'nothing was touched')
+}

@@ -1,0 +1,65 @@
+import { isLive, readCatalog, resolve } from '../engine/catalog.ts'
+import { type Verified, verifyCopy } from '../engine/verify.ts'
+import { type ExitCode, exitCode, worstExit } from '../model/failure.ts'
+import { showBytes } from '../model/quantity.ts'
+import { type Global, out, outJson, paint, sayFailure } from './io.ts'
+import { saySilent, withApp } from './work.ts'
+
+interface Options extends Global {
+  readonly store: readonly string[]
+  readonly identity?: string
+}
+
+/** `cairn verify [BACKUP…]`: reads every copy back from its store, byte for byte; all backups when none is named. */
+export function run(handles: readonly string[], options: Options): Promise<ExitCode> {
+  return withApp(options, async ({ app, ctx, report }) => {
+    const catalog = await readCatalog(app.stores(options.store), null, ctx)
+    const entries =
+      handles.length > 0 ? handles.map(handle => resolve(catalog, handle)) : catalog.entries.filter(isLive)
+    const { stagesOf, canDecode } = await app.reading(options.identity)
+    const results: Verified[] = []
+    for (const entry of entries) {
+      ctx.emit({ type: 'phase', phase: 'verify', job: `${entry.job} ${entry.id}` })
+      for (const copy of entry.copies) {
+        const result = await verifyCopy(entry, copy, stagesOf, canDecode, ctx)
+        results.push(result)
+        if (!options.json) await printOne(result, report.end)
+      }
+    }
+    if (options.json) await outJson({ cairn: 1, copies: results.map(toJson) })
+    saySilent(catalog)
+    const failures = results.flatMap(result => result.failures)
+    if (failures.length > 0) return worstOf(failures.map(failure => failure.exit))
+    return catalog.silent.length > 0 ? exitCode.partial : exitCode.ok
+  })
+}
+
+/** Any damage is 20, else any missing key is 12, else 1. */
+function worstOf(codes: readonly ExitCode[]): ExitCode {
+  const worst = worstExit(codes)
+  return worst === exitCode.damaged || worst === exitCode.wrongKey ? worst : exitCode.failed
+}
+
+async function printOne(result: Verified, clear: () => void): Promise<void> {
+  clear()
+  for (const failure of result.failures) sayFailure(failure)
+  if (result.failures.length > 0) return
+  const depth =
+    result.level === 'decoded'
+      ? 'every byte read and decoded'
+      : 'every stored byte read; no key at hand to decode it'
+  await out(
+    `${paint('green', 'sound', process.stdout)} ${result.id} in ${result.store}: ${showBytes(result.bytes)}, ${depth}`,
+  )
+}
+
+function toJson({ id, store, level, bytes, failures }: Verified) {
+  return {
+    id,
+    store,
+    sound: failures.length === 0,
+    level,
+    bytes,
+    failures: failures.map(({ what, why, remedy, exit }) => ({ what, why, remedy, exit })),
+  }
+}

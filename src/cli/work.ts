@@ -1,0 +1,72 @@
+import { type App, openApp } from '../app.ts'
+import { type Catalog, type CatalogEntry, readCatalog, resolve } from '../engine/catalog.ts'
+import type { Context } from '../model/context.ts'
+import type { ExitCode } from '../model/failure.ts'
+import { usage } from '../model/failure.ts'
+import { parseDuration } from '../model/quantity.ts'
+import type { Store } from '../model/store.ts'
+import { type Global, interruptSignal, sayFailure } from './io.ts'
+import { type Reporter, reporter } from './reporter.ts'
+
+/** What a command works with. */
+export interface Work {
+  readonly app: App
+  readonly ctx: Context
+  readonly report: Reporter
+}
+
+/** Opens what the command line names, does the work, and leaves nothing behind whatever happens: no process, no folder. */
+export async function withApp(global: Global, work: (work: Work) => Promise<ExitCode>): Promise<ExitCode> {
+  const stallMs = stallFlag(global)
+  const app = openApp(global.config)
+  const report = reporter(global)
+  try {
+    using ctx = app.context(interruptSignal(), report.emit, stallMs)
+    try {
+      return await work({ app, ctx, report })
+    } finally {
+      await app.close()
+    }
+  } finally {
+    report.end()
+  }
+}
+
+function stallFlag({ stall }: Global): number | undefined {
+  if (stall === undefined) return undefined
+  const ms = parseDuration(stall)
+  if (ms === null)
+    throw usage(
+      `"${stall}" is not a duration`,
+      'a whole number and a unit are needed',
+      'for example: --stall 30min',
+    )
+  return ms
+}
+
+/** The backup that a handle names, in these stores. Stores that do not answer are reported on stderr. */
+export async function findBackup(
+  stores: readonly Store[],
+  handle: string,
+  ctx: Context,
+): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
+  const job = /^(.+)@latest$/.exec(handle)?.[1] ?? null
+  const catalog = await readCatalog(stores, job, ctx)
+  const entry = resolve(catalog, handle)
+  saySilent(catalog)
+  return { catalog, entry }
+}
+
+export function saySilent(catalog: Catalog): void {
+  for (const { store, failure } of catalog.silent) {
+    sayFailure(
+      {
+        ...failure,
+        what: `store ${store.name} does not answer`,
+        why: failure.message,
+        remedy: failure.remedy,
+      },
+      'warning',
+    )
+  }
+}

@@ -1,0 +1,153 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { isNode, LineCounter, parseDocument } from 'yaml'
+import * as z from 'zod'
+import { usage } from '../model/failure.ts'
+import { Config, crossCheck } from './schema.ts'
+import { suggest } from './suggest.ts'
+
+/** Where the configuration is looked for when nobody says. */
+export const defaultPlaces = ['cairn.yaml', '/etc/cairn/cairn.yaml'] as const
+
+/** The configuration file to use: the flag, `CAIRN_CONFIG`, `./cairn.yaml`, `/etc/cairn/cairn.yaml`; null when there is none. */
+export function findConfig(flag: string | undefined, env: NodeJS.ProcessEnv = process.env): string | null {
+  const named = flag ?? (env.CAIRN_CONFIG || undefined)
+  if (named !== undefined) return resolve(named)
+  const place = defaultPlaces.find(candidate => existsSync(candidate))
+  return place === undefined ? null : resolve(place)
+}
+
+/** Reads and checks a configuration file. Throws one Failure (exit 2) that lists every error with its path and line. */
+export function readConfig(path: string): Config {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    const why =
+      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message
+    throw usage(
+      `cannot read the configuration ${path}`,
+      why,
+      'cairn init writes one; --config FILE names another',
+    )
+  }
+  return parseConfig(text, path)
+}
+
+export function parseConfig(text: string, path: string): Config {
+  const lines = new LineCounter()
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  const faults = [...document.errors, ...document.warnings].map(fault => ({
+    line: lines.linePos(fault.pos[0]).line,
+    text: fault.message,
+  }))
+  if (faults.length > 0) throw invalid(path, faults)
+  const raw: unknown = document.toJS({ maxAliasCount: 100 })
+  const result = Config.safeParse(raw ?? {})
+  const lineOf = (keys: readonly PropertyKey[]): number => {
+    // The nearest node that exists: a missing key is reported where it should stand.
+    for (let depth = keys.length; depth >= 0; depth--) {
+      const node = document.getIn(keys.slice(0, depth), true)
+      if (isNode(node) && node.range) return lines.linePos(node.range[0]).line
+    }
+    return 1
+  }
+  const found = result.success
+    ? crossCheck(result.data).map(({ path, text, word, known }) => ({
+        path,
+        text: text + didYouMean(word, known),
+      }))
+    : result.error.issues.flatMap(issue => explain(issue, raw))
+  if (result.success && found.length === 0) return result.data
+  throw invalid(
+    path,
+    found.map(fault => ({ ...fault, line: lineOf(fault.path) })),
+  )
+}
+
+function didYouMean(word: string, known: readonly string[]): string {
+  const meant = suggest(word, known)
+  if (meant) return `; did you mean "${meant}"?`
+  return known.length > 0 ? `; there are ${known.join(', ')}` : ''
+}
+
+function invalid(path: string, faults: readonly { line: number; text: string }[]): Error {
+  const list = faults.toSorted((a, b) => a.line - b.line).map(fault => `  line ${fault.line}: ${fault.text}`)
+  const count = faults.length === 1 ? 'one error' : `${faults.length} errors`
+  return usage(
+    `the configuration ${path} is not valid`,
+    `${count}\n${list.join('\n')}`,
+    'nothing was touched',
+  )
+}
+
+interface Fault {
+  readonly path: readonly PropertyKey[]
+  readonly text: string
+}
+
+/** One fault in words for a person: where, what is wrong, and what was probably meant. */
+function explain(issue: z.core.$ZodIssue, raw: unknown): Fault[] {
+  const at = issue.path.map(String).join('.') || 'the file'
+  if (issue.code === 'unrecognized_keys') {
+    const known = knownKeys(issue.path, raw)
+    return issue.keys.map(key => ({
+      path: [...issue.path, key],
+      text: unknownKey(at, key, known, issue.path),
+    }))
+  }
+  if (issue.code === 'invalid_union' && issue.discriminator !== undefined) {
+    const given = valueAt(raw, issue.path)
+    const options = (issue as { options?: unknown[] }).options?.map(String) ?? []
+    const meant = typeof given === 'string' ? suggest(given, options) : null
+    const found = given === undefined ? 'it is missing; it is one' : `"${String(given)}" is not one`
+    const hint = meant ? `; did you mean "${meant}"?` : ` of ${options.join(', ')}`
+    return [{ path: issue.path, text: `${at}: ${found}${hint}` }]
+  }
+  if (issue.code === 'invalid_union') {
+    const branches = new Set(issue.errors.flat().map(inner => inner.message))
+    return [{ path: issue.path, text: `${at}: ${[...branches].join(', or: ')}` }]
+  }
+  if (issue.code === 'invalid_key') return [{ path: issue.path, text: `${at}: ${issue.issues[0]?.message}` }]
+  return [{ path: issue.path, text: `${at}: ${issue.message}` }]
+}
+
+/** The keys that the schema allows at a place, by walking its JSON Schema beside the document. */
+function knownKeys(path: readonly PropertyKey[], raw: unknown): string[] {
+  let schema: JsonSchema | undefined = z.toJSONSchema(Config, { io: 'input' }) as JsonSchema
+  let value = raw
+  for (const key of path) {
+    schema = branchFor(schema, value)
+    value = (value as Record<PropertyKey, unknown> | undefined)?.[key]
+    schema = schema?.properties?.[String(key)] ?? schema?.additionalProperties ?? schema?.items
+  }
+  return Object.keys(branchFor(schema, value)?.properties ?? {})
+}
+
+interface JsonSchema {
+  readonly properties?: Record<string, JsonSchema & { const?: unknown }>
+  readonly additionalProperties?: JsonSchema
+  readonly items?: JsonSchema
+  readonly anyOf?: JsonSchema[]
+  readonly oneOf?: JsonSchema[]
+}
+
+/** Of alternatives, the one whose `type` is the document's; else the first that has properties. */
+function branchFor(schema: JsonSchema | undefined, value: unknown): JsonSchema | undefined {
+  const branches = schema?.anyOf ?? schema?.oneOf
+  if (!branches) return schema
+  const type = (value as { type?: unknown } | null)?.type
+  return (
+    branches.find(branch => branch.properties?.type?.const === type) ??
+    branches.find(branch => branch.properties)
+  )
+}
+
+function unknownKey(at: string, key: string, known: readonly string[], path: readonly PropertyKey[]): string {
+  const where = path.length === 0 ? '' : ` in ${at}`
+  return `unknown key "${key}"${where}${didYouMean(key, known)}`
+}
+
+function valueAt(raw: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key], raw)
+}

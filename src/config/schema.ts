@@ -1,0 +1,150 @@
+import * as z from 'zod'
+import { parseDuration } from '../model/quantity.ts'
+import { sourceOptions } from '../sources/index.ts'
+import { AgeOptions, ZstdOptions } from '../stages/index.ts'
+import { storeOptions } from '../stores/index.ts'
+
+/** `30 days`, `12h`: gives milliseconds. */
+const Duration = z
+  .string()
+  .transform((text, ctx) => {
+    const ms = parseDuration(text)
+    if (ms !== null) return ms
+    ctx.addIssue(
+      `"${text}" is not a duration: write a whole number and s, min, h, days or weeks, as in "30 days"`,
+    )
+    return z.NEVER
+  })
+  .describe('a whole number and a unit: s, min, h, days, weeks')
+
+const name = (what: string) =>
+  z.string().regex(/^[a-z0-9][a-z0-9_-]{0,59}$/, {
+    message: `the name of a ${what} is made of a-z, 0-9, "-" and "_" (some stores do not tell upper case from lower)`,
+  })
+
+const JobName = name('job').refine(text => text !== 'latest', { message: '"latest" means the newest backup' })
+
+const Keep = z
+  .strictObject({
+    last: z.int().positive().describe('the newest n backups').optional(),
+    within: Duration.describe('backups younger than this').optional(),
+  })
+  .refine(keep => keep.last !== undefined || keep.within !== undefined, {
+    message: 'say "last", "within" or both',
+  })
+  .describe('what stays; a backup that any rule keeps stays, and the newest always does')
+
+const Lock = z
+  .strictObject({
+    mode: z.enum(['governance', 'compliance']),
+    for: Duration.describe('how long, from the start of the backup'),
+  })
+  .describe('locks every object against deletion')
+
+/** What every store can say beside its own options. */
+const storeCommon = {
+  lock: Lock.optional(),
+  tags: z.record(z.string(), z.string()).describe('tags of every object').optional(),
+  keep: Keep.optional(),
+}
+
+const [localStore, s3Store, rcloneStore] = [
+  storeOptions.local.extend(storeCommon).extend({ type: z.literal('local') }),
+  storeOptions.s3.safeExtend(storeCommon).safeExtend({ type: z.literal('s3') }),
+  storeOptions.rclone.extend(storeCommon).extend({ type: z.literal('rclone') }),
+]
+
+const Store = z.discriminatedUnion('type', [localStore, s3Store, rcloneStore])
+
+const Source = z.discriminatedUnion('type', [
+  sourceOptions.postgres.extend({ type: z.literal('postgres') }),
+  sourceOptions.sqlite.extend({ type: z.literal('sqlite') }),
+  sourceOptions.files.extend({ type: z.literal('files') }),
+])
+
+const Encryption = z
+  .union([z.literal('none'), z.strictObject({ age: AgeOptions })])
+  .describe('age keys, or "none"')
+
+const Compression = z.union([z.literal('none'), z.strictObject({ zstd: ZstdOptions })])
+
+const To = z
+  .union([
+    z.string(),
+    z.strictObject({
+      store: z.string(),
+      keep: Keep.optional(),
+      after: z.string().describe('fed from that store when it has the whole backup').optional(),
+    }),
+  ])
+  .describe('the name of a store, or a store with what this job keeps there')
+
+/** What a job can say, and so can `defaults`. */
+const jobCommon = {
+  to: z.array(To).min(1).describe('the stores that get a copy').optional(),
+  keep: Keep.optional(),
+  encryption: Encryption.optional(),
+  compression: Compression.optional(),
+  capture: z
+    .enum(['stream', 'spool'])
+    .describe('spool: read the source onto local disk first, and feed the stores when it was let go')
+    .optional(),
+  census: z
+    .enum(['none', 'objects', 'counts'])
+    .describe('how exactly to record what was in the source')
+    .optional(),
+  undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
+  stall: Duration.describe('nothing moves for this long: failed; 10 min unless set').optional(),
+}
+
+/** The configuration, with every value in the form the program uses (durations in milliseconds, secrets as sources). */
+export const Config = z.strictObject({
+  stores: z.record(name('store'), Store).default({}),
+  encryption: Encryption.optional(),
+  compression: Compression.optional(),
+  defaults: z.strictObject(jobCommon).default({}),
+  jobs: z.record(JobName, z.strictObject({ source: Source, ...jobCommon })).default({}),
+})
+
+export type Config = z.infer<typeof Config>
+export type JobConfig = Config['jobs'][string]
+export type StoreConfig = Config['stores'][string]
+export type SourceConfig = JobConfig['source']
+export type KeepConfig = z.infer<typeof Keep>
+
+/** Faults that one value alone does not show: names that stand for nothing. Each with the path where it stands. */
+export function crossCheck(
+  config: Config,
+): { path: PropertyKey[]; text: string; word: string; known: string[] }[] {
+  const stores = Object.keys(config.stores)
+  const places: { path: PropertyKey[]; to: z.infer<typeof To>[] }[] = [
+    { path: ['defaults', 'to'], to: config.defaults.to ?? [] },
+    ...Object.entries(config.jobs).map(([job, { to }]) => ({ path: ['jobs', job, 'to'], to: to ?? [] })),
+  ]
+  const unknown = places.flatMap(({ path, to }) =>
+    to.flatMap((each, index) =>
+      namesIn(each)
+        .filter(store => !stores.includes(store))
+        .map(store => ({
+          path: [...path, index],
+          text: `there is no store "${store}"`,
+          known: stores,
+          word: store,
+        })),
+    ),
+  )
+  const homeless = Object.entries(config.jobs)
+    .filter(([, job]) => !job.to && !config.defaults.to)
+    .map(([job]) => ({
+      path: ['jobs', job],
+      text: `job "${job}" says no store: add "to"`,
+      known: [],
+      word: '',
+    }))
+  return [...unknown, ...homeless]
+}
+
+function namesIn(to: z.infer<typeof To>): string[] {
+  if (typeof to === 'string') return [to]
+  return to.after === undefined ? [to.store] : [to.store, to.after]
+}

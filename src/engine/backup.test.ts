@@ -1,0 +1,331 @@
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { test } from 'node:test'
+import { testContext } from '../../test/support/context.ts'
+import { faulty } from '../../test/support/faulty-store.ts'
+import { keysOf, readingWith, testJob, wholeBackup } from '../../test/support/job.ts'
+import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-source.ts'
+import { exitCode, Failure } from '../model/failure.ts'
+import { manifestPrefix } from '../model/key.ts'
+import type { Guard } from '../model/source.ts'
+import { memoryStore, weakStore } from '../stores/memory.ts'
+import { backup, exitOf } from './backup.ts'
+import { readCatalog, readManifest } from './catalog.ts'
+import { collect } from './objects.ts'
+import { artifactReader } from './reader.ts'
+
+const host = 'here/1'
+const three = [
+  { name: 'synthetic/App', bytes: 100_000 },
+  { name: 'synthetic/app', bytes: 3 },
+  { name: '../x', bytes: 0 },
+]
+
+test('a backup is its artifacts and the same manifest in every store, and comes back byte-equal', async () => {
+  const ctx = testContext()
+  const stores = [memoryStore('one'), memoryStore('two')]
+  const manifest = wholeBackup(
+    await backup(testJob(syntheticSource({ artifacts: three }), stores), host, ctx),
+  )
+  for (const store of stores) {
+    const { entries } = await readCatalog([store], null, ctx)
+    assert.equal(entries.length, 1)
+    const [copy] = entries[0]?.copies ?? []
+    assert.ok(copy)
+    const read = await readManifest(copy, ctx)
+    assert.deepEqual(read.manifest, manifest)
+    const reader = artifactReader(store, readingWith(7), ctx)
+    for (const { name, bytes } of three) {
+      const record = manifest.artifacts.find(artifact => artifact.name === name)
+      assert.ok(record)
+      assert.deepEqual(
+        Buffer.from(await collect(reader.open(record))),
+        Buffer.from(syntheticBytes(name, bytes)),
+      )
+    }
+  }
+  assert.deepEqual(await keysOf(stores[0], ctx, manifestPrefix), await keysOf(stores[1], ctx, manifestPrefix))
+})
+
+test('names that hurt stay in the manifest: keys are of the safe characters, each its own, under the job', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const names = [
+    'App',
+    'app',
+    'a/b',
+    'a"b\n',
+    "it's",
+    '🧱'.repeat(15),
+    'latest',
+    '../x',
+    ' ',
+    '-rf',
+    '..',
+    'CON',
+  ]
+  const artifacts = names.map(name => ({ name, bytes: 10 }))
+  const manifest = wholeBackup(await backup(testJob(syntheticSource({ artifacts }), [store]), host, ctx))
+  const keys = manifest.artifacts
+    .filter(({ role }) => role === 'data')
+    .map(({ objects }) => objects[0]?.key ?? '')
+  assert.deepEqual(
+    manifest.artifacts.filter(({ role }) => role === 'data').map(({ name }) => name),
+    names,
+  )
+  assert.equal(new Set(keys.map(key => key.toLowerCase())).size, names.length)
+  for (const key of keys) assert.match(key, /^shop\/[^/]+\/\d{4}-[a-z0-9_][a-z0-9._-]*$/)
+})
+
+for (const failIn of ['inspect', 'open', 'artifacts', 'census', 'finish'] as const) {
+  test(`a source that fails in ${failIn} leaves no backup, and nothing else, in any store`, async () => {
+    const ctx = testContext()
+    const stores = [memoryStore('one'), memoryStore('two'), memoryStore('three')]
+    const source = syntheticSource({ artifacts: three, failIn })
+    const outcomes = await backup(testJob(source, stores), host, ctx).catch((error: unknown) => error)
+    if (failIn === 'inspect') assert.ok(outcomes instanceof Error)
+    else assert.equal(exitOf(outcomes as Awaited<ReturnType<typeof backup>>), exitCode.failed)
+    for (const store of stores) assert.deepEqual(await keysOf(store, ctx), [])
+    for (const session of source.observed.sessions) assert.equal(session.disposals > 0, true)
+    assert.deepEqual(readdirSync(ctx.dir), [])
+  })
+}
+
+for (const as of ['bytes', 'program'] as const) {
+  for (const bytes of [0, 70_000, 200_000]) {
+    test(`a stream (${as}) that breaks after ${bytes} of 200000 bytes leaves nothing in the store`, async () => {
+      const ctx = testContext()
+      const store = memoryStore('one')
+      const artifacts = [{ name: 'a', bytes: 200_000, as, breakAfter: { bytes, how: 'throw' as const } }]
+      const outcomes = await backup(testJob(syntheticSource({ artifacts }), [store]), host, ctx)
+      assert.equal(exitOf(outcomes), exitCode.failed)
+      assert.deepEqual(await keysOf(store, ctx), [])
+    })
+  }
+}
+
+test('one store that fails loses its copy only, says so, and is cleared; the run is partial', async () => {
+  const ctx = testContext()
+  const [good, inner] = [memoryStore('good'), memoryStore('bad')]
+  const bad = faulty(inner, { put: { failAfter: 50_000 }, only: /^shop\// })
+  const outcomes = await backup(testJob(syntheticSource({ artifacts: three }), [good, bad]), host, ctx)
+  assert.equal(exitOf(outcomes), exitCode.partial)
+  assert.deepEqual(outcomes[0]?.stores, ['good'])
+  assert.deepEqual(await keysOf(inner, ctx), [])
+  assert.ok(ctx.events.some(event => event.type === 'failure' && event.store === 'bad'))
+})
+
+test('a store that stops reading is dropped after the stall, and the others are whole', async () => {
+  const ctx = testContext({ stallMs: 300 })
+  const [good, inner] = [memoryStore('good'), memoryStore('hung')]
+  const artifacts = [{ name: 'a', bytes: 80 * 1024 * 1024 }]
+  const hung = faulty(inner, { put: { hangAfter: 30 * 1024 * 1024 }, only: /^shop\// })
+  const outcomes = await backup(
+    testJob(syntheticSource({ artifacts }), [good, hung], { stages: [] }),
+    host,
+    ctx,
+  )
+  assert.deepEqual(outcomes[0]?.stores, ['good'])
+  assert.match(outcomes[0]?.failures[0]?.what ?? '', /store hung has stalled/)
+})
+
+test('a store with nothing but the right to write gets a backup that another identity can read', async () => {
+  const ctx = testContext()
+  const store = weakStore('weak')
+  const manifest = wholeBackup(
+    await backup(testJob(syntheticSource({ artifacts: three }), [store]), host, ctx),
+  )
+  assert.equal(manifest.artifacts.length, 4)
+})
+
+test('objects are split where the smallest store ends them, the same in every store', async () => {
+  const ctx = testContext()
+  const stores = [memoryStore('small', { maxObjectBytes: 40_000 }), memoryStore('large')]
+  const artifacts = [
+    { name: 'a', bytes: 100_000 },
+    { name: 'exact', bytes: 80_000 },
+  ]
+  const job = testJob(syntheticSource({ artifacts }), stores, { stages: [] })
+  const manifest = wholeBackup(await backup(job, host, ctx))
+  assert.deepEqual(
+    manifest.artifacts.slice(0, 2).map(({ objects }) => objects.map(({ bytes }) => bytes)),
+    [
+      [40_000, 40_000, 20_000],
+      [40_000, 40_000],
+    ],
+  )
+  for (const store of stores) {
+    const reader = artifactReader(store, () => [], ctx)
+    for (const { name, bytes } of artifacts) {
+      const record = manifest.artifacts.find(artifact => artifact.name === name)
+      assert.ok(record)
+      assert.deepEqual(await collect(reader.open(record)), Buffer.from(syntheticBytes(name, bytes)))
+    }
+  }
+})
+
+test('with capture: spool the source is let go before any store gets data', async () => {
+  const ctx = testContext()
+  const source = syntheticSource({ artifacts: three })
+  const inner = memoryStore('slow')
+  let heldWhileStoring = false
+  const store = {
+    ...inner,
+    put: (...args: Parameters<typeof inner.put>) => {
+      if (
+        args[0].startsWith('shop/') &&
+        source.observed.sessions.some(session => session.disposedAt === null)
+      ) {
+        heldWhileStoring = true
+      }
+      return inner.put(...args)
+    },
+  }
+  wholeBackup(await backup(testJob(source, [store], { capture: 'spool' }), host, ctx))
+  assert.equal(heldWhileStoring, false)
+  assert.deepEqual(readdirSync(ctx.spool), [])
+})
+
+test('a spool without room for what the source expects is refused before the source is opened', async () => {
+  const ctx = testContext()
+  const source = syntheticSource({ artifacts: three, estimate: 1e19 })
+  const outcomes = await backup(testJob(source, [memoryStore('one')], { capture: 'spool' }), host, ctx)
+  assert.match(outcomes[0]?.failures[0]?.why ?? '', /are needed/)
+  assert.deepEqual(source.observed.sessions, [])
+})
+
+test('guards are left in the opposite order whatever happens, also those that failed to be entered', async () => {
+  const calls: string[] = []
+  const guard = (name: string, fails = false): Guard => ({
+    name,
+    async enter() {
+      calls.push(`enter ${name}`)
+      if (fails) throw new Failure({ what: name, why: 'no' })
+    },
+    async leave() {
+      calls.push(`leave ${name}`)
+    },
+    async recover() {},
+  })
+  const ctx = testContext()
+  const run = (fails: boolean) =>
+    backup(
+      testJob(syntheticSource({ artifacts: three }), [memoryStore('one')], {
+        guards: [guard('a'), guard('b', fails)],
+      }),
+      host,
+      ctx,
+    )
+  wholeBackup(await run(false))
+  assert.deepEqual(calls.splice(0), ['enter a', 'enter b', 'leave b', 'leave a'])
+  assert.equal(exitOf(await run(true)), exitCode.failed)
+  assert.deepEqual(calls, ['enter a', 'enter b', 'leave b', 'leave a'])
+})
+
+test('several units are a backup each; one that fails does not stop the others', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const source = syntheticSource({ artifacts: three, units: ['a', 'b', 'c'] })
+  const open = source.open.bind(source)
+  source.open = (unit, ...rest) =>
+    unit.name === 'b' ? Promise.reject(new Error('gone')) : open(unit, ...rest)
+  const outcomes = await backup(testJob(source, [store]), host, ctx)
+  assert.deepEqual(outcomes[2]?.failures, [])
+  assert.deepEqual(
+    outcomes.map(({ unit, manifest }) => [unit, manifest !== null]),
+    [
+      ['a', true],
+      ['b', false],
+      ['c', true],
+    ],
+  )
+  assert.equal(exitOf(outcomes), exitCode.partial)
+  assert.equal((await readCatalog([store], null, ctx)).entries.length, 2)
+})
+
+test('artifacts of a parallel session are read as many at once as it says, and recorded in its order', async () => {
+  const ctx = testContext()
+  const artifacts = Array.from({ length: 9 }, (_, n) => ({
+    name: `part ${n}`,
+    bytes: 50_000 - n,
+    msPerChunk: (n * 7) % 5,
+  }))
+  const source = syntheticSource({ artifacts, concurrency: 3 })
+  const manifest = wholeBackup(await backup(testJob(source, [memoryStore('one')]), host, ctx))
+  assert.deepEqual(
+    manifest.artifacts.slice(0, 9).map(({ name }) => name),
+    artifacts.map(({ name }) => name),
+  )
+})
+
+test('an interrupted backup throws the reason and leaves nothing', async () => {
+  const stop = new AbortController()
+  const ctx = testContext({ signal: stop.signal })
+  const store = memoryStore('one')
+  const artifacts = [{ name: 'a', bytes: 10_000_000, msPerChunk: 5 }]
+  const running = backup(testJob(syntheticSource({ artifacts }), [store]), host, ctx)
+  setTimeout(() => stop.abort(new Error('enough')), 50)
+  await assert.rejects(running, /enough/)
+  assert.deepEqual(await keysOf(store, testContext()), [])
+})
+
+test('what a killed run of this host left is cleared by the next; what another host may be writing is not', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const leave = async (who: string, days: number): Promise<string[]> => {
+    const at = new Date(Date.now() - days * 86_400_000)
+    const before = await keysOf(store, ctx)
+    const clock = { now: () => at }
+    const stuck = faulty(store, { put: { failAfter: 0 }, only: /manifests/, remove: new Error('killed') })
+    await backup(testJob(syntheticSource({ artifacts: three }), [stuck]), who, testContext({ clock }))
+    return (await keysOf(store, ctx)).filter(key => !before.includes(key))
+  }
+  const ours = await leave(host, 0)
+  const theirs = await leave('there/2', 0)
+  const expired = await leave('there/3', 8)
+  assert.ok(ours.length > 0 && theirs.length > 0 && expired.length > 0)
+  wholeBackup(await backup(testJob(syntheticSource({ artifacts: three }), [store]), host, ctx))
+  const left = await keysOf(store, ctx)
+  assert.deepEqual(
+    left.filter(key => ours.includes(key) || expired.includes(key)),
+    [],
+  )
+  assert.deepEqual(
+    left.filter(key => theirs.includes(key)),
+    theirs,
+  )
+})
+
+test('a store that is fed after another one gets the same backup', async () => {
+  const ctx = testContext()
+  const [fast, slow] = [memoryStore('fast'), memoryStore('slow')]
+  const job = testJob(syntheticSource({ artifacts: three }), [])
+  const outcomes = await backup(
+    {
+      ...job,
+      to: [
+        { store: fast, keep: {} },
+        { store: slow, keep: {}, after: 'fast' },
+      ],
+    },
+    host,
+    ctx,
+  )
+  assert.deepEqual(outcomes[0]?.stores, ['fast', 'slow'])
+  assert.deepEqual(await keysOf(fast, ctx, manifestPrefix), await keysOf(slow, ctx, manifestPrefix))
+  assert.deepEqual(await keysOf(fast, ctx, 'shop/'), await keysOf(slow, ctx, 'shop/'))
+})
+
+test('a store that says it has another number of bytes than were sent has not got the backup', async () => {
+  const ctx = testContext()
+  const inner = memoryStore('liar')
+  const liar = {
+    ...inner,
+    put: async (...args: Parameters<typeof inner.put>) => {
+      const object = await inner.put(...args)
+      return args[0].startsWith('shop/') ? { ...object, bytes: object.bytes - 1 } : object
+    },
+  }
+  const outcomes = await backup(testJob(syntheticSource({ artifacts: three }), [liar]), host, ctx)
+  assert.equal(outcomes[0]?.manifest, null)
+})
