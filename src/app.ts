@@ -171,13 +171,10 @@ function storeAt(address: string): Store {
 function s3Address(address: string): z.output<typeof storeOptions.s3> {
   const match = /^s3:\/\/([^/?]+)\/?([^?]*)(?:\?(.*))?$/.exec(address)
   const query = Object.fromEntries(new URLSearchParams(match?.[3] ?? ''))
-  const endpoint =
-    query.endpoint ?? (process.env.AWS_ENDPOINT_URL_S3 || process.env.AWS_ENDPOINT_URL || undefined)
   const parsed = storeOptions.s3.safeParse({
     bucket: match?.[1],
     prefix: match?.[2],
     ...query,
-    ...(endpoint ? { endpoint } : {}),
   })
   if (parsed.success) return parsed.data
   throw usage(

@@ -1,6 +1,6 @@
 import { readCatalog } from '../engine/catalog.ts'
 import { applyPrune, type PruneStep, planPrune } from '../engine/prune.ts'
-import { sweepOrphans } from '../engine/sweep.ts'
+import { sweepMarks, sweepOrphans } from '../engine/sweep.ts'
 import { type ExitCode, exitCode, type Failure } from '../model/failure.ts'
 import { takeLock } from '../platform/lock.ts'
 import { type Global, out, outJson, say, table } from './io.ts'
@@ -52,6 +52,7 @@ async function pruneJob(
     if (dryRun) continue
     failures.push(...(await applyPrune(planned, ctx)))
     await sweepOrphans(to.store, name, app.state.host, ctx)
+    await sweepMarks(to.store, ctx)
   }
   return { steps, failures }
 }

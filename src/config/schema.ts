@@ -57,7 +57,7 @@ const [localStore, s3Store, rcloneStore] = [
 const Store = z.discriminatedUnion('type', [localStore, s3Store, rcloneStore])
 
 const Source = z.discriminatedUnion('type', [
-  sourceOptions.postgres.extend({ type: z.literal('postgres') }),
+  sourceOptions.postgres.safeExtend({ type: z.literal('postgres') }),
   sourceOptions.sqlite.extend({ type: z.literal('sqlite') }),
   sourceOptions.files.extend({ type: z.literal('files') }),
 ])

@@ -5,8 +5,10 @@ import {
   beginPrefix,
   manifestPrefix,
   markKey,
+  markPrefix,
   parseBeginKey,
   parseManifestKey,
+  parseMarkKey,
 } from '../model/key.ts'
 import { Begin } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
@@ -54,9 +56,28 @@ export async function sweepOrphans(store: Store, job: string, host: string, ctx:
   return discarded
 }
 
-async function wholeBackups(store: Store, job: string, ctx: Context): Promise<Set<string>> {
+/**
+ * Removes the marks of backups whose deletion was announced and that are gone: the last thing a prune that was killed
+ * may have left. Returns how many marks it removed.
+ */
+export async function sweepMarks(store: Store, ctx: Context): Promise<number> {
+  const gone = new Map<string, string[]>()
+  const deleted = new Set<string>()
+  for await (const { key } of store.list(markPrefix, ctx)) {
+    const mark = parseMarkKey(key)
+    if (!mark) continue
+    gone.set(mark.id, [...(gone.get(mark.id) ?? []), key])
+    if (mark.mark === 'delete') deleted.add(mark.id)
+  }
+  for (const id of await wholeBackups(store, null, ctx)) gone.delete(id)
+  const keys = [...gone].flatMap(([id, marks]) => (deleted.has(id) ? marks : []))
+  for (const key of keys) await store.remove(key, undefined, ctx)
+  return keys.length
+}
+
+async function wholeBackups(store: Store, job: string | null, ctx: Context): Promise<Set<string>> {
   const ids = new Set<string>()
-  for await (const { key } of store.list(`${manifestPrefix}${job}/`, ctx)) {
+  for await (const { key } of store.list(job === null ? manifestPrefix : `${manifestPrefix}${job}/`, ctx)) {
     const parsed = parseManifestKey(key)
     if (parsed) ids.add(parsed.id)
   }

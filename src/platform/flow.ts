@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { Writable } from 'node:stream'
 import type { Context } from '../model/context.ts'
 import { asFailure, Failure } from '../model/failure.ts'
@@ -141,12 +140,22 @@ async function feed(bytes: Bytes, program: Running, ctx: Context, close = false)
     ctx.signal.throwIfAborted()
     if (stdin.destroyed || stdin.errored) throw stoppedReading(program)
     if (!stdin.write(chunk)) {
-      const drained = Promise.race([once(stdin, 'drain'), once(stdin, 'close')])
-      await beforeStall(drained, ctx, () => program.name)
+      await beforeStall(drained(stdin), ctx, () => program.name)
     }
   }
   if (stdin.destroyed || stdin.errored) throw stoppedReading(program)
   if (close) stdin.end()
+}
+
+/** Resolves when the stream takes more, or never will; leaves no listener behind. */
+function drained(stream: Writable): Promise<void> {
+  return new Promise(resolve => {
+    const settle = (): void => {
+      stream.off('drain', settle).off('close', settle)
+      resolve()
+    }
+    stream.on('drain', settle).on('close', settle)
+  })
 }
 
 function stoppedReading(program: Running): Failure {

@@ -32,7 +32,8 @@ export const secretOption = z
 export function secretSource(
   from: string | { value: string } | { env: string } | { file: string } | { command: string[] },
 ): SecretSource {
-  if (typeof from === 'string') return { where: 'the configuration', read: async () => new Secret(from), toJSON: () => '***' }
+  if (typeof from === 'string')
+    return { where: 'the configuration', read: async () => new Secret(from), toJSON: () => '***' }
   if ('value' in from) return secretSource(from.value)
   if ('env' in from) return fromEnvironment(from.env)
   if ('file' in from) return fromFile(from.file)

@@ -1,0 +1,118 @@
+import { randomUUID } from 'node:crypto'
+import { createReadStream, createWriteStream } from 'node:fs'
+import { rm, stat, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import type { Context } from '../model/context.ts'
+import { asFailure, Failure } from '../model/failure.ts'
+import { showBytes } from '../model/quantity.ts'
+import type { Artifact, Session, Source, SourceFacts } from '../model/source.ts'
+import type { Bytes } from '../model/step.ts'
+import { flow } from '../platform/flow.ts'
+import { archiveEnd, memberHeader, padding } from './tar-header.ts'
+
+/** The name of an artifact inside the archive. */
+export type MemberName = (artifact: Artifact) => string
+
+/**
+ * A source with one artifact: an ordinary tar of all that the inner source yields. A tar says a member's size before
+ * its bytes, so each member is spooled first, one at a time.
+ *
+ * The stream throws a Failure when there is no room to spool; whatever its end, the spool is empty again.
+ */
+export function asTar(name: string, source: Source, memberName: MemberName): Source {
+  return {
+    engine: source.engine,
+    inspect: ctx => source.inspect(ctx),
+    async open(unit, parent, level, ctx) {
+      const session = await source.open(unit, parent, level, ctx)
+      return archived(name, session, memberName, ctx)
+    },
+    ...(source.whySilent ? { whySilent: ctx => source.whySilent?.(ctx) ?? Promise.resolve('') } : {}),
+  }
+}
+
+interface Packed {
+  readonly member: string
+  readonly artifact: string
+  readonly media: string
+  readonly bytes: number
+}
+
+function archived(name: string, session: Session, memberName: MemberName, ctx: Context): Session {
+  const packed: Packed[] = []
+  return {
+    concurrency: 1,
+    async *artifacts() {
+      const open = (): Bytes => archive(session, memberName, packed, ctx)
+      yield { name, media: 'tar', role: 'data', open }
+    },
+    census: () => session.census(),
+    async finish(): Promise<SourceFacts> {
+      const facts = await session.finish()
+      return { ...facts, options: { ...facts.options, members: packed } }
+    },
+    [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
+  }
+}
+
+async function* archive(session: Session, memberName: MemberName, packed: Packed[], ctx: Context): Bytes {
+  for await (const artifact of session.artifacts()) {
+    const member = memberName(artifact)
+    if (packed.some(one => one.member === member)) throw new Error(`two members are named ${member}`)
+    const path = join(ctx.spool, randomUUID())
+    try {
+      const bytes = await spool(artifact, path, ctx)
+      yield memberHeader({ name: member, bytes, modified: ctx.clock.now() })
+      yield* reading(path, ctx)
+      yield padding(bytes)
+      packed.push({ member, artifact: artifact.name, media: artifact.media, bytes })
+    } finally {
+      await rm(path, { force: true })
+    }
+  }
+  yield archiveEnd()
+}
+
+/** Returns its size. */
+async function spool(artifact: Artifact, path: string, ctx: Context): Promise<number> {
+  await demandSpace(artifact, ctx)
+  const file = createWriteStream(path, { flags: 'wx', mode: 0o600 })
+  try {
+    await pipeline(counted(flow(artifact.open(), [], ctx), ctx), file)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+    throw asFailure(
+      error,
+      `cannot spool ${artifact.name} in ${ctx.spool}`,
+      'make room, or put the spool elsewhere',
+    )
+  }
+  return (await stat(path)).size
+}
+
+/** Bytes that go to disk reach nobody else: say that they move. */
+async function* counted(bytes: Bytes, ctx: Context): Bytes {
+  for await (const chunk of bytes) {
+    ctx.alive('spooling a member of the archive')
+    yield chunk
+  }
+}
+
+async function demandSpace(artifact: Artifact, ctx: Context): Promise<void> {
+  const { bavail, bsize } = await statfs(ctx.spool)
+  if ((artifact.sizeHint ?? 0) <= bavail * bsize) return
+  throw new Failure({
+    what: `cannot spool ${artifact.name}`,
+    why: `it needs ${showBytes(artifact.sizeHint ?? 0)} in ${ctx.spool}, and ${showBytes(bavail * bsize)} are free`,
+    remedy: 'make room, or put the spool elsewhere',
+  })
+}
+
+async function* reading(path: string, ctx: Context): Bytes {
+  for await (const chunk of createReadStream(path, { highWaterMark: 1024 * 1024 })) {
+    ctx.signal.throwIfAborted()
+    yield chunk
+  }
+}

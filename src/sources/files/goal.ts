@@ -1,0 +1,131 @@
+import { existsSync, statSync } from 'node:fs'
+import { readdir, statfs } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import * as z from 'zod'
+import { Failure, usage } from '../../model/failure.ts'
+import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
+import { showBytes } from '../../model/quantity.ts'
+import type { RestorePlan, Selection } from '../../model/restore.ts'
+import { stagingName } from './session.ts'
+
+/** What `finish` of a session told the manifest. */
+const Recorded = z.object({
+  paths: z.array(z.object({ name: z.string(), path: z.string(), kind: z.enum(['folder', 'file']) })),
+})
+
+/** One artifact and where it goes. */
+export interface Goal {
+  readonly artifact: ArtifactRecord
+  readonly kind: 'folder' | 'file'
+  readonly target: string
+  /** The folder that gets new entries: the target, or the one that holds it. */
+  readonly folder: string
+  /** What is in the way, or may be: the backup's own names are known only when it is read. */
+  readonly present: readonly string[]
+  /** What restores that were killed have left behind and that is not ours to remove. */
+  readonly leftBehind: readonly string[]
+}
+
+/** Throws a Failure when the backup holds nothing that was asked for, or a target cannot be one. */
+export async function goalsOf(
+  chain: readonly Manifest[],
+  pick: Selection,
+  to: string | undefined,
+): Promise<Goal[]> {
+  const manifest = chain.at(-1)
+  const recorded = Recorded.safeParse(manifest?.source.options).data?.paths ?? []
+  const goals: Goal[] = []
+  for (const artifact of manifest?.artifacts ?? []) {
+    const name = /^files\/([^/\0]+)\.tar$/.exec(artifact.name)?.[1]
+    if (!name || name === '.' || name === '..' || artifact.media !== 'tar' || artifact.role !== 'data')
+      continue
+    if (pick.only && !pick.only.includes(artifact.name) && !pick.only.includes(name)) continue
+    const place = recorded.find(one => one.name === name)
+    const target = to === undefined ? place?.path : join(resolve(to), name)
+    if (!target)
+      throw usage(`cannot restore ${name}`, 'the backup does not say where it was', 'say where to with --to')
+    goals.push(await goalFor(artifact, place?.kind ?? 'folder', target))
+  }
+  if (goals.length === 0) throw usage('cannot restore', 'the backup holds no such files')
+  return goals
+}
+
+async function goalFor(artifact: ArtifactRecord, kind: Goal['kind'], target: string): Promise<Goal> {
+  const folder = kind === 'folder' ? target : dirname(target)
+  if (existsSync(folder) && !statSync(folder).isDirectory()) {
+    throw usage(`cannot restore to ${target}`, `${folder} is not a folder`, 'restore to another folder')
+  }
+  if (kind === 'file' && existsSync(target) && statSync(target).isDirectory()) {
+    throw usage(`cannot restore to ${target}`, 'it is a folder, and the backup holds a file')
+  }
+  const entries = existsSync(folder) ? await readdir(folder) : []
+  const present = kind === 'folder' ? entries.filter(isData) : existsSync(target) ? [''] : []
+  return {
+    artifact,
+    kind,
+    target,
+    folder,
+    present: present.map(name => join(target, name)),
+    leftBehind: entries.filter(name => name.startsWith(replacedPrefix)).map(name => join(folder, name)),
+  }
+}
+
+/** What is replaced waits here until all is in place. */
+export const replacedPrefix = '.cairn-replaced-'
+
+/** An empty file system holds its `lost+found`, and nobody's data. */
+function isData(name: string): boolean {
+  return name !== stagingName && name !== 'lost+found' && !name.startsWith(replacedPrefix)
+}
+
+export function planFor(goals: readonly Goal[], allow: ReadonlySet<string>): RestorePlan {
+  const warnings = goals
+    .flatMap(goal => goal.leftBehind)
+    .map(path => `${path} holds what an interrupted restore had moved away: look into it, then remove it`)
+  if (process.getuid?.() !== 0 && !allow.has('no-owner')) {
+    warnings.push('only root can give files to their owners: all will belong to the user who restores them')
+  }
+  return {
+    target: goals.map(goal => goal.target).join(', '),
+    steps: goals.map(goal =>
+      goal.kind === 'folder'
+        ? `extracts ${goal.artifact.name} into ${goal.target}; what has other names there stays`
+        : `extracts ${goal.artifact.name} as ${goal.target}`,
+    ),
+    replaces: goals.flatMap(goal => listed(goal.present, goal.target)),
+    warnings,
+  }
+}
+
+function listed(paths: readonly string[], target: string): string[] {
+  const most = 20
+  if (paths.length <= most) return [...paths]
+  return [...paths.slice(0, most), `${paths.length - most} more in ${target}`]
+}
+
+/**
+ * Throws a Failure when the backup cannot fit: an archive that grows beyond all measure must not fill a disk
+ * that others need. Where the plain size is not known, the stored one is what it needs at least.
+ */
+export async function demandSpace(goals: readonly Goal[]): Promise<void> {
+  const needed = new Map<number, { bytes: number; folder: string }>()
+  for (const { folder, artifact } of goals) {
+    const existing = nearest(folder)
+    const { dev } = statSync(existing)
+    const bytes = (needed.get(dev)?.bytes ?? 0) + (artifact.plain.bytes ?? artifact.stored.bytes)
+    needed.set(dev, { bytes, folder: existing })
+  }
+  for (const { bytes, folder } of needed.values()) {
+    const { bavail, bsize } = await statfs(folder)
+    if (bytes <= bavail * bsize) continue
+    throw new Failure({
+      what: `not enough space in ${folder}`,
+      why: `the restore needs ${showBytes(bytes)}, and ${showBytes(bavail * bsize)} are free`,
+      remedy: 'make room, or restore to another file system',
+    })
+  }
+}
+
+function nearest(path: string): string {
+  return existsSync(path) ? path : nearest(dirname(path))
+}

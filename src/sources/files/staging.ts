@@ -1,0 +1,125 @@
+import type { Stats } from 'node:fs'
+import { chmod, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises'
+import type { Context } from '../../model/context.ts'
+import { Failure, usage } from '../../model/failure.ts'
+
+/** A path as the bytes it is: a name need not be UTF-8. */
+export type RawPath = Buffer
+
+export function under(folder: RawPath | string, name: Uint8Array | string): RawPath {
+  return Buffer.concat([Buffer.from(folder), Buffer.from('/'), Buffer.from(name)])
+}
+
+/** Calls `visit` with everything below a folder, folders before what they hold. */
+async function walk(
+  folder: RawPath,
+  visit: (path: RawPath, stats: Stats) => Promise<void> | void,
+): Promise<void> {
+  for (const name of await readdir(folder, { encoding: 'buffer' })) {
+    const path = under(folder, name)
+    const stats = await lstat(path)
+    await visit(path, stats)
+    if (stats.isDirectory()) await walk(path, visit)
+  }
+}
+
+/** What was extracted. */
+export interface Inventory {
+  /** Members, the folder itself included. */
+  readonly entries: number
+}
+
+/**
+ * Looks through an extracted tree for what gives power to whoever made the archive: device nodes and programs that
+ * run as their owner. Throws a Failure that lists them, unless they are allowed.
+ */
+export async function inventory(tree: string, allow: ReadonlySet<string>, ctx: Context): Promise<Inventory> {
+  let entries = 1
+  const found: Record<'devices' | 'setuid', string[]> = { devices: [], setuid: [] }
+  await walk(Buffer.from(tree), (path, stats) => {
+    ctx.signal.throwIfAborted()
+    if (entries++ % 1000 === 0) ctx.alive(`looking through ${entries} restored files`)
+    const name = path.subarray(Buffer.byteLength(tree) + 1).toString()
+    if (stats.isBlockDevice() || stats.isCharacterDevice()) found.devices.push(name)
+    // On a folder, setgid only says which group new files get.
+    if (stats.isFile() && (stats.mode & 0o6000) !== 0) found.setuid.push(name)
+  })
+  refuse(found.devices, 'devices', 'device nodes', allow)
+  refuse(found.setuid, 'setuid', 'files that run as their owner or group (setuid, setgid)', allow)
+  return { entries }
+}
+
+function refuse(names: readonly string[], consent: string, kind: string, allow: ReadonlySet<string>): void {
+  if (names.length === 0 || allow.has(consent)) return
+  const more = names.length > 10 ? ` and ${names.length - 10} more` : ''
+  throw usage(
+    'cannot restore these files',
+    `the backup holds ${kind}: ${names.slice(0, 10).join(', ')}${more}`,
+    `if you trust where it comes from, allow it with --allow ${consent}`,
+  )
+}
+
+/** Renames, remembered, so that they can be taken back. */
+export class Moves {
+  readonly #done: (() => Promise<void>)[] = []
+
+  /** Throws a Failure when it cannot be done. */
+  async move(from: RawPath, to: RawPath): Promise<void> {
+    await renameAny(from, to)
+    this.#done.push(() => renameAny(to, from))
+  }
+
+  /** A folder that goes again when the moves are taken back. */
+  async makeFolder(path: RawPath): Promise<void> {
+    await mkdir(path, { mode: 0o700 })
+    this.#done.push(() => rm(path, { recursive: true, force: true }))
+  }
+
+  /** In reverse order; throws a Failure that says so if that does not work either. */
+  async takeBack(): Promise<void> {
+    for (let undo = this.#done.pop(); undo; undo = this.#done.pop()) await undo()
+  }
+}
+
+async function renameAny(from: RawPath, to: RawPath): Promise<void> {
+  try {
+    await rename(from, to)
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    const stats = await lstat(from).catch(() => null)
+    if (code === 'EACCES' && stats?.isDirectory()) return renameReadOnly(from, to, stats)
+    if (code !== 'EBUSY' && code !== 'EXDEV') throw error
+    throw new Failure({
+      what: `cannot replace ${from}`,
+      why: 'something is mounted there',
+      remedy: 'unmount it, or restore to another folder',
+      cause: error,
+    })
+  }
+}
+
+/** Who is not root must be able to write to a folder to move it elsewhere, because its `..` changes. */
+async function renameReadOnly(from: RawPath, to: RawPath, stats: Stats): Promise<void> {
+  await chmod(from, stats.mode | 0o700)
+  try {
+    await rename(from, to)
+  } catch (error) {
+    await chmod(from, stats.mode)
+    throw error
+  }
+  await chmod(to, stats.mode)
+}
+
+/** Removes a tree, folders without write permission included. */
+export async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true })
+  } catch {
+    const root = Buffer.from(path)
+    await chmod(root, 0o700)
+    await walk(root, async (inner, stats) => {
+      if (stats.isDirectory()) await chmod(inner, 0o700)
+    })
+    await rm(path, { recursive: true, force: true })
+  }
+}

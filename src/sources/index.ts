@@ -1,0 +1,36 @@
+import type { Restorer } from '../model/restore.ts'
+import type { Source } from '../model/source.ts'
+import { secretSource } from '../platform/secret-source.ts'
+import { FilesOptions, filesSource } from './files/index.ts'
+import { filesRestorer } from './files/restorer.ts'
+import { PostgresOptions, postgresRestorer, postgresSource } from './postgres/index.ts'
+import { SqliteOptions, sqliteSource } from './sqlite/index.ts'
+import { sqliteRestorer } from './sqlite/restorer.ts'
+
+/** Every source there is. To add one: its folder, a line in each table here and in the schema, its contract test (CONTRIBUTING.md). */
+export const sourceOptions = {
+  postgres: PostgresOptions,
+  sqlite: SqliteOptions,
+  files: FilesOptions,
+} as const
+
+export const sources = {
+  postgres: (options: PostgresOptions): Source => postgresSource(options),
+  sqlite: (options: SqliteOptions): Source => sqliteSource(options),
+  files: (options: FilesOptions): Source => filesSource(options),
+} as const
+
+/**
+ * What brings back the backups of an engine, as manifests name it. `to` is where a person wants it (a URL or a path); null: where
+ * it came from, as the job's own options say, which are null on a machine without that job.
+ */
+export const restorers = {
+  postgres: (to: string | null, own: PostgresOptions | null): Restorer =>
+    postgresRestorer({
+      target: to === null ? undefined : secretSource(to),
+      source: own ?? undefined,
+      clients: own?.clients,
+    }),
+  sqlite: (to: string | null): Restorer => sqliteRestorer(to === null ? {} : { to }),
+  files: (to: string | null): Restorer => filesRestorer(to === null ? {} : { to }),
+} as const

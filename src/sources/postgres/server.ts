@@ -1,0 +1,85 @@
+import { usage } from '../../model/failure.ts'
+import type { Database } from './connect.ts'
+import { showConnection } from './connection.ts'
+
+/** Questions to a server that both backing up and restoring ask. */
+
+/**
+ * True where a database holds something of a user's. Ids from 16384 on are given out after initdb (PostgreSQL source,
+ * FirstNormalObjectId); what extensions brought along does not count, nor does a schema `public` that was made anew.
+ */
+export const holdsSomething = `(${[
+  ownedBy(
+    'pg_class',
+    `o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND o.relnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_(toast|temp)')`,
+  ),
+  ownedBy('pg_proc'),
+  ownedBy('pg_type', `o.typtype IN ('e', 'd', 'r')`),
+  ownedBy('pg_namespace', `o.nspname !~ '^pg_(toast|temp)' AND o.nspname <> 'public'`),
+  ownedBy('pg_operator'),
+  ownedBy('pg_ts_config'),
+  ownedBy('pg_foreign_server'),
+  ownedBy('pg_event_trigger'),
+  'EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)',
+].join(' OR ')})`
+
+/** The SQL condition that a catalog holds something of a user's, called `o`. */
+export function ownedBy(catalog: string, condition = 'true'): string {
+  return `EXISTS (SELECT FROM pg_catalog.${catalog} o WHERE o.oid >= 16384 AND ${condition} AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend d
+     WHERE d.classid = 'pg_catalog.${catalog}'::regclass AND d.objid = o.oid AND d.deptype = 'e'))`
+}
+
+export async function isEmpty(db: Database): Promise<boolean> {
+  return !(await db.one<{ holds: boolean }>(`SELECT ${holdsSomething} AS holds`)).holds
+}
+
+/** The oldest servers whose snapshots pg_dump can share. */
+const oldestServer = 90_200
+
+export interface ServerVersion {
+  readonly num: number
+  /** `15.18 (Debian 15.18-0+deb12u1)`. */
+  readonly text: string
+}
+
+/** Throws a usage Failure for servers older than PostgreSQL 9.2. */
+export async function serverVersion(db: Database): Promise<ServerVersion> {
+  const { num, text } = await db.one<{ num: string; text: string }>(
+    `SELECT current_setting('server_version_num') AS num, current_setting('server_version') AS text`,
+  )
+  if (Number(num) < oldestServer) {
+    const what = `cannot back up ${showConnection(db.connection)}`
+    throw usage(
+      what,
+      `the server is PostgreSQL ${text}, and 9.2 is the oldest that works`,
+      'upgrade the server',
+    )
+  }
+  return { num: Number(num), text }
+}
+
+/**
+ * Which database this is, for good: the cluster's system identifier and the database's name. Where the identifier may
+ * not be read (9.5 and older, some managed services), host and port stand in for it.
+ */
+export async function identityOf(db: Database): Promise<string> {
+  const { host, port, database } = db.connection
+  const name = encodeURIComponent(database)
+  try {
+    const { id } = await db.one<{ id: string }>(
+      'SELECT system_identifier::text AS id FROM pg_control_system()',
+    )
+    return `pg:${id}/${name}`
+  } catch {
+    return `pg:${encodeURIComponent(host)}:${port}/${name}`
+  }
+}
+
+/** Time limits that a server or role may have set end a backup half-way; those the server knows are lifted. */
+export async function liftTimeouts(db: Database): Promise<void> {
+  await db.rows(
+    `SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout',
+      'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')`,
+  )
+}

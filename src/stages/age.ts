@@ -1,0 +1,196 @@
+import { readFile, stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import * as z from 'zod'
+import { asFailure, Failure, usage, wrongKey } from '../model/failure.ts'
+import { Secret } from '../model/secret.ts'
+import type { Exit, Program, Stage, Step, Verdict } from '../model/step.ts'
+import { describeExit, findProgram } from '../platform/program.ts'
+import { type SecretSource, secretOption } from '../platform/secret-source.ts'
+import {
+  identityProblem,
+  isNativeIdentity,
+  recipientKind,
+  recipientLines,
+  recipientName,
+  recipientProblem,
+} from './age-keys.ts'
+import { decryptTransform, encryptTransform, generateKeyPair, noMatch } from './age-library.ts'
+
+export const AgeOptions = z
+  .strictObject({
+    recipients: z
+      .array(z.string().trim())
+      .default([])
+      .describe('public keys: age1…, ssh-ed25519 …, ssh-rsa …'),
+    recipientsFile: z.string().min(1).optional().describe('a file with more of them, one on each line'),
+    identity: z
+      .union([secretOption, z.array(secretOption).min(1)])
+      .transform((from): readonly SecretSource[] => (Array.isArray(from) ? from : [from]))
+      .optional()
+      .describe('the secret key, or several; only needed to read, so a host that only writes has none'),
+    plugins: z.boolean().default(false).describe('lets age run age-plugin-* programs from PATH'),
+  })
+  .superRefine(({ recipients, plugins }, ctx) => {
+    for (const [index, recipient] of recipients.entries()) {
+      const problem = recipientProblem(recipient, plugins)
+      if (problem)
+        ctx.addIssue({
+          code: 'custom',
+          path: ['recipients', index],
+          message: `${problem.message}; ${problem.remedy}`,
+        })
+    }
+  })
+export type AgeOptions = z.infer<typeof AgeOptions>
+
+interface Identity {
+  readonly secret: Secret
+  /** Where age itself may read it. */
+  readonly path: string | null
+}
+
+/**
+ * age (age-encryption.org/v1), for public keys. The `age` program does the work; without it npm's age-encryption
+ * does, which is slow and knows age1 keys only. Each reads what the other wrote.
+ *
+ * The identity is read only when `reading`; otherwise `decode` throws exit 12, and so it does when none is configured.
+ * When reading, recipients that cannot be used are not an error until `encode` is called, so that a backup can be read
+ * on a machine that has nothing but the identity. Throws a Failure with exit 2 for recipients or secrets that cannot be
+ * used or found, with exit 12 for an identity that cannot be used without a person.
+ */
+export async function ageStage(
+  options: AgeOptions,
+  o: { readonly reading: boolean; readonly implementation?: 'program' | 'library' },
+): Promise<Stage> {
+  const byProgram = (o.implementation ?? (findProgram('age') ? 'program' : 'library')) === 'program'
+  const recipients = await readRecipients(options).catch((error: unknown) => {
+    if (!o.reading) throw error
+    return asFailure(error, 'cannot encrypt')
+  })
+  const identities = o.reading ? await readIdentities(options) : []
+  return {
+    name: 'age',
+    suffix: '.age',
+    facts: { recipients: recipients instanceof Failure ? [] : recipients.map(recipientName) },
+    encrypts: true,
+    encode: () => {
+      if (recipients instanceof Failure) throw recipients
+      return byProgram ? encryptProgram(recipients) : encryptWithoutProgram(recipients)
+    },
+    decode: () => {
+      if (identities.length === 0) throw noIdentity()
+      return byProgram ? decryptProgram(identities) : decryptWithoutProgram(identities)
+    },
+    undo: 'age -d -i KEY',
+  }
+}
+
+/** A new key pair, for those who have none yet. The identity is the only thing that will ever open their backups. */
+export async function generateIdentity(): Promise<{ recipient: string; identity: Secret }> {
+  const { recipient, identity } = await generateKeyPair()
+  return { recipient, identity: new Secret(identity) }
+}
+
+async function readRecipients({ recipients, recipientsFile, plugins }: AgeOptions): Promise<string[]> {
+  const all = [...recipients, ...(recipientsFile ? await linesOf(recipientsFile) : [])]
+  if (all.length === 0)
+    throw usage('cannot encrypt', 'no recipient is configured', 'add a public key to recipients')
+  for (const recipient of all) {
+    const problem = recipientProblem(recipient, plugins)
+    if (problem) throw problem
+  }
+  return all
+}
+
+async function linesOf(recipientsFile: string): Promise<string[]> {
+  try {
+    return recipientLines(await readFile(recipientsFile, 'utf8'))
+  } catch (error) {
+    throw usage(`cannot read the recipients file ${recipientsFile}`, (error as Error).message)
+  }
+}
+
+async function readIdentities({ identity = [], plugins }: AgeOptions): Promise<Identity[]> {
+  const identities: Identity[] = []
+  for (const source of identity) {
+    const secret = await source.read()
+    const problem = identityProblem(secret.reveal(), source.where, plugins)
+    if (problem) throw problem
+    identities.push({ secret, path: source.file ? await pathOf(source.file) : null })
+  }
+  return identities
+}
+
+/** The absolute path of a file that can be read again; null for a pipe, whose content is gone by now. */
+async function pathOf(file: string): Promise<string | null> {
+  return (await stat(file)).isFile() ? resolve(file) : null
+}
+
+function noIdentity(): Failure {
+  return wrongKey(
+    'cannot decrypt',
+    'no identity is configured',
+    'set identity: { file: PATH } of the age stage',
+  )
+}
+
+/** Recipients are public and may stand in argv; they begin with a word that is no option. */
+function encryptProgram(recipients: readonly string[]): Program {
+  return { program: 'age', args: recipients.flatMap(r => ['-r', r]), judge: judgeEncryption }
+}
+
+function encryptWithoutProgram(recipients: readonly string[]): Step {
+  const other = recipients.find(recipient => recipientKind(recipient) !== 'x25519')
+  if (other === undefined) return encryptTransform(recipients)
+  throw usage(
+    `cannot encrypt for '${other.slice(0, 24)}…'`,
+    'without the age program only age1… recipients can be used',
+    'install age',
+  )
+}
+
+/** An identity that is a file is not copied: it may lie in memory only, and the copy would not. */
+function decryptProgram(identities: readonly Identity[]): Program {
+  const copied = identities.filter(identity => identity.path === null)
+  const args = identities.flatMap(identity => [
+    '-i',
+    identity.path ?? `/dev/fd/${3 + copied.indexOf(identity)}`,
+  ])
+  return {
+    program: 'age',
+    args: ['-d', ...args],
+    secretFds: copied.map(i => i.secret),
+    judge: judgeDecryption,
+  }
+}
+
+function decryptWithoutProgram(identities: readonly Identity[]): Step {
+  if (identities.every(({ secret }) => isNativeIdentity(secret.reveal())))
+    return decryptTransform(identities.map(({ secret }) => secret))
+  const why = 'without the age program only AGE-SECRET-KEY-1… identities can be used'
+  throw usage('cannot decrypt', why, 'install age')
+}
+
+function judgeEncryption(exit: Exit, stderrTail: string): Verdict {
+  if (exit.code === 0) return null
+  const why = describeExit(exit, withoutHints(stderrTail))
+  if (/recipient|RSA key size/.test(stderrTail))
+    return usage('cannot encrypt', why, 'check the recipients of the age stage')
+  return new Failure({ what: 'age failed', why })
+}
+
+function judgeDecryption(exit: Exit, stderrTail: string): Verdict {
+  if (exit.code === 0) return null
+  // The second wording is that of age 1.3 with a single identity.
+  if (/no identity matched|identity did not match/.test(stderrTail)) return noMatch()
+  const why = describeExit(exit, withoutHints(stderrTail))
+  if (/reading ".*":|passphrase/.test(stderrTail))
+    return wrongKey('cannot decrypt', why, 'check the identity of the age stage')
+  return new Failure({ what: 'age failed', why })
+}
+
+/** What age says beside the error is meant for people who type `age` themselves. */
+function withoutHints(stderrTail: string): string {
+  const lines = stderrTail.split('\n').filter(line => !/^age: (hint|report unexpected)/.test(line))
+  return lines.map(line => line.replace(/^age: error: /, '')).join('\n')
+}

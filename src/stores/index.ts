@@ -1,0 +1,15 @@
+import type { Store } from '../model/store.ts'
+import { LocalOptions, localStore } from './local.ts'
+import { RcloneOptions, rcloneStore } from './rclone.ts'
+import { retrying } from './retrying.ts'
+import { S3Options, s3Store } from './s3.ts'
+
+/** Every store there is. To add one: its file, a line here and in the schema, its contract test (CONTRIBUTING.md). */
+export const storeOptions = { local: LocalOptions, s3: S3Options, rclone: RcloneOptions } as const
+
+/** Local folders fail for good or not at all; what crosses a network is tried again. S3 tries its requests again itself. */
+export const stores = {
+  local: (name: string, options: LocalOptions): Store => localStore(name, options),
+  s3: (name: string, options: S3Options): Store => retrying(s3Store(name, options), { attempts: 2 }),
+  rclone: (name: string, options: RcloneOptions): Store => retrying(rcloneStore(name, options)),
+} as const

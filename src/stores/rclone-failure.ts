@@ -1,0 +1,70 @@
+import { Failure } from '../model/failure.ts'
+
+/** What rclone answered to a request that it could not carry out. */
+export class RcloneError extends Error {
+  override readonly name = 'RcloneError'
+}
+
+/** rclone found nothing there: no object, no folder, or the other of the two. */
+export function isAbsent(error: unknown): boolean {
+  return (
+    error instanceof RcloneError &&
+    // Not "no such file": that is what a missing private key or certificate is told with, too.
+    /object not found|directory not found|is a directory not a file|is a file not a directory|not a regular file|: not a directory$/i.test(
+      error.message,
+    )
+  )
+}
+
+/** The account may not do this, but is known: a write-only account is a good one. */
+export function isRefused(error: unknown): boolean {
+  return (
+    error instanceof RcloneError &&
+    /access ?denied|permission ?denied|forbidden|\b403\b|not authorized to perform|method not allowed|\b405\b/i.test(
+      error.message,
+    ) &&
+    !/SignatureDoesNotMatch|InvalidAccessKeyId|AuthenticationFailed/i.test(error.message)
+  )
+}
+
+/** The first that matches what rclone said. */
+const remedies: readonly (readonly [RegExp, string])[] = [
+  [
+    /didn't find section in config file|didn't find backend called/i,
+    'see `rclone listremotes`, and which rclone.conf is read (the option "config", or RCLONE_CONFIG)',
+  ],
+  [
+    /revealing password|reveal .*obscured|input too short when reveal|base64 decode failed/i,
+    'rclone wants passwords obscured: write what `rclone obscure` makes of it',
+  ],
+  [
+    /knownhosts|host key/i,
+    "add the server's key to the known_hosts file once you have checked it (`ssh-keyscan`)",
+  ],
+  [
+    /unable to authenticate|\b401\b|unauthori[sz]ed|InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|invalid_grant|login incorrect|couldn't fetch token/i,
+    'check user, password and key of the remote; `rclone config reconnect` renews a token',
+  ],
+  [
+    /config.*(password|encrypted)|unable to decrypt configuration/i,
+    'the rclone.conf is encrypted: set RCLONE_CONFIG_PASS or RCLONE_PASSWORD_COMMAND',
+  ],
+  [/no such host|server misbehaving|lookup /i, "check the remote's host name"],
+  [
+    /connection refused|i\/o timeout|no route to host|network is unreachable|connection reset|EOF$|handshake/i,
+    'check that the server runs and can be reached from here',
+  ],
+  [/no space left|quota|insufficient storage|\b507\b/i, 'make room in the remote'],
+  [
+    /access ?denied|permission ?denied|forbidden|\b403\b/i,
+    'give the account of the remote the right to do this there',
+  ],
+]
+
+/** What a person should read of an error that came out of rclone. Failures are passed on as they are. */
+export function asRcloneFailure(error: unknown, what: string): unknown {
+  if (!(error instanceof RcloneError)) return error
+  const [, remedy = 'try the same with rclone itself'] =
+    remedies.find(([said]) => said.test(error.message)) ?? []
+  return new Failure({ what, why: error.message, remedy, cause: error })
+}

@@ -1,0 +1,210 @@
+import { randomUUID } from 'node:crypto'
+import type { ClientRequest } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Context } from '../model/context.ts'
+import { Failure } from '../model/failure.ts'
+import type { Bytes } from '../model/step.ts'
+import { NotFound } from '../model/store.ts'
+import { beforeStall } from '../platform/stall.ts'
+import { answerOf, type Daemon, responseTo } from './rclone-daemon.ts'
+import { isAbsent } from './rclone-failure.ts'
+
+/** How long rclone may take to clean up after an upload that we break off, before and after it is told firmly. */
+const graceMs = 5_000
+
+/** Chunks are gathered to this size: each is a message to rclone. */
+const messageBytes = 256 * 1024
+
+/**
+ * Streams an object of unknown size through `operations/uploadfile` and returns its size; on return rclone has it
+ * whole in the remote. A body that throws, an abort, or a refusal of rclone's is thrown as it is, after rclone has
+ * cleaned up as far as its backend can.
+ */
+export async function upload(
+  daemon: Daemon,
+  to: { readonly fs: string; readonly folder: string; readonly name: string },
+  body: Bytes,
+  ctx: Context,
+): Promise<number> {
+  const boundary = `cairn-${randomUUID()}`
+  const group = boundary
+  const query = new URLSearchParams({ fs: to.fs, remote: to.folder, _group: group })
+  const type = `multipart/form-data; boundary=${boundary}`
+  const sent = daemon.send('POST', `/operations/uploadfile?${query}`, { 'content-type': type })
+  const answer = answerOf(sent)
+  answer.catch(() => {})
+  let bytes = 0
+  try {
+    // Written as RFC 5987 has it: in quotes, a name with a line end would be refused.
+    const name = `filename*=utf-8''${encodeURIComponent(to.name).replaceAll(/['()*]/g, percent)}`
+    sent.write(`--${boundary}\r\nContent-Disposition: form-data; name="file"; ${name}\r\n\r\n`)
+    for await (const chunk of interruptible(gathered(body), answer.then(refusal(daemon)), ctx.signal)) {
+      bytes += chunk.byteLength
+      if (!sent.write(chunk)) await room(sent, answer, ctx.signal)
+    }
+    sent.end(`\r\n--${boundary}--\r\n`)
+    const { status, text } = await abortable(answer, ctx.signal)
+    if (status !== 200) throw daemon.said(text)
+    return bytes
+  } catch (error) {
+    await breakOff(daemon, sent, answer, group)
+    ctx.signal.throwIfAborted()
+    throw await daemon.reason(error)
+  }
+}
+
+function percent(character: string): string {
+  return `%${character.charCodeAt(0).toString(16).toUpperCase()}`
+}
+
+/** rclone must not answer before it has everything, not even well. */
+function refusal(daemon: Daemon) {
+  return ({ text }: { text: string }): never => {
+    throw daemon.said(text)
+  }
+}
+
+async function* gathered(body: Bytes): AsyncGenerator<Uint8Array, void, undefined> {
+  let pending: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of body) {
+    pending.push(chunk)
+    size += chunk.byteLength
+    if (size < messageBytes) continue
+    yield pending.length === 1 ? chunk : Buffer.concat(pending)
+    pending = []
+    size = 0
+  }
+  if (size > 0) yield Buffer.concat(pending)
+}
+
+/** The bytes, until the signal is aborted or `broken` rejects, even while the body keeps us waiting. */
+async function* interruptible(bytes: Bytes, broken: Promise<never>, signal: AbortSignal): Bytes {
+  const iterator = bytes[Symbol.asyncIterator]()
+  broken.catch(() => {})
+  let waiting = false
+  try {
+    for (;;) {
+      waiting = true
+      const next = await abortable(Promise.race([iterator.next(), broken]), signal)
+      waiting = false
+      if (next.done) return
+      yield next.value
+    }
+  } finally {
+    const left = Promise.resolve(iterator.return?.()).catch(() => {})
+    // Who is waited for in vain would not notice that nobody waits any more.
+    if (!waiting) await left
+  }
+}
+
+/** The promise, or the signal's reason. */
+export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  promise.catch(() => {})
+  signal.throwIfAborted()
+  let abort = (): void => {}
+  const aborted = new Promise<never>((_resolve, reject) => {
+    abort = () => reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
+
+async function room(sent: ClientRequest, answer: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  const drained = new Promise<void>(resolve => {
+    sent.once('drain', resolve)
+  })
+  await abortable(Promise.race([drained, answer.then(() => {})]), signal)
+}
+
+/**
+ * Ends an upload that must not become an object, and waits until rclone has cleaned up. A request that just ends
+ * early is not enough: some backends take what came so far for the whole. So we send what is no chunk of HTTP;
+ * rclone's reader then fails with an error that nobody takes for an end.
+ */
+async function breakOff(
+  daemon: Daemon,
+  sent: ClientRequest,
+  answer: Promise<unknown>,
+  group: string,
+): Promise<void> {
+  const answered = answer.then(
+    () => true,
+    () => true,
+  )
+  const gone = async (): Promise<boolean> => Promise.race([answered, sleep(graceMs, false, { ref: false })])
+  if (sent.socket && !sent.destroyed) sent.socket.write('no chunk\r\n')
+  else sent.destroy()
+  if (!(await gone())) {
+    // rclone is busy writing to a remote that does not take it.
+    await daemon.call('job/stopgroup', { group }, AbortSignal.timeout(graceMs)).catch(() => {})
+    await gone()
+  }
+  sent.destroy()
+}
+
+/**
+ * Streams an object, or its bytes from the first to the last of the range, through rclone's own serving of objects.
+ * Throws NotFound; a stream that ends early throws.
+ */
+export async function* download(
+  daemon: Daemon,
+  from: { readonly fs: string; readonly key: string; readonly what: string },
+  range: readonly [number, number] | undefined,
+  ctx: Context,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const path = [`[${from.fs}]`, ...from.key.split('/')].map(encodeURIComponent).join('/')
+  const sent = daemon.send('GET', `/${path}`, range ? { range: `bytes=${range[0]}-${range[1]}` } : {})
+  const stop = (): void => void sent.destroy(new Error('stopped'))
+  ctx.signal.addEventListener('abort', stop, { once: true })
+  try {
+    ctx.signal.throwIfAborted()
+    const response = responseTo(sent)
+    sent.end()
+    const begun = await beforeStall(response, ctx, () => from.what)
+    const status = begun.statusCode ?? 0
+    if (status !== 200 && status !== 206) throw await missing(daemon, begun)
+    const size = Number(begun.headers['content-length'])
+    if (!Number.isSafeInteger(size)) {
+      throw new Failure({ what: `cannot read ${from.what}`, why: 'the remote does not tell how large it is' })
+    }
+    let bytes = 0
+    const chunks = begun[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
+    for (;;) {
+      const next = await beforeStall(chunks.next(), ctx, () => from.what)
+      if (next.done) break
+      bytes += next.value.byteLength
+      yield next.value
+    }
+    if (bytes !== size) throw new Error(`${bytes} of ${size} bytes came`)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    throw await cutShort(daemon, error, from.what)
+  } finally {
+    ctx.signal.removeEventListener('abort', stop)
+    sent.destroy()
+  }
+}
+
+async function missing(daemon: Daemon, response: AsyncIterable<Uint8Array>): Promise<unknown> {
+  const chunks = await Array.fromAsync(response)
+  const error = daemon.said(Buffer.concat(chunks).toString())
+  return isAbsent(error) ? new NotFound(error.message) : error
+}
+
+async function cutShort(daemon: Daemon, error: unknown, what: string): Promise<unknown> {
+  if (error instanceof NotFound || error instanceof Failure) return error
+  const reason = await daemon.reason(error)
+  if (reason !== error) return reason
+  if (!(error instanceof Error) || error.name === 'RcloneError') return error
+  return new Failure({
+    what: `cannot read ${what}`,
+    why: `it was cut short (${error.message})`,
+    remedy: 'check the connection to the remote, and try again',
+    cause: error,
+  })
+}

@@ -1,0 +1,86 @@
+import type { Readable } from 'node:stream'
+import type { Context } from '../model/context.ts'
+import { type Entry, type GetOptions, Transient } from '../model/store.ts'
+import { beforeStall } from '../platform/stall.ts'
+import type { Connection } from './s3-client.ts'
+import { explained, isRefused } from './s3-error.ts'
+import { decoded } from './s3-remove.ts'
+
+/** Yields exactly the bytes that the server announced. A reader that is slow is no fault; a server that is, is. */
+export async function* read(
+  link: Connection,
+  store: string,
+  keyOf: () => string,
+  { version, range }: GetOptions,
+  ctx: Context,
+  toError: (error: unknown) => Error,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const Key = keyOf()
+  const input = {
+    Bucket: link.bucket,
+    Key,
+    ...(version && { VersionId: version }),
+    ...(range && { Range: `bytes=${range[0]}-${range[1]}` }),
+  }
+  try {
+    const { Body, ContentLength } = await link.ask((s3, o) => s3.getObject(input, o), ctx, { streams: true })
+    const body = Body as Readable
+    let left = ContentLength
+    try {
+      const chunks = body[Symbol.asyncIterator]()
+      for (;;) {
+        const chunk = chunks.next().catch(error => {
+          throw cut(Key, link, error.message)
+        })
+        const next = await beforeStall<IteratorResult<Uint8Array>>(chunk, ctx, () => store)
+        if (next.done) break
+        if (left !== undefined) left -= next.value.length
+        yield next.value
+      }
+    } finally {
+      body.destroy()
+    }
+    if (left) throw cut(Key, link, `it ended ${left} bytes too early`)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    throw toError(error)
+  }
+}
+
+function cut(key: string, link: Connection, why: string): Transient {
+  return new Transient({
+    what: `cannot read ${key} in ${link.where}`,
+    why: `the stream broke: ${why}`,
+    remedy: 'look at the network and at the server',
+  })
+}
+
+export async function listPage(link: Connection, Prefix: string, token: string | undefined, ctx: Context) {
+  const input = {
+    Bucket: link.bucket,
+    Prefix,
+    EncodingType: 'url' as const,
+    ...(token && { ContinuationToken: token }),
+  }
+  const page = await link.ask((s3, o) => s3.listObjectsV2(input, o), ctx)
+  const entries = (page.Contents ?? []).map(
+    (each): Entry => ({
+      key: decoded(each.Key ?? '', page.EncodingType),
+      bytes: each.Size ?? 0,
+      modified: each.LastModified ?? new Date(0),
+    }),
+  )
+  return { entries, next: page.IsTruncated ? page.NextContinuationToken : undefined }
+}
+
+/** Asks for a list of one. To be refused it is no fault: who may only write has good credentials too. */
+export async function probe(link: Connection, root: string, ctx: Context): Promise<void> {
+  const input = { Bucket: link.bucket, Prefix: root, MaxKeys: 1 }
+  try {
+    await link.ask((s3, o) => s3.listObjectsV2(input, o), ctx, { attempts: 1 })
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    if (isRefused(error)) return
+    throw explained(error, { what: 'cannot use the store', where: link.where, secrets: link.secrets })
+  }
+}

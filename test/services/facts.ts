@@ -1,0 +1,64 @@
+// What a test learns of a service. Plain JSON: it may have come over a socket.
+
+import type { PostgresMajor } from './places.ts'
+
+export interface PostgresFacts {
+  major: PostgresMajor
+  host: string
+  port: number
+  /** A superuser, by scram over TCP and over the Unix socket; it may replicate. */
+  user: string
+  password: string
+  /** The folder of the Unix socket. */
+  socket: string
+  /** The data folder. */
+  data: string
+  /** The folder of this version's server programs: initdb, pg_ctl, postgres. */
+  bin: string
+  /** Whom the server runs as on the machine, and whom another server must run as. */
+  osUser: string
+}
+
+export interface S3Facts {
+  /** http, path style only. */
+  endpoint: string
+  region: string
+  accessKey: string
+  secretKey: string
+  /** Two more identities. They may do nothing until a bucket policy names `arn:aws:iam:::user/<name>`. */
+  others: { name: string; accessKey: string; secretKey: string }[]
+}
+
+export interface SftpFacts {
+  host: string
+  port: number
+  user: string
+  /** A private key without a passphrase. */
+  keyFile: string
+  /** The only host key to be accepted, in OpenSSH's format. */
+  knownHosts: string
+  /** An absolute path, on both sides: there is no chroot. */
+  folder: string
+}
+
+export interface WebdavFacts {
+  url: string
+  user: string
+  password: string
+  /** What is served, as a path of the machine. */
+  folder: string
+}
+
+export interface Facts {
+  postgres: PostgresFacts
+  s3: S3Facts
+  sftp: SftpFacts
+  webdav: WebdavFacts
+}
+
+export type ServiceName = keyof Facts
+
+/** The service cannot be had on this machine; the message is the reason. Everything else is a failure. */
+export class ServiceUnavailable extends Error {
+  override name = 'ServiceUnavailable'
+}

@@ -1,0 +1,179 @@
+// Gets the programs that tests need from outside. Takes a minute or two on a bare Debian 12, and no time after that.
+//
+// Everything comes from Debian's archive (as the machine's apt knows it) and from npm. By hand: node install.ts
+
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { layOutClients } from './clients.ts'
+import { cache, npmServers, sid, type Tree, trixie } from './places.ts'
+import { run } from './process.ts'
+
+const here = import.meta.dirname
+
+const packages = [
+  ...['postgresql-15', 'postgresql-client-15', 'sqlite3'],
+  ...['zstd', 'pigz', 'isal', 'age', 'gnupg', 'aespipe'],
+  ...['rclone', 'openssh-server', 'openssh-client', 'curl'],
+  ...['attr', 'acl', 'debootstrap'],
+]
+
+/** One thing to have. `make` may be repeated, and picks up after one that was killed. */
+interface Part {
+  name: string
+  lacking(): Promise<string[]>
+  make(lacking: string[]): Promise<void>
+}
+
+/**
+ * Installs what is missing and returns, in sentences, what could not be had; the services that need it then say so
+ * themselves. Several runs at once wait for each other.
+ */
+export async function install(): Promise<string[]> {
+  const complete = (await Promise.all(parts.map(part => part.lacking()))).every(
+    lacking => lacking.length === 0,
+  )
+  if (complete) {
+    await layOutClients()
+    return []
+  }
+  if (process.getuid?.() !== 0) return ['installing needs root']
+  await mkdir(cache, { recursive: true })
+  return await new Promise((resolve, reject) => {
+    const again = ['--close', join(cache, 'install.lock'), process.execPath, import.meta.filename, '--locked']
+    const child = spawn('flock', again, { stdio: ['ignore', 'pipe', 'inherit'] })
+    let said = ''
+    child.stdout.setEncoding('utf8').on('data', text => {
+      said += text
+    })
+    child.on('error', reject)
+    child.on('close', () => resolve(said.split('\n').filter(Boolean)))
+  })
+}
+
+/** Debian packages of the machine itself. Leaves no server running and no cluster made. */
+const host: Part = {
+  name: 'Debian packages',
+  async lacking() {
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query fills these in
+    const all = await run('dpkg-query', ['-W', '-f', '${db:Status-Abbrev}${Package}\n']).catch(() => '')
+    const installed = new Set(all.split('\n'))
+    return packages.filter(name => !installed.has(`ii ${name}`))
+  },
+  async make(lacking) {
+    const tidy = [
+      await placeFile('/usr/sbin/policy-rc.d', '#!/bin/sh\nexit 101\n', 0o755),
+      await placeFile(
+        '/etc/postgresql-common/createcluster.d/cairn-test.conf',
+        'create_main_cluster = false\n',
+        0o644,
+      ),
+    ]
+    const wait = ['-qq', '-o', 'DPkg::Lock::Timeout=600']
+    const env = { DEBIAN_FRONTEND: 'noninteractive' }
+    try {
+      await run('apt-get', [...wait, 'update'], { env })
+      const wanted = await asReleased(lacking)
+      await run('apt-get', [...wait, 'install', '-y', '--no-install-recommends', ...wanted], { env })
+    } finally {
+      for (const undo of tidy) await undo()
+    }
+  },
+}
+
+/**
+ * PostgreSQL as the release has it, without later updates, because the trees have none either. A security update may
+ * change what a dump holds: with 15.20 as server, what pg_dump 17.11 writes does not restore into 17.11.
+ */
+async function asReleased(names: string[]): Promise<string[]> {
+  const release = /^VERSION_CODENAME=(\S+)$/m.exec(await readFile('/etc/os-release', 'utf8'))?.[1]
+  return names.map(name => (release && name.startsWith('postgresql-') ? `${name}/${release}` : name))
+}
+
+/** Writes a file unless there is one; returns how to undo that. */
+async function placeFile(path: string, text: string, mode: number): Promise<() => Promise<void>> {
+  if (existsSync(path)) return async () => {}
+  await mkdir(join(path, '..'), { recursive: true })
+  await writeFile(path, text, { mode })
+  return () => rm(path)
+}
+
+/** A newer Debian in a folder. The note of what is in it is written last. */
+function debianTree({ suite, root, packages: wanted }: Tree): Part {
+  const note = join(root, '.packages')
+  return {
+    name: `Debian ${suite}`,
+    async lacking() {
+      const inside = existsSync(note) ? (await readFile(note, 'utf8')).split('\n') : []
+      return wanted.filter(name => !inside.includes(name))
+    },
+    async make(lacking) {
+      await run(join(here, 'debian-tree.sh'), ['make', root, suite, ...lacking])
+      await writeFile(note, `${wanted.join('\n')}\n`)
+    },
+  }
+}
+
+/** PostgreSQL 13, 14 and 16: built for x64 only. */
+const servers: Part = {
+  name: 'PostgreSQL from npm',
+  async lacking() {
+    if (process.arch !== 'x64') return []
+    const [wanted, there] = await Promise.all(
+      [join(here, 'npm'), npmServers].map(folder =>
+        readFile(join(folder, 'package-lock.json'), 'utf8').catch(() => ''),
+      ),
+    )
+    return wanted === there && existsSync(join(npmServers, 'node_modules/.linked')) ? [] : ['servers']
+  },
+  async make() {
+    await mkdir(npmServers, { recursive: true })
+    for (const file of ['package.json', 'package-lock.json']) {
+      await copyFile(join(here, 'npm', file), join(npmServers, file))
+    }
+    await run('npm', ['ci', '--prefix', npmServers, '--ignore-scripts', '--no-audit', '--no-fund'])
+    // npm packages hold no symbolic links; the list of them and the script that makes them come along.
+    for (const major of [13, 14, 16]) {
+      const cwd = join(npmServers, `node_modules/postgres-${major}-linux-x64`)
+      await run(process.execPath, ['scripts/hydrate-symlinks.js'], { cwd })
+    }
+    await run('chmod', ['-R', 'a+rX', npmServers])
+    await writeFile(join(npmServers, 'node_modules/.linked'), '')
+  },
+}
+
+const newer = [debianTree(sid), debianTree(trixie)]
+const parts: Part[] = [host, ...newer, servers]
+
+/** Makes the parts side by side, the trees after the machine's own packages, for these bring debootstrap. */
+async function installMissing(): Promise<string[]> {
+  const hostDone = attempt(host)
+  const problems = await Promise.all([
+    hostDone,
+    attempt(servers),
+    ...newer.map(tree => hostDone.then(() => attempt(tree))),
+  ])
+  await layOutClients()
+  return problems.flat()
+}
+
+async function attempt(part: Part): Promise<string[]> {
+  const lacking = await part.lacking()
+  if (lacking.length === 0) return []
+  const started = performance.now()
+  process.stderr.write(`installing ${part.name}: ${lacking.join(' ')}\n`)
+  try {
+    await part.make(lacking)
+    process.stderr.write(`installed ${part.name} in ${((performance.now() - started) / 1000).toFixed(0)} s\n`)
+    return []
+  } catch (error) {
+    return [`${part.name}: ${(error as Error).message.replaceAll('\n', ' | ')}`]
+  }
+}
+
+if (import.meta.main) {
+  const problems = process.argv.includes('--locked') ? await installMissing() : await install()
+  for (const problem of problems) console.log(problem)
+  process.exitCode = problems.length === 0 ? 0 : 1
+}

@@ -1,0 +1,48 @@
+// Where the tests keep what they download, and where the programs in there are.
+
+import { join } from 'node:path'
+
+/** Outlives runs and is shared by all checkouts on a machine; `CAIRN_TEST_CACHE` puts it elsewhere. */
+export const cache = process.env.CAIRN_TEST_CACHE ?? '/var/tmp/cairn-test'
+
+/** A folder holding a whole newer Debian, and what a test wants of it. */
+export interface Tree {
+  suite: string
+  root: string
+  packages: string[]
+}
+
+export const sid: Tree = {
+  suite: 'sid',
+  root: join(cache, 'sid'),
+  packages: [
+    ...['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common', 'curl', 'openssl'],
+    ...['postgresql-18', 'postgresql-client-18', 'rclone'],
+  ],
+}
+
+export const trixie: Tree = {
+  suite: 'trixie',
+  root: join(cache, 'trixie'),
+  packages: ['postgresql-17', 'postgresql-client-17'],
+}
+
+/** Laid out like /usr/lib/postgresql: `<major>/bin/pg_dump` for 15, 17 and 18. */
+export const postgresClients = join(cache, 'postgresql')
+
+/** A current rclone; the machine's own, 1.60 on Debian 12, is `rclone`. */
+export const newerRclone = join(sid.root, 'usr/bin/rclone')
+
+/** Where npm puts the servers that Debian has not got. */
+export const npmServers = join(cache, 'npm')
+
+export const postgresMajors = [13, 14, 15, 16, 17, 18] as const
+export type PostgresMajor = (typeof postgresMajors)[number]
+
+/** The folder of `initdb`, `pg_ctl` and `postgres` of a major version. */
+export function postgresServer(major: PostgresMajor): string {
+  if (major === 13 || major === 14 || major === 16) {
+    return join(npmServers, `node_modules/postgres-${major}-linux-x64/native/bin`)
+  }
+  return join(postgresClients, String(major), 'bin')
+}
