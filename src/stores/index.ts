@@ -1,8 +1,8 @@
 import type { Store } from '../model/store.ts'
-import { LocalOptions, localStore } from './local.ts'
+import { LocalOptions, localStore } from './local/index.ts'
 import { RcloneOptions, rcloneStore } from './rclone.ts'
 import { retrying } from './retrying.ts'
-import { S3Options, s3Store } from './s3.ts'
+import { S3Options, s3Store } from './s3/index.ts'
 
 /** Every store there is. To add one: its file, a line here and in the schema, its contract test (CONTRIBUTING.md). */
 export const storeOptions = { local: LocalOptions, s3: S3Options, rclone: RcloneOptions } as const

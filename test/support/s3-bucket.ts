@@ -1,7 +1,7 @@
 import type { TestContext } from 'node:test'
 import { S3 } from '@aws-sdk/client-s3'
 import type { Store } from '../../src/model/store.ts'
-import { S3Options, s3Store } from '../../src/stores/s3.ts'
+import { S3Options, s3Store } from '../../src/stores/s3/index.ts'
 import { type FreshBucket, freshBucket } from '../services/index.ts'
 import { type S3Proxy, s3Proxy } from './s3-proxy.ts'
 

@@ -10,16 +10,21 @@ export function under(folder: RawPath | string, name: Uint8Array | string): RawP
   return Buffer.concat([Buffer.from(folder), Buffer.from('/'), Buffer.from(name)])
 }
 
+const lookedAtAtOnce = 64
+
 /** Calls `visit` with everything below a folder, folders before what they hold. */
 async function walk(
   folder: RawPath,
   visit: (path: RawPath, stats: Stats) => Promise<void> | void,
 ): Promise<void> {
-  for (const name of await readdir(folder, { encoding: 'buffer' })) {
-    const path = under(folder, name)
-    const stats = await lstat(path)
-    await visit(path, stats)
-    if (stats.isDirectory()) await walk(path, visit)
+  const names = await readdir(folder, { encoding: 'buffer' })
+  for (let at = 0; at < names.length; at += lookedAtAtOnce) {
+    const paths = names.slice(at, at + lookedAtAtOnce).map(name => under(folder, name))
+    const all = await Promise.all(paths.map(async path => ({ path, stats: await lstat(path) })))
+    for (const { path, stats } of all) {
+      await visit(path, stats)
+      if (stats.isDirectory()) await walk(path, visit)
+    }
   }
 }
 

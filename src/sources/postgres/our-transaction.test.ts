@@ -20,7 +20,7 @@ test('the transaction is taken out of a script, and nothing else, however the ch
     for (const size of [1, 97, 2_048, 4_096, 100_000])
       assert.equal(
         await through(start + setting + body + end, size),
-        start.replace('BEGIN;\n', '') + body + end.replace('COMMIT;\n', ''),
+        start.replace('BEGIN;\n', '') + body + end.replace('COMMIT;\n\n', ''),
       )
 })
 

@@ -32,6 +32,8 @@ const patterns: readonly (readonly [Token['kind'], RegExp])[] = [
   ['name', /"[^"]*(?:""[^"]*)*"/y],
   ['text', /\$((?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?)\$[\s\S]*?\$\1\$/y],
   ['word', /[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*/y],
+  // A quote that never ends takes the rest along, and its statement with it.
+  ['text', /['"][\s\S]*/y],
   ['symbol', /\d[\w.]*|[\s\S]/y],
 ]
 

@@ -36,7 +36,7 @@ const ignored = new Set(['application_name', 'fallback_application_name', 'clien
  */
 export function parseUrl(url: string): Place {
   const match =
-    /^postgres(?:ql)?:\/\/(?:([^@/:]*)(?::([^@/]*))?@)?(\[[^\]]*\]|[^/?:]*)(?::(\d*))?(?:\/([^?]*))?(?:\?(.*))?$/s.exec(
+    /^postgres(?:ql)?:\/\/(?:([^@/:]*)(?::([^@/]*))?@)?(\[[^\]]*\]|[^/?:@]*)(?::(\d*))?(?:\/([^?]*))?(?:\?(.*))?$/s.exec(
       url.trim(),
     )
   if (!match) {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
+  chmodSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -27,6 +28,7 @@ import {
   fill,
   folder,
   hostile,
+  isRoot,
   killedInWal,
   make,
   mounted,
@@ -207,6 +209,48 @@ test('a database that stays locked is given up when the run is aborted', async t
     capture(sourceOf(path), { ...contextOf(t), signal: controller.signal }),
     /told to stop/,
   )
+})
+
+test('an abort amid the copy ends it, and leaves nothing in the spool', async t => {
+  const path = join(folder(t), 'large.db')
+  make(path, 'delete', `CREATE TABLE t (a); ${fill('t', 50_000, 4000)}`)
+  const controller = new AbortController()
+  const ctx = { ...contextOf(t), signal: controller.signal }
+  let copying = false
+  const alive = (what: string): void => {
+    copying ||= what.startsWith('copying')
+    if (copying) controller.abort(new Error('told to stop'))
+  }
+  const source = sourceOf(path)
+  await assert.rejects(source.open({ name: 'large.db' }, null, 'counts', { ...ctx, alive }), /told to stop/)
+  assert.ok(copying)
+  assert.deepEqual(readdirSync(ctx.spool), [])
+})
+
+test('who may only read a database backs it up, and puts no files beside it', async t => {
+  if (!isRoot) return t.skip('only root can become somebody else')
+  const dir = folder(t)
+  chmodSync(dir, 0o777)
+  const stopped = join(dir, 'stopped.db')
+  make(stopped, 'wal', 'CREATE TABLE t (a); INSERT INTO t VALUES (1)')
+  const live = join(dir, 'live.db')
+  using db = new DatabaseSync(live)
+  db.exec('PRAGMA journal_mode = wal; CREATE TABLE t (a); INSERT INTO t VALUES (1)')
+  const before = readdirSync(dir)
+  const url = (path: string): string => new URL(path, import.meta.url).href
+  const code = `const { capture } = await import('${url('../../../test/support/capture.ts')}')
+    const { testContext } = await import('${url('../../../test/support/context.ts')}')
+    const { sourceOf } = await import('${url('./databases.fixture.ts')}')
+    for (const path of process.argv.slice(1)) console.log((await capture(sourceOf(path), testContext())).census.objects[0].rows)`
+  const run = [process.execPath, '--no-warnings', '--input-type=module', '-e', code, stopped, live]
+  const nobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups', '--', ...run]
+  const { stdout, stderr } = spawnSync('setpriv', nobody, {
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH },
+  })
+  if (/EACCES/.test(stderr) && stdout === '') return t.skip('nobody may not read this checkout')
+  assert.equal(stdout, '1\n1\n', stderr)
+  assert.deepEqual(readdirSync(dir), before)
 })
 
 test('a spool without room is noticed before anything is copied', async t => {

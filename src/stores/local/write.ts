@@ -1,13 +1,13 @@
 import type { FileHandle } from 'node:fs/promises'
 import { link as linkFile, lstat, open, rename, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import type { Context } from '../model/context.ts'
-import type { Bytes } from '../model/step.ts'
-import { AlreadyExists } from '../model/store.ts'
-import { codeOf, orNull, telling, told } from './local-error.ts'
-import { makeFolders, syncFolders } from './local-folder.ts'
-import { claimName, fileOf, folderOf, type Place, temporaryName } from './local-path.ts'
-import { pour } from './local-pour.ts'
+import type { Context } from '../../model/context.ts'
+import type { Bytes } from '../../model/step.ts'
+import { AlreadyExists } from '../../model/store.ts'
+import { codeOf, orNull, telling, told } from './error.ts'
+import { makeFolders, syncFolders } from './folder.ts'
+import { claimName, fileOf, folderOf, type Place, temporaryName } from './path.ts'
+import { pour } from './pour.ts'
 
 /** `fs.link`; tests give that of a file system without links. */
 export type Link = (from: string, to: string) => Promise<void>

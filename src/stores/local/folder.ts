@@ -1,9 +1,9 @@
 import { constants } from 'node:fs'
 import { access, lstat, mkdir, open, realpath, rmdir, stat, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { Failure } from '../model/failure.ts'
-import { codeOf, orNull, telling } from './local-error.ts'
-import type { Place } from './local-path.ts'
+import { Failure } from '../../model/failure.ts'
+import { codeOf, orNull, telling } from './error.ts'
+import type { Place } from './path.ts'
 
 /**
  * Makes the folder, and the root, where they are missing. Returns the topmost folder in which something was made,

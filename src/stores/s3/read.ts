@@ -1,10 +1,10 @@
 import type { Readable } from 'node:stream'
-import type { Context } from '../model/context.ts'
-import { type Entry, type GetOptions, Transient } from '../model/store.ts'
-import { beforeStall } from '../platform/stall.ts'
-import type { Connection } from './s3-client.ts'
-import { explained, isRefused } from './s3-error.ts'
-import { decoded } from './s3-remove.ts'
+import type { Context } from '../../model/context.ts'
+import { type Entry, type GetOptions, Transient } from '../../model/store.ts'
+import { beforeStall } from '../../platform/stall.ts'
+import type { Connection } from './client.ts'
+import { explained, isRefused } from './error.ts'
+import { decoded } from './remove.ts'
 
 /** Yields exactly the bytes that the server announced. A reader that is slow is no fault; a server that is, is. */
 export async function* read(

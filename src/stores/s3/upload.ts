@@ -1,12 +1,12 @@
 import type { CompletedPart } from '@aws-sdk/client-s3'
-import type { Context } from '../model/context.ts'
-import { Failure } from '../model/failure.ts'
-import { showBytes } from '../model/quantity.ts'
-import type { Bytes } from '../model/step.ts'
-import { address, creating, type Upload, type Uploaded } from './s3-create.ts'
-import { troubleOf } from './s3-error.ts'
-import { Lanes } from './s3-lanes.ts'
-import { inParts, maxObjectBytes, maxParts, type Part, type Parts, partBytes } from './s3-part.ts'
+import type { Context } from '../../model/context.ts'
+import { Failure } from '../../model/failure.ts'
+import { showBytes } from '../../model/quantity.ts'
+import type { Bytes } from '../../model/step.ts'
+import { address, creating, type Upload, type Uploaded } from './create.ts'
+import { troubleOf } from './error.ts'
+import { Lanes } from './lanes.ts'
+import { inParts, maxObjectBytes, maxParts, type Part, type Parts, partBytes } from './part.ts'
 
 /**
  * Sends a stream as one object: in one PutObject when it fits into the first part, else as a multipart upload.

@@ -1,6 +1,6 @@
-import { Failure } from '../model/failure.ts'
-import { mask, type Secret } from '../model/secret.ts'
-import { AlreadyExists, NotFound, Transient } from '../model/store.ts'
+import { Failure } from '../../model/failure.ts'
+import { mask, type Secret } from '../../model/secret.ts'
+import { AlreadyExists, NotFound, Transient } from '../../model/store.ts'
 
 /** What can be told from a thrown thing: S3's or Node's code for it, the HTTP status (0: no answer), the words. */
 export interface Trouble {

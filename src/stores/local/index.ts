@@ -2,10 +2,10 @@ import { constants } from 'node:fs'
 import { type FileHandle, lstat, open, unlink } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import * as z from 'zod'
-import type { Context } from '../model/context.ts'
-import { damage, Failure, usage } from '../model/failure.ts'
-import { shellQuoted } from '../model/shell.ts'
-import type { Bytes } from '../model/step.ts'
+import type { Context } from '../../model/context.ts'
+import { damage, Failure, usage } from '../../model/failure.ts'
+import { shellQuoted } from '../../model/shell.ts'
+import type { Bytes } from '../../model/step.ts'
 import {
   type Abilities,
   type GetOptions,
@@ -13,12 +13,12 @@ import {
   type PutOptions,
   type Store,
   type StoredObject,
-} from '../model/store.ts'
-import { isNothing, orNull, telling } from './local-error.ts'
-import { freeBytes, mustBeReal, probeFolder, removeEmptyFolders } from './local-folder.ts'
-import { fileOf, folderOf, type Place } from './local-path.ts'
-import { list, temporaries } from './local-walk.ts'
-import { type Link, taken, writeObject } from './local-write.ts'
+} from '../../model/store.ts'
+import { isNothing, orNull, telling } from './error.ts'
+import { freeBytes, mustBeReal, probeFolder, removeEmptyFolders } from './folder.ts'
+import { fileOf, folderOf, type Place } from './path.ts'
+import { list, temporaries } from './walk.ts'
+import { type Link, taken, writeObject } from './write.ts'
 
 export const LocalOptions = z.strictObject({
   path: z

@@ -1,8 +1,8 @@
-import type { Context } from '../model/context.ts'
-import { Failure } from '../model/failure.ts'
-import type { Connection } from './s3-client.ts'
-import { isAbsent, isRefused, isUnknownThere, troubleOf } from './s3-error.ts'
-import { retention } from './s3-lock.ts'
+import type { Context } from '../../model/context.ts'
+import { Failure } from '../../model/failure.ts'
+import type { Connection } from './client.ts'
+import { isAbsent, isRefused, isUnknownThere, troubleOf } from './error.ts'
+import { retention } from './lock.ts'
 
 export type Removal = 'removed' | 'absent' | 'locked'
 

@@ -1,12 +1,12 @@
 import type { Dirent } from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Context } from '../model/context.ts'
-import { keyFault } from '../model/key.ts'
-import type { Entry } from '../model/store.ts'
-import { orNull, telling } from './local-error.ts'
-import { isReal } from './local-folder.ts'
-import { lostAndFound, type Place, temporaryOf } from './local-path.ts'
+import type { Context } from '../../model/context.ts'
+import { keyFault } from '../../model/key.ts'
+import type { Entry } from '../../model/store.ts'
+import { orNull, telling } from './error.ts'
+import { isReal } from './folder.ts'
+import { lostAndFound, type Place, temporaryOf } from './path.ts'
 
 /** Folders read, and files looked at, at once: the waiting is for the disk or the network, not for us. */
 const foldersAtOnce = 64

@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises'
-import type { Context } from '../model/context.ts'
-import type { Bytes } from '../model/step.ts'
-import { telling } from './local-error.ts'
+import type { Context } from '../../model/context.ts'
+import type { Bytes } from '../../model/step.ts'
+import { telling } from './error.ts'
 
 /** Handed to the kernel at once. */
 const batchBytes = 1024 * 1024

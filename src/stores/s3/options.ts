@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { secretOption } from '../platform/secret-source.ts'
+import { secretOption } from '../../platform/secret-source.ts'
 
 /** The options of an S3 store, as they stand in the configuration. */
 export const S3Options = z

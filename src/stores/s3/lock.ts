@@ -1,8 +1,8 @@
-import type { Context } from '../model/context.ts'
-import { Failure } from '../model/failure.ts'
-import type { Lock, PutOptions } from '../model/store.ts'
-import type { Connection } from './s3-client.ts'
-import { isAbsent, isRefused, isUnknownThere, troubleOf } from './s3-error.ts'
+import type { Context } from '../../model/context.ts'
+import { Failure } from '../../model/failure.ts'
+import type { Lock, PutOptions } from '../../model/store.ts'
+import type { Connection } from './client.ts'
+import { isAbsent, isRefused, isUnknownThere, troubleOf } from './error.ts'
 
 /** An object that was just written. */
 export interface Written {

@@ -1,9 +1,9 @@
 import type { CreateMultipartUploadCommandInput, S3 } from '@aws-sdk/client-s3'
-import type { Context } from '../model/context.ts'
-import { AlreadyExists } from '../model/store.ts'
-import type { Connection } from './s3-client.ts'
-import { isAbsent, isRefused, isTaken, isUnknownThere, troubleOf } from './s3-error.ts'
-import type { PartDigests } from './s3-part.ts'
+import type { Context } from '../../model/context.ts'
+import { AlreadyExists } from '../../model/store.ts'
+import type { Connection } from './client.ts'
+import { isAbsent, isRefused, isTaken, isUnknownThere, troubleOf } from './error.ts'
+import type { PartDigests } from './part.ts'
 
 /** An object on its way. */
 export interface Upload {

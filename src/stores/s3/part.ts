@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { crc32 } from 'node:zlib'
-import type { Context } from '../model/context.ts'
-import type { Bytes } from '../model/step.ts'
+import type { Context } from '../../model/context.ts'
+import type { Bytes } from '../../model/step.ts'
 
 const MiB = 2 ** 20
 /** Amazon S3 multipart upload limits. */

@@ -1,4 +1,4 @@
-import type { Part } from './s3-part.ts'
+import type { Part } from './part.ts'
 
 /** How many parts are under way at once; one more is being gathered. */
 const lanesInMemory = 4

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { readdir } from 'node:fs/promises'
 import { test } from 'node:test'
-import { testContext } from '../../test/support/context.ts'
-import { collect, hostileBytes, inOddChunks } from '../../test/support/store-contract.ts'
-import { BodyFailed, inParts, maxObjectBytes, maxParts, partBytes } from './s3-part.ts'
+import { testContext } from '../../../test/support/context.ts'
+import { collect, hostileBytes, inOddChunks } from '../../../test/support/store-contract.ts'
+import { BodyFailed, inParts, maxObjectBytes, maxParts, partBytes } from './part.ts'
 
 const [MiB, GiB, TiB] = [2 ** 20, 2 ** 30, 2 ** 40]
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
-import { usage } from '../model/failure.ts'
-import { keyFault } from '../model/key.ts'
+import { usage } from '../../model/failure.ts'
+import { keyFault } from '../../model/key.ts'
 
 /** A local store's name and its folder. */
 export interface Place {

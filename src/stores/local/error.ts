@@ -1,4 +1,4 @@
-import { Failure } from '../model/failure.ts'
+import { Failure } from '../../model/failure.ts'
 
 /** What the errors of a file system mean for a person, and what to do about them. */
 const meanings: Readonly<Record<string, readonly [why: string, remedy: string]>> = {

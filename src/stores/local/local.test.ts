@@ -7,19 +7,19 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { testContext } from '../../test/support/context.ts'
+import { testContext } from '../../../test/support/context.ts'
 import {
   collect,
   hostileBytes,
   inChunks,
   type Opened,
   storeContract,
-} from '../../test/support/store-contract.ts'
-import { exitCode, Failure } from '../model/failure.ts'
-import type { Bytes } from '../model/step.ts'
-import { AlreadyExists, NotFound, type Store } from '../model/store.ts'
-import { LocalOptions, localStore } from './local.ts'
-import type { Link } from './local-write.ts'
+} from '../../../test/support/store-contract.ts'
+import { exitCode, Failure } from '../../model/failure.ts'
+import type { Bytes } from '../../model/step.ts'
+import { AlreadyExists, NotFound, type Store } from '../../model/store.ts'
+import { LocalOptions, localStore } from './index.ts'
+import type { Link } from './write.ts'
 
 const MiB = 1024 * 1024
 const ctx = testContext()
@@ -179,7 +179,7 @@ const hangingWriter = `
   await localStore('local', { path: process.argv[3] }).put('job/id/a', body(), {}, testContext())`
 
 function startWriter(path: string): ChildProcess {
-  const modules = ['./local.ts', '../../test/support/context.ts'].map(each => import.meta.resolve(each))
+  const modules = ['./index.ts', '../../../test/support/context.ts'].map(each => import.meta.resolve(each))
   const args = ['--input-type=module', '-e', hangingWriter, ...modules, path]
   return spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
 }

@@ -3,20 +3,20 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
-import { freshBucket } from '../../test/services/index.ts'
-import { testContext } from '../../test/support/context.ts'
-import { rawClient, storeOf, throughProxy, unfinished } from '../../test/support/s3-bucket.ts'
-import { s3Error } from '../../test/support/s3-proxy.ts'
+import { freshBucket } from '../../../test/services/index.ts'
+import { testContext } from '../../../test/support/context.ts'
+import { rawClient, storeOf, throughProxy, unfinished } from '../../../test/support/s3-bucket.ts'
+import { s3Error } from '../../../test/support/s3-proxy.ts'
 import {
   collect,
   hostileBytes,
   inChunks,
   type Opened,
   storeContract,
-} from '../../test/support/store-contract.ts'
-import { Failure } from '../model/failure.ts'
-import { AlreadyExists, NotFound, type Store, Transient } from '../model/store.ts'
-import { S3Options, s3Store } from './s3.ts'
+} from '../../../test/support/store-contract.ts'
+import { Failure } from '../../model/failure.ts'
+import { AlreadyExists, NotFound, type Store, Transient } from '../../model/store.ts'
+import { S3Options, s3Store } from './index.ts'
 
 const MiB = 2 ** 20
 const race = 'of simultaneous conditional writes to a versioned bucket, Ceph lets more than one win'
@@ -48,7 +48,7 @@ function withoutVersions(store: Store): Store {
 }
 
 test('loading the store does not load the SDK', async () => {
-  const script = `await import(${JSON.stringify(import.meta.resolve('./s3.ts'))})
+  const script = `await import(${JSON.stringify(import.meta.resolve('./index.ts'))})
     const { createRequire } = await import('node:module')
     console.log(Object.keys(createRequire(import.meta.url).cache).filter(name => name.includes('@aws-sdk')).length)`
   const loaded = async (code: string) => {

@@ -1,0 +1,345 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import type { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const cairn = resolve(import.meta.dirname, '../../bin/cairn')
+
+/** What a run of Cairn left of itself. */
+export interface Ran {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly stdout: Buffer
+  /** The same as text. */
+  readonly out: string
+  readonly stderr: string
+  readonly seconds: number
+  /** stdout as one JSON document. */
+  json<T>(): T
+}
+
+export interface Running {
+  readonly pid: number
+  readonly child: ChildProcess
+  readonly ended: Promise<Ran>
+  /** Resolves when stderr so far matches; rejects when the run ends without that. */
+  said(pattern: RegExp): Promise<void>
+}
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string | undefined>>
+  readonly cwd?: string
+  /** Runs as a user who is not root. */
+  readonly as?: 'nobody'
+  readonly input?: string
+}
+
+/** A host of its own as Cairn sees it: a folder, a state folder, a configuration. */
+export interface Machine {
+  readonly folder: string
+  readonly state: string
+  readonly config: string
+  /** Writes the configuration: as YAML, or as JSON, which is YAML. */
+  configure(config: string | object): void
+  /** Runs `cairn ARGS` to its end. */
+  run(args: readonly string[], options?: RunOptions): Promise<Ran>
+  /** The same, and it must have ended with 0. */
+  ok(args: readonly string[], options?: RunOptions): Promise<Ran>
+  start(args: readonly string[], options?: RunOptions): Running
+  path(...parts: string[]): string
+}
+
+const folders: string[] = []
+process.on('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+})
+
+export function machine(): Machine {
+  const folder = mkdtempSync(join(tmpdir(), 'host-'))
+  folders.push(folder)
+  chmodSync(folder, 0o755)
+  const state = join(folder, 'state')
+  const config = join(folder, 'cairn.yaml')
+  mkdirSync(join(folder, 'home'))
+  const start = (args: readonly string[], options: RunOptions = {}): Running =>
+    launch(args, options, folder, state)
+  const run = (args: readonly string[], options: RunOptions = {}): Promise<Ran> => start(args, options).ended
+  return {
+    folder,
+    state,
+    config,
+    start,
+    run,
+    path: (...parts) => join(folder, ...parts),
+    configure: text =>
+      writeFileSync(config, typeof text === 'string' ? text : JSON.stringify(text, null, 1), { mode: 0o644 }),
+    async ok(args, options = {}) {
+      const ran = await run(args, options)
+      if (ran.code !== 0)
+        throw new Error(
+          `cairn ${args.join(' ')} ended with ${ran.code ?? ran.signal}:\n${ran.stderr}${ran.out}`,
+        )
+      return ran
+    },
+  }
+}
+
+function launch(args: readonly string[], options: RunOptions, folder: string, state: string): Running {
+  const user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--'] as const
+  const [program = cairn, ...rest] = options.as === 'nobody' ? [...user, cairn, ...args] : [cairn, ...args]
+  const started = performance.now()
+  const child = spawn(program, rest, {
+    cwd: options.cwd ?? folder,
+    env: environment(options, folder, state),
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+  })
+  child.stdin?.end(options.input)
+  const stdout = gather(child.stdout)
+  const stderr = gather(child.stderr)
+  const ended = new Promise<Ran>((resolveRan, reject) => {
+    child.once('error', reject)
+    child.once('close', (code, signal) => {
+      const text = stdout.bytes().toString('utf8')
+      resolveRan({
+        code,
+        signal,
+        stdout: stdout.bytes(),
+        out: text,
+        stderr: stderr.bytes().toString('utf8'),
+        seconds: (performance.now() - started) / 1000,
+        json: <T>() => JSON.parse(text) as T,
+      })
+    })
+  })
+  return { pid: child.pid ?? 0, child, ended, said: pattern => heard(child.stderr, stderr, ended, pattern) }
+}
+
+/** Nothing of the tester's own environment but what programs need; a value of undefined takes one away. */
+function environment(options: RunOptions, folder: string, state: string): NodeJS.ProcessEnv {
+  const kept = ['PATH', 'TMPDIR', 'CAIRN_TEST_RUN', 'CAIRN_POSTGRES_CLIENTS']
+  const env: NodeJS.ProcessEnv = Object.fromEntries(kept.map(name => [name, process.env[name]]))
+  return {
+    ...env,
+    HOME: join(folder, 'home'),
+    CAIRN_STATE: state,
+    AWS_EC2_METADATA_DISABLED: 'true',
+    ...options.env,
+  }
+}
+
+function gather(stream: Readable | null): { bytes(): Buffer } {
+  const chunks: Buffer[] = []
+  stream?.on('data', (chunk: Buffer) => chunks.push(chunk))
+  return { bytes: () => Buffer.concat(chunks) }
+}
+
+function heard(
+  stream: Readable | null,
+  gathered: { bytes(): Buffer },
+  ended: Promise<Ran>,
+  pattern: RegExp,
+): Promise<void> {
+  return new Promise((resolveHeard, reject) => {
+    const look = (): void => {
+      if (pattern.test(gathered.bytes().toString('utf8'))) resolveHeard()
+    }
+    stream?.on('data', look)
+    look()
+    ended.then(
+      ran =>
+        reject(new Error(`it ended with ${ran.code ?? ran.signal} before it said ${pattern}: ${ran.stderr}`)),
+      reject,
+    )
+  })
+}
+
+/** A process as /proc shows it. */
+export interface Process {
+  readonly pid: number
+  readonly parent: number
+  /** The name of its program, cut to 15 characters by the kernel. */
+  readonly name: string
+  readonly argv: string
+}
+
+export function processes(): Process[] {
+  return readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .flatMap(name => {
+      const stat = peek(`/proc/${name}/stat`)
+      const [, comm = '', rest = ''] = /^\d+ \((.*)\) (.*)$/s.exec(stat) ?? []
+      const [status, parent] = rest.split(' ')
+      if (!parent || status === 'Z' || status === 'X') return []
+      const argv = peek(`/proc/${name}/cmdline`).replaceAll('\0', ' ').trim()
+      return [{ pid: Number(name), parent: Number(parent), name: comm, argv }]
+    })
+}
+
+export function childrenOf(pid: number): Process[] {
+  return processes().filter(each => each.parent === pid)
+}
+
+function peek(path: string): string {
+  try {
+    return readFileSync(path, 'latin1')
+  } catch {
+    return ''
+  }
+}
+
+/** Processes that carry a mark in their environment or their arguments: whatever a run on that host has started. */
+export function carriers(mark: string): Process[] {
+  return processes().filter(
+    ({ pid, argv }) =>
+      pid !== process.pid && (argv.includes(mark) || peek(`/proc/${pid}/environ`).includes(mark)),
+  )
+}
+
+/** Waits until a condition holds; throws what `problem` says when it does not in time. */
+export async function until(holds: () => boolean, ms: number, problem: () => string): Promise<void> {
+  const deadline = performance.now() + ms
+  while (!holds()) {
+    if (performance.now() > deadline) throw new Error(problem())
+    await sleep(10)
+  }
+}
+
+/** Resolves when nothing that a host has started is running any more. */
+export function allGone(host: Machine, ms = 8_000): Promise<void> {
+  const left = (): Process[] => carriers(host.state)
+  return until(
+    () => left().length === 0,
+    ms,
+    () =>
+      `still running: ${left()
+        .map(each => each.argv)
+        .join('; ')}`,
+  )
+}
+
+/** Looks at the arguments of every process on the machine, over and over, until it is stopped. */
+export class ArgvWatch {
+  readonly #secrets: readonly string[]
+  readonly #leaks = new Set<string>()
+  readonly #programs = new Set<string>()
+  readonly #mark: string
+  #stopped = false
+  readonly #looking: Promise<void>
+
+  /** `mark`: a text in the environment or the arguments of the processes whose names are to be noted. */
+  constructor(secrets: readonly string[], mark: string) {
+    this.#secrets = secrets
+    this.#mark = mark
+    this.#looking = this.#lookOn()
+  }
+
+  /** Which command lines held a secret, and which programs were seen. */
+  async stop(): Promise<{ leaks: string[]; programs: string[] }> {
+    this.#stopped = true
+    await this.#looking
+    return { leaks: [...this.#leaks], programs: [...this.#programs].sort() }
+  }
+
+  async #lookOn(): Promise<void> {
+    while (!this.#stopped) {
+      this.#look()
+      await sleep(2)
+    }
+  }
+
+  #look(): void {
+    for (const name of readdirSync('/proc')) {
+      if (!/^\d+$/.test(name) || Number(name) === process.pid) continue
+      const argv = peek(`/proc/${name}/cmdline`)
+      if (this.#secrets.some(secret => argv.includes(secret))) this.#leaks.add(argv.replaceAll('\0', ' '))
+      if (!argv.includes(this.#mark) && !peek(`/proc/${name}/environ`).includes(this.#mark)) continue
+      const program = argv.split('\0').find(part => part !== '') ?? ''
+      this.#programs.add(program.slice(program.lastIndexOf('/') + 1))
+    }
+  }
+}
+
+/** Every file below a folder, hidden ones too, by its path from there, with its digest. */
+export function tree(folder: string): Map<string, string> {
+  const files = new Map<string, string>()
+  for (const path of filesIn(folder))
+    files.set(
+      path,
+      createHash('sha256')
+        .update(readFileSync(join(folder, path)))
+        .digest('hex'),
+    )
+  return files
+}
+
+/** The paths of all files below a folder, in order; none when it is not there. */
+export function filesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder, { recursive: true, withFileTypes: true })
+      .filter(entry => !entry.isDirectory())
+      .map(entry => join(entry.parentPath, entry.name).slice(folder.length + 1))
+      .sort()
+  } catch {
+    return []
+  }
+}
+
+/** Makes a folder with a few files of random bytes, so that nothing compresses, and returns it. */
+export function randomFiles(folder: string, bytes: number, files = 4): string {
+  mkdirSync(folder, { recursive: true })
+  for (let index = 0; index < files; index++)
+    writeFileSync(join(folder, `file-${index}`), randomBytes(Math.ceil(bytes / files)))
+  return folder
+}
+
+/** Makes a SQLite database with a table of so many rows, each with some random bytes, and returns its path. */
+export function sqliteFile(path: string, rows = 100, bytesEach = 100): string {
+  using db = new DatabaseSync(path)
+  db.exec('CREATE TABLE item (id INTEGER PRIMARY KEY, body BLOB)')
+  db.prepare(
+    'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) INSERT INTO item SELECT i, randomblob(?) FROM n',
+  ).run(rows, bytesEach)
+  return path
+}
+
+/** What a listing says of a backup. */
+export interface Listed {
+  readonly id: string
+  readonly job: string
+  readonly source: string
+  readonly startedAt: string
+  readonly finishedAt: string
+  readonly status: string
+  readonly sizeBytes: number
+  readonly stores: string[]
+  readonly encrypted: boolean
+  readonly kind: string
+}
+
+export async function listed(host: Machine, ...args: string[]): Promise<Listed[]> {
+  return (await host.ok(['list', '--json', ...args])).json<Listed[]>()
+}
+
+/** The keys in a store's folder, or those given, that no listed backup accounts for: what interrupted runs left. */
+export function leftovers(keys: readonly string[]): string[] {
+  const whole = new Set(
+    keys.flatMap(key => /^\.cairn\/v1\/manifests\/[^/]+\/([^.]+)\.[^/]*\.json$/.exec(key)?.[1] ?? []),
+  )
+  const idOf = (key: string): string => /\d{8}T\d{6}Z-[a-z2-7]{8}/.exec(key)?.[0] ?? ''
+  return keys.filter(key => !whole.has(idOf(key)) || /\.cairn-part$|\.partial$/.test(key))
+}
+
+/** What lies in a host's private folders. */
+export function privateFiles(host: Machine): string[] {
+  return ['tmp', 'spool'].flatMap(name => {
+    try {
+      return readdirSync(join(host.state, name)).map(entry => `${name}/${entry}`)
+    } catch {
+      return []
+    }
+  })
+}
