@@ -21,6 +21,8 @@ export interface Load {
   readonly noOwner: boolean
   readonly noTablespaces: boolean
   readonly owner: string | undefined
+  /** SQL that sets what belongs to the database; '' for nothing. */
+  readonly settings: string
   /** The statements that make the missing roles. */
   readonly roles: readonly string[]
   /** The name of psql's connection. */
@@ -89,7 +91,7 @@ async function* prologue(o: Load): Bytes {
 function epilogue(o: Load): Uint8Array {
   const database = quoteName(o.connection.database)
   const owner = o.owner ? `ALTER DATABASE ${database} OWNER TO ${quoteName(o.owner)};\n` : ''
-  return Buffer.from(`\nSET client_encoding = 'UTF8';\n${owner}COMMIT;\n`)
+  return Buffer.from(`\nSET client_encoding = 'UTF8';\n${owner}${o.settings}COMMIT;\n`)
 }
 
 /** Only the roles: all of them, or none. */

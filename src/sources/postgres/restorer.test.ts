@@ -299,6 +299,41 @@ test('a database that the restore created goes again when it fails, and its owne
   assert.deepEqual(await sql(to, owner), [{ owner: role }])
 })
 
+test('a new database is set to what the old one was set to', async t => {
+  const role = freshRole()
+  const made = await backedUp(t, some, `CREATE ROLE ${role} LOGIN PASSWORD 'x12345'`)
+  if (!made) return
+  const { from, to, ctx } = made
+  await sql(
+    from,
+    `ALTER DATABASE ${from.name} SET search_path TO "$user", 'odd "one"', public`,
+    `ALTER DATABASE ${from.name} SET app.secret TO 'it''s; \\ $$'`,
+    `ALTER ROLE ${role} IN DATABASE ${from.name} SET work_mem TO '7MB'`,
+    `COMMENT ON DATABASE ${from.name} IS 'the shop'`,
+    `REVOKE ALL ON DATABASE ${from.name} FROM PUBLIC`,
+    `GRANT CONNECT ON DATABASE ${from.name} TO ${role} WITH GRANT OPTION`,
+  )
+  const backup = await capture(postgresSource(optionsOf(from)), ctx)
+  assert.ok(!JSON.stringify(backup.manifest).includes("it's"))
+  const back = { ...from, name: `${to.name} "new"` }
+  const report = await postgresRestorer({ target: urlOf(to, back.name) }).apply(
+    [backup.manifest],
+    nothing,
+    false,
+    backup.reader,
+    ctx,
+  )
+  assert.deepEqual(report.warnings, [])
+  const settings = (target: Target) =>
+    sql(
+      target,
+      `SELECT shobj_description(d.oid, 'pg_database') AS comment, datacl::text AS acl,
+              (SELECT array_agg(setrole || ' ' || setconfig::text ORDER BY setrole) FROM pg_db_role_setting
+                WHERE setdatabase = d.oid) AS set FROM pg_database d WHERE datname = current_database()`,
+    )
+  assert.deepEqual(await settings(back), await settings(from))
+})
+
 test('while the server makes an index nothing is stalled; while it waits for a lock something is', async t => {
   const made = await backedUp(
     t,
@@ -321,7 +356,10 @@ test('while the server makes an index nothing is stalled; while it waits for a l
   await other.query('BEGIN; SELECT * FROM t LIMIT 1')
   await assert.rejects(restorer.apply([backup.manifest], nothing, true, reader, ctx), /psql has stalled/)
   const warning = ctx.events.find(event => event.type === 'warning')
-  assert.match(warning?.why ?? '', /waits for a lock on public\.\w+ held by pid \d+ \(the other\)/)
+  assert.match(
+    warning?.type === 'warning' ? warning.why : '',
+    /waits for a lock on public\.\w+ held by pid \d+ \(the other\)/,
+  )
   await other.query('ROLLBACK')
   assert.deepEqual(await contents(to), await contents(from))
 })

@@ -18,6 +18,7 @@ import {
 import { RestoreFacts } from './facts.ts'
 import { type MissingRoles, missingRoles } from './globals.ts'
 import { createRoles, load } from './load.ts'
+import { settingsBlock, settingsName } from './settings.ts'
 import { createDatabase, dropCreated, type Survey, showLocale, survey } from './target.ts'
 
 export interface RestorerOptions {
@@ -37,6 +38,9 @@ interface Prepared {
   readonly clients: Clients
   readonly data: ArtifactRecord | null
   readonly globals: ArtifactRecord | null
+  readonly settings: ArtifactRecord | null
+  /** The database's name at the source. */
+  readonly unit: string
   readonly noOwner: boolean
   readonly noTablespaces: boolean
   readonly warnings: readonly string[]
@@ -69,7 +73,7 @@ async function prepare(
   const manifest = chain.at(-1)
   if (manifest?.source.engine !== 'postgres' || manifest.kind !== 'logical')
     throw usage('cannot restore', 'this is not a backup of one PostgreSQL database', 'choose another backup')
-  const { data, globals } = picked(manifest, pick)
+  const { data, globals, settings } = picked(manifest, pick)
   const facts = RestoreFacts.parse(manifest.source.options)
   const connection = await targetOf(options, manifest.unit)
   const found = await survey(connection, ctx)
@@ -85,7 +89,8 @@ async function prepare(
   )
   const noTablespaces = facts.tablespaces.some(name => !found.tablespaces.has(name))
   return {
-    ...{ connection, facts, found, clients, data, noOwner, noTablespaces, warnings },
+    ...{ connection, facts, found, clients, data, settings, noOwner, noTablespaces, warnings },
+    unit: manifest.unit,
     globals: makesRoles ? globals : null,
   }
 }
@@ -95,16 +100,15 @@ function picked(manifest: Manifest, { only }: Selection) {
   const unknown = only?.find(name => !names.includes(name))
   if (unknown !== undefined)
     throw usage('cannot restore', `the backup has no ${unknown}`, `it has ${names.join(', ')}`)
-  const of = (role: ArtifactRecord['role']): ArtifactRecord | null =>
-    manifest.artifacts.find(
-      artifact => artifact.role === role && (only === undefined || only.includes(artifact.name)),
-    ) ?? null
-  const [data, globals] = [of('data'), of('globals')]
+  const chosen = manifest.artifacts.filter(artifact => only === undefined || only.includes(artifact.name))
+  const data = chosen.find(artifact => artifact.role === 'data') ?? null
+  const settings = chosen.find(artifact => artifact.name === settingsName) ?? null
+  const globals = chosen.find(artifact => artifact.role === 'globals' && artifact !== settings) ?? null
   if (!data && !globals)
     throw usage('cannot restore', 'nothing of what was named can be restored', 'name the data')
   if (data && data.media !== 'pg_dump-custom')
     throw usage('cannot restore', `${data.name} is ${data.media}, not an archive of pg_dump`)
-  return { data, globals }
+  return { data, globals, settings }
 }
 
 /** A target on the source's own server needs no second password. */
@@ -180,6 +184,7 @@ function planOf(p: Prepared): RestorePlan {
     if (found.state === 'absent') steps.unshift(`creates the database ${connection.database} (${kind})`)
     if (found.state === 'used') steps.push('drops what the backup holds too; what it does not hold stays')
     steps.push(`restores ${p.data.name} with pg_restore ${p.clients.major}, all in one transaction`)
+    if (p.settings && found.state === 'absent') steps.push('sets what the database was set to')
     steps.push('counts the rows')
   }
   const used = p.data && found.state === 'used'
@@ -219,7 +224,11 @@ async function apply(
     await using _watched = watch(connection, name, 'the restore', ctx)
     const owner = created ? ownerOf(p, roles) : undefined
     const clean = found.state === 'used'
-    warnings.push(...(await load({ ...p, data: p.data, clean, owner, roles: roles.statements, name }, read)))
+    // A database that was there keeps its own.
+    const settings = created ? await settingsOf(p, read) : ''
+    warnings.push(
+      ...(await load({ ...p, data: p.data, clean, owner, settings, roles: roles.statements, name }, read)),
+    )
   } catch (error) {
     if (created) await dropCreated(connection, name, ctx)
     throw error
@@ -229,9 +238,7 @@ async function apply(
 
 async function rolesOf({ globals, found }: Prepared, read: ArtifactReader): Promise<MissingRoles> {
   if (!globals) return { roles: [], statements: [], warnings: [] }
-  const chunks: Uint8Array[] = []
-  for await (const chunk of read.open(globals)) chunks.push(chunk)
-  const missing = missingRoles(Buffer.concat(chunks).toString('utf8'), found)
+  const missing = missingRoles(await textOf(globals, read), found)
   if (missing.roles.length > 0 && !found.mayCreateRole)
     return {
       roles: [],
@@ -239,6 +246,16 @@ async function rolesOf({ globals, found }: Prepared, read: ArtifactReader): Prom
       warnings: [`the roles ${missing.roles.join(', ')} are not created: this role may not create roles`],
     }
   return missing
+}
+
+async function textOf(artifact: ArtifactRecord, read: ArtifactReader): Promise<string> {
+  const chunks: Uint8Array[] = []
+  for await (const chunk of read.open(artifact)) chunks.push(chunk)
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+async function settingsOf({ settings, unit, connection }: Prepared, read: ArtifactReader): Promise<string> {
+  return settings ? settingsBlock(await textOf(settings, read), unit, connection.database) : ''
 }
 
 /** A database that we create belongs to whom it belonged, if that role is there and we may give it away. */

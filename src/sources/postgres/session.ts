@@ -11,6 +11,7 @@ import { type Connection, childEnv, showConnection } from './connection.ts'
 import { judged } from './explain.ts'
 import { type DatabaseFacts, databaseFacts } from './facts.ts'
 import { liftTimeouts, serverVersion } from './server.ts'
+import { databaseSettings, settingsName } from './settings.ts'
 import { quoteConninfo, quoteText } from './sql.ts'
 
 const pingMs = 30_000
@@ -47,6 +48,8 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
     async *artifacts() {
       yield dumpArtifact(held, options)
       yield globalsArtifact(held, options.connection)
+      const settings = await databaseSettings(held.db)
+      if (settings !== '') yield settingsArtifact(settings)
     },
     census: () => census(held, options, warnings, ctx),
     finish: () => finish(held, options.connection, warnings),
@@ -128,6 +131,19 @@ function globalsArtifact(held: Held, connection: Connection): Artifact {
   }
 }
 
+function settingsArtifact(settings: string): Artifact {
+  const bytes = Buffer.from(settings)
+  return {
+    name: settingsName,
+    media: 'sql',
+    role: 'globals',
+    sizeHint: bytes.byteLength,
+    open: async function* () {
+      yield bytes
+    },
+  }
+}
+
 /**
  * The census in the same snapshot, on a connection of its own. Where it cannot be taken the backup stands without one,
  * with a warning.
@@ -138,6 +154,7 @@ async function census(
   warnings: Warning[],
   ctx: Context,
 ): Promise<Census> {
+  if (level === 'none') return { level, at: 'snapshot', objects: [], unseen: [] }
   try {
     const name = applicationName('census')
     await using db = await connect(connection, name, ctx)
