@@ -225,9 +225,7 @@ async function readingStages(identity: string | undefined, config: Config): Prom
     ...configured.flatMap(each => (each && each !== 'none' ? (each.age.identity ?? []) : [])),
   ]
   const keys = AgeOptions.parse({})
-  const age = await ageStage(identities.length > 0 ? { ...keys, identity: identities } : keys, {
-    reading: identities.length > 0,
-  })
+  const age = await ageStage({ ...keys, identity: identities }, { reading: true })
   const known = new Map<string, Stage>([zstdStage(zstdDefaults), age].map(stage => [stage.name, stage]))
   return {
     keyFile: identities.find(each => each.file !== undefined)?.file ?? null,

@@ -3,7 +3,15 @@ import * as z from 'zod'
 import { findConfig, readConfig } from '../config/read.ts'
 import { Config } from '../config/schema.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
+import { writeDuration } from '../model/quantity.ts'
 import { type Global, out, outJson } from './io.ts'
+
+/** The durations of the configuration, which are milliseconds inside the program. */
+const durations = new Set(['within', 'stall', 'undelete', 'for'])
+
+function asWritten(key: string, value: unknown): unknown {
+  return durations.has(key) && typeof value === 'number' ? writeDuration(value) : value
+}
 
 /** `cairn config show|schema`. */
 export async function run(what: string, global: Global): Promise<ExitCode> {
@@ -20,7 +28,7 @@ export async function run(what: string, global: Global): Promise<ExitCode> {
       'cairn init writes one',
     )
   // Secrets turn themselves into *** or into the place they come from.
-  const shown: unknown = JSON.parse(JSON.stringify(readConfig(path)))
+  const shown: unknown = JSON.parse(JSON.stringify(readConfig(path)), asWritten)
   if (global.json) await outJson(shown)
   else await out(stringify(shown))
   return exitCode.ok

@@ -5,6 +5,8 @@ import { fail, type Global } from './io.ts'
 
 /** Runs the command line; never throws. Each command is loaded only when it is called, so that `--help` is quick. */
 export async function run(argv: readonly string[]): Promise<ExitCode> {
+  // A reader that has gone (`| head`) is told to whoever writes; it must not end a backup that only reports.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   let code: ExitCode = exitCode.ok
   const program = commandLine(result => {
     code = result

@@ -108,9 +108,22 @@ function merged(found: readonly CatalogEntry[]): CatalogEntry[] {
   const byId = new Map<string, CatalogEntry>()
   for (const entry of found) {
     const known = byId.get(entry.id)
-    byId.set(entry.id, known ? { ...known, copies: [...known.copies, ...entry.copies] } : entry)
+    byId.set(entry.id, known ? withCopy(known, entry) : entry)
   }
-  return [...byId.values()].sort((a, b) => (a.id < b.id ? 1 : a.id > b.id ? -1 : 0))
+  return [...byId.values()].sort(newestFirst)
+}
+
+/** A copy that was made later does not make the backup newer. */
+function withCopy(known: CatalogEntry, { copies, finishedAt }: CatalogEntry): CatalogEntry {
+  const earlier = finishedAt < known.finishedAt ? finishedAt : known.finishedAt
+  return { ...known, finishedAt: earlier, copies: [...known.copies, ...copies] }
+}
+
+/** Ids tell seconds only; of two backups of the same second, the one that was finished last is the newer one. */
+function newestFirst(a: CatalogEntry, b: CatalogEntry): number {
+  const apart =
+    b.startedAt.getTime() - a.startedAt.getTime() || b.finishedAt.getTime() - a.finishedAt.getTime()
+  return apart || (a.id < b.id ? 1 : -1)
 }
 
 /** True where some store still means to keep it: no deletion is pending there. */

@@ -58,7 +58,7 @@ function* keptInGroup(
   now: Date,
 ): Generator<{ id: string; reason: string }, void, undefined> {
   const future = (backup: Candidate): boolean => backup.startedAt.getTime() > now.getTime() + clockToleranceMs
-  const counted = group.filter(backup => !future(backup)).sort((a, b) => (a.id < b.id ? 1 : -1))
+  const counted = group.filter(backup => !future(backup)).sort(newestFirst)
   for (const backup of group) {
     if (backup.held) yield { id: backup.id, reason: 'held' }
     if (future(backup)) yield { id: backup.id, reason: 'it is from the future: check the clocks' }
@@ -91,4 +91,8 @@ function* keptAsParents(
       parent = byId.get(parent)?.parent
     }
   }
+}
+
+function newestFirst(a: Candidate, b: Candidate): number {
+  return b.startedAt.getTime() - a.startedAt.getTime() || (a.id < b.id ? 1 : -1)
 }

@@ -27,6 +27,12 @@ export function parseDuration(text: string): number | null {
   return match && unit ? Number(match[1]) * unit : null
 }
 
+/** The shortest text that `parseDuration` reads as so many milliseconds: `90 min`, `30 days`. */
+export function writeDuration(ms: number): string {
+  const unit = (['days', 'h', 'min', 's'] as const).find(each => ms % (units[each] ?? 1) === 0) ?? 's'
+  return `${ms / (units[unit] ?? 1)} ${unit}`
+}
+
 /** `8 s`, `3 min 20 s`, `2 h 5 min`, `3 days`. */
 export function showDuration(ms: number): string {
   const seconds = ms / 1000

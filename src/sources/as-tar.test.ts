@@ -9,8 +9,7 @@ import { placeFor, sourceContract } from '../../test/support/source-contract.ts'
 import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-source.ts'
 import type { Restorer } from '../model/restore.ts'
 import { flow } from '../platform/flow.ts'
-import { asTar } from './as-tar.ts'
-import { memberHeader } from './tar-header.ts'
+import { asTar, memberHeader } from './as-tar.ts'
 
 const names = [
   'plain',

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:http'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { text as readText } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -81,7 +81,7 @@ export async function startDaemon(rclone: RcloneProgram, ctx: Context): Promise<
   }
   const running = start(program, { stdin: 'ignore', stdout: 'ignore' }, ctx)
   try {
-    const listening = socket ? exists(socket).then(() => null) : port.promise
+    const listening = socket ? listens(socket).then(() => null) : port.promise
     const ready = await Promise.race([listening, running.verdict, sleep(startMs, 'late', { ref: false })])
     if (ready instanceof Error) throw ready
     if (ready === 'late') throw new Failure({ what: 'rclone does not start', why: 'it does not listen' })
@@ -103,8 +103,16 @@ async function knowsSockets(rclone: RcloneProgram, ctx: Context): Promise<boolea
   return Number(major) > 1 || Number(minor) >= 61
 }
 
-async function exists(path: string): Promise<void> {
-  for (let waited = 0; !existsSync(path) && waited < startMs; waited += 5) await sleep(5)
+/** The socket's file is there a moment before anybody listens. */
+async function listens(path: string): Promise<void> {
+  for (let waited = 0; waited < startMs; waited += 10) {
+    const connected = await new Promise<boolean>(resolve => {
+      const probe = connect(path, () => resolve(true)).on('error', () => resolve(false))
+      probe.once('connect', () => probe.destroy())
+    })
+    if (connected) return
+    await sleep(10)
+  }
 }
 
 function daemon(

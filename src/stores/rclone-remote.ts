@@ -56,6 +56,27 @@ export function isSecretName(name: string): boolean {
   return /pass|secret|token|key|credential|sas|auth/i.test(name) && !/(_file|_path|_command)$/i.test(name)
 }
 
+/**
+ * A key as rclone spells it. Towards its users it writes control characters as the symbols for them (`␊`), and puts
+ * `‛` before a symbol that is meant as such (https://rclone.org/overview/#restricted-filenames); what stands in
+ * the remote is the backend's affair.
+ */
+export function nameOf(key: string): string {
+  return key
+    .replaceAll(/[\u2400-\u241f\u2421]/g, symbol => `\u201b${symbol}`)
+    .replaceAll(/[\u0001-\u001f\u007f]/g, c => (c === '\u007f' ? '\u2421' : fromCode(c.charCodeAt(0) + 0x2400)))
+}
+
+/** The key that rclone spells so. */
+export function keyOf(name: string): string {
+  return name.replaceAll(/(\u201b?)([\u2400-\u241f\u2421])/g, (_, quote, symbol) => {
+    if (quote) return symbol
+    return symbol === '\u2421' ? '\u007f' : fromCode(symbol.charCodeAt(0) - 0x2400)
+  })
+}
+
+const fromCode = String.fromCharCode
+
 const MiB = 1024 * 1024
 
 /** Backends that send a stream of unknown size in so many parts at most, each of the same size. */

@@ -153,11 +153,11 @@ async function breakOff(
  */
 export async function* download(
   daemon: Daemon,
-  from: { readonly fs: string; readonly key: string; readonly what: string },
+  from: { readonly fs: string; readonly remote: string; readonly what: string },
   range: readonly [number, number] | undefined,
   ctx: Context,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const path = [`[${from.fs}]`, ...from.key.split('/')].map(encodeURIComponent).join('/')
+  const path = [`[${from.fs}]`, ...from.remote.split('/')].map(encodeURIComponent).join('/')
   const sent = daemon.send('GET', `/${path}`, range ? { range: `bytes=${range[0]}-${range[1]}` } : {})
   const stop = (): void => void sent.destroy(new Error('stopped'))
   ctx.signal.addEventListener('abort', stop, { once: true })

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
-import type { TestContext } from 'node:test'
+import { describe, type TestContext } from 'node:test'
 import { newerRclone, service } from '../../test/services/index.ts'
 import { testContext } from '../../test/support/context.ts'
 import { type Opened, storeContract } from '../../test/support/store-contract.ts'
@@ -14,9 +14,11 @@ const programs = ['rclone', newerRclone]
 for (const program of programs) {
   const skip = program === 'rclone' || existsSync(program) ? {} : { skip: `no ${program}` }
   const version = program === 'rclone' ? 'old rclone' : 'new rclone'
-  storeContract(`${version}, a local folder`, async t => opened(t, await localFolder(t), program), skip)
-  storeContract(`${version}, SFTP`, async t => opened(t, await sftpFolder(t), program), skip)
-  storeContract(`${version}, WebDAV`, async t => opened(t, await webdavFolder(t), program), skip)
+  describe(version, { concurrency: 6 }, () => {
+    storeContract('a local folder', async t => opened(t, await localFolder(t), program), skip)
+    storeContract('SFTP', async t => opened(t, await sftpFolder(t), program), skip)
+    storeContract('WebDAV', async t => opened(t, await webdavFolder(t), program), skip)
+  })
 }
 
 interface Place {

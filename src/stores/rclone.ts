@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { createReadStream, existsSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
 import { basename, join, posix } from 'node:path'
 import * as z from 'zod'
@@ -13,7 +13,6 @@ import {
   AlreadyExists,
   type Entry,
   type GetOptions,
-  NotFound,
   type PutOptions,
   type Store,
   type StoredObject,
@@ -22,7 +21,7 @@ import { secretOption } from '../platform/secret-source.ts'
 import { type Daemon, type RcloneProgram, startDaemon } from './rclone-daemon.ts'
 import { inherited, settingsAsEnvironment, settingsIn } from './rclone-environment.ts'
 import { asRcloneFailure, isAbsent, isRefused, RcloneError } from './rclone-failure.ts'
-import { parseRemote, secretsOf, withLargeParts } from './rclone-remote.ts'
+import { keyOf, nameOf, parseRemote, secretsOf, withLargeParts } from './rclone-remote.ts'
 import { abortable, download, upload } from './rclone-transfer.ts'
 
 export const RcloneOptions = z
@@ -150,7 +149,7 @@ class RcloneStore implements Store {
       if (!options.replace) await this.#refuseTaken(use, key, ctx)
       const leave = await this.#folders.enter()
       try {
-        return { key, bytes: await this.#write(use, key, body, options, ctx) }
+        return { key, bytes: await this.#write(use, nameOf(key), body, options, ctx) }
       } finally {
         leave()
       }
@@ -161,10 +160,8 @@ class RcloneStore implements Store {
     const what = this.#doing('read', key)
     try {
       const use = await this.#open(ctx)
-      const from = { fs: use.fs, key, what: `${key} in store ${this.name}` }
-      // rclone's own serving finds no object whose name has a line end.
-      if (key.includes('\n')) yield* this.#getByFile(use, key, options.range, ctx)
-      else yield* download(use.daemon, from, options.range, ctx)
+      const from = { fs: use.fs, remote: nameOf(key), what: `${key} in store ${this.name}` }
+      yield* download(use.daemon, from, options.range, ctx)
     } catch (error) {
       ctx.signal.throwIfAborted()
       throw asRcloneFailure(error, what)
@@ -181,8 +178,8 @@ class RcloneStore implements Store {
     ctx: Context,
   ): Promise<'removed' | 'absent' | 'locked'> {
     return this.#attempt(this.#doing('remove', key), ctx, async use => {
-      const removed = await this.#delete(use, key, ctx.signal)
-      if (removed) await this.#tidy(use, posix.dirname(key), ctx.signal)
+      const removed = await this.#delete(use, nameOf(key), ctx.signal)
+      if (removed) await this.#tidy(use, posix.dirname(nameOf(key)), ctx.signal)
       return removed ? 'removed' : 'absent'
     })
   }
@@ -269,7 +266,7 @@ class RcloneStore implements Store {
 
   async #refuseTaken(use: Use, key: string, ctx: Context): Promise<void> {
     try {
-      if ((await this.#stat(use, key, ctx.signal)) === null) return
+      if ((await this.#stat(use, nameOf(key), ctx.signal)) === null) return
     } catch (error) {
       // An account that may not look can still write; unique keys protect.
       if (error instanceof RcloneError) return
@@ -280,21 +277,21 @@ class RcloneStore implements Store {
 
   async #write(
     use: Use,
-    key: string,
+    name: string,
     body: Bytes | Uint8Array,
     options: PutOptions,
     ctx: Context,
   ): Promise<number> {
     const moves = this.#moves(use.features)
-    const folder = posix.dirname(key)
-    const target = moves ? posix.join(folder, `cairn.${randomBytes(4).toString('hex')}.partial`) : key
+    const partial = `cairn.${randomBytes(4).toString('hex')}.partial`
+    const target = moves ? posix.join(posix.dirname(name), partial) : name
     const buffer = body instanceof Uint8Array ? body : null
     try {
       const bytes = buffer
         ? await this.#putFile(use, target, only(buffer), ctx.dir, ctx)
         : await this.#putStream(use, target, body as Bytes, options.sizeHint, ctx)
       await this.#compareSize(use, target, bytes, ctx)
-      if (moves) await this.#move(use, target, key, options.replace === true, ctx)
+      if (moves) await this.#move(use, target, name, options.replace === true, ctx)
       return bytes
     } catch (error) {
       // Under its own name, what is there may be another's.
@@ -302,7 +299,7 @@ class RcloneStore implements Store {
       if (!(error instanceof MoveRefused)) throw error
       if (options.replace) throw error.cause
       this.#mayNotMove = true
-      if (buffer) return this.#write(use, key, buffer, options, ctx)
+      if (buffer) return this.#write(use, name, buffer, options, ctx)
       throw error.cause
     }
   }
@@ -376,14 +373,14 @@ class RcloneStore implements Store {
   }
 
   /** Removes what a failed put left, whatever else is going wrong. */
-  async #discard(use: Use, key: string): Promise<void> {
+  async #discard(use: Use, name: string): Promise<void> {
     const signal = AbortSignal.timeout(cleanupMs)
-    await this.#delete(use, key, signal).catch(() => {})
+    await this.#delete(use, name, signal).catch(() => {})
   }
 
-  async #delete(use: Use, key: string, signal: AbortSignal): Promise<boolean> {
+  async #delete(use: Use, remote: string, signal: AbortSignal): Promise<boolean> {
     try {
-      await use.daemon.call('operations/deletefile', { fs: use.fs, remote: key }, signal)
+      await use.daemon.call('operations/deletefile', { fs: use.fs, remote }, signal)
       return true
     } catch (error) {
       if (isAbsent(error)) return false
@@ -400,10 +397,10 @@ class RcloneStore implements Store {
   }
 
   /** The size of an object, -1 where the remote does not tell, or null when there is none. */
-  async #stat(use: Use, key: string, signal: AbortSignal): Promise<number | null> {
+  async #stat(use: Use, remote: string, signal: AbortSignal): Promise<number | null> {
     const opt = { noModTime: true, noMimeType: true, filesOnly: true }
     try {
-      const { item } = await use.daemon.call('operations/stat', { fs: use.fs, remote: key, opt }, signal)
+      const { item } = await use.daemon.call('operations/stat', { fs: use.fs, remote, opt }, signal)
       return item ? listed.parse(item).Size : null
     } catch (error) {
       if (isAbsent(error)) return null
@@ -418,7 +415,7 @@ class RcloneStore implements Store {
     return this.#attempt(`cannot list store ${this.name}`, ctx, async use => {
       const opt = { recurse: true, filesOnly: true, noMimeType: true }
       // The remote's own time: the other one costs a request for every object of S3.
-      const params = { fs: use.fs, remote: folder, opt, _config: { UseServerModTime: true } }
+      const params = { fs: use.fs, remote: nameOf(folder), opt, _config: { UseServerModTime: true } }
       try {
         const { list } = await use.daemon.call('operations/list', params, ctx.signal)
         return entries(list, prefix)
@@ -427,22 +424,6 @@ class RcloneStore implements Store {
         throw error
       }
     })
-  }
-
-  /** For names that rclone's own serving of objects does not find: by way of a file. */
-  async *#getByFile(use: Use, key: string, range: GetOptions['range'], ctx: Context): Bytes {
-    const name = `get-${randomUUID()}`
-    const params = { srcFs: use.fs, srcRemote: key, dstFs: ctx.spool, dstRemote: name }
-    try {
-      await use.daemon.call('operations/copyfile', params, ctx.signal)
-      const [start, end] = range ?? []
-      const part = { ...(start !== undefined && { start }), ...(end !== undefined && { end }) }
-      yield* createReadStream(join(ctx.spool, name), { ...part, signal: ctx.signal })
-    } catch (error) {
-      throw isAbsent(error) ? new NotFound(`${key} is not in store ${this.name}`) : error
-    } finally {
-      await rm(join(ctx.spool, name), { force: true })
-    }
   }
 }
 
@@ -453,8 +434,8 @@ const listed = z.object({ Path: z.string(), Size: z.number(), ModTime: z.string(
 function entries(list: unknown, prefix: string): Entry[] {
   return (Array.isArray(list) ? list : [])
     .map(item => listed.parse(item))
-    .filter(({ Path }) => Path.startsWith(prefix))
-    .map(({ Path, Size, ModTime }) => ({ key: Path, bytes: Size, modified: new Date(ModTime) }))
+    .map(({ Path, Size, ModTime }) => ({ key: keyOf(Path), bytes: Size, modified: new Date(ModTime) }))
+    .filter(entry => entry.key.startsWith(prefix))
 }
 
 function featuresIn(info: Readonly<Record<string, unknown>>): Features {

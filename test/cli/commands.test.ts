@@ -141,7 +141,7 @@ test('results go to stdout and everything else to stderr, without colour in a pi
   assert.equal(quiet.out + quiet.stderr, '')
   const restored = await host.ok(['restore', 'latest', '--to', host.path('back.db'), '--quiet'])
   assert.equal(restored.stderr, '')
-  const bad = await host.run(['restore', 'latest', '--to', host.path('no/such/back.db'), '--quiet'])
+  const bad = await host.run(['restore', 'nothing', '--quiet'])
   assert.match(bad.stderr, /^cairn: error: /)
   for (const command of [['list'], ['show', 'latest'], ['verify', 'latest'], ['prune', '--dry-run']]) {
     const ran = await host.ok(command)
@@ -168,10 +168,10 @@ test('on a terminal there is a live line, in colour unless NO_COLOR, and --quiet
         stdio: ['ignore', 'pipe', 'pipe'],
       },
     ).toString()
-  const coloured = /\x1b\[3\dm/
-  assert.match(onTerminal('backup shop', {}), coloured)
+  const green = '\u{1b}[32m'
+  assert.ok(onTerminal('backup shop', {}).includes(green))
   const plain = onTerminal('backup shop', { NO_COLOR: '1' })
-  assert.doesNotMatch(plain, coloured)
+  assert.ok(!plain.includes(green))
   assert.match(plain, /backed up shop/)
   assert.equal(onTerminal('backup shop --quiet', {}).trim(), '')
 })

@@ -179,7 +179,7 @@ function programOf(artifact: SyntheticArtifact): Program {
 const chunkBytes = 64 * 1024
 
 /** The bytes that a synthetic artifact of this name and size has. */
-export async function* syntheticStream(name: string, bytes: number): Bytes {
+async function* syntheticStream(name: string, bytes: number): Bytes {
   for (let at = 0; at < bytes; at += chunkBytes) yield syntheticChunk(name, at).subarray(0, bytes - at)
 }
 

@@ -37,7 +37,7 @@ export async function databaseSettings(db: Database): Promise<string> {
   const lines = row.settings.map(({ role, setting }) => {
     const target = role === null ? database : `ROLE ${quoteName(role)} IN ${database}`
     const at = setting.indexOf('=')
-    return `ALTER ${target} SET ${quoteSetting(setting.slice(0, at))} TO ${valueOf(setting.slice(0, at), setting.slice(at + 1))};`
+    return `ALTER ${target} SET ${quoteSetting(setting.slice(0, at))} TO ${settingValue(setting.slice(0, at), setting.slice(at + 1))};`
   })
   if (row.comment !== null) lines.push(`COMMENT ON ${database} IS ${quoteText(row.comment)};`)
   if (row.grants) lines.push(`REVOKE ALL ON ${database} FROM PUBLIC;`)
@@ -57,7 +57,7 @@ function quoteSetting(name: string): string {
 const lists =
   /^(search_path|temp_tablespaces|(local|session|shared)_preload_libraries|unix_socket_directories)$/
 
-function valueOf(name: string, value: string): string {
+function settingValue(name: string, value: string): string {
   if (!lists.test(name)) return quoteText(value)
   const items = value.match(/"[^"]*(?:""[^"]*)*"|[^",\s][^,]*/g) ?? ['']
   return items

@@ -82,5 +82,5 @@ function reportOn(file: string, counts: string): void {
   } catch (error) {
     problems.push(error instanceof Error ? error.message : String(error))
   }
-  process.stdout.write(JSON.stringify({ problems, lessBecause, tables }))
+  process.getBuiltinModule('node:fs').writeFileSync(1, JSON.stringify({ problems, lessBecause, tables }))
 }

@@ -1,0 +1,130 @@
+// budget: 150 s
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { freshBucket, freshDatabase, freshFolder, orSkip, postgresClients } from './services/index.ts'
+
+/** Every shell command of the README and the how-to pages is run as it stands, in the order of its page. */
+const root = resolve(import.meta.dirname, '..')
+const node = dirname(process.execPath)
+
+interface Setting {
+  /** Where the commands run. */
+  readonly folder: string
+  readonly env: Record<string, string>
+}
+
+async function setting(config: string | null, env: Record<string, string> = {}): Promise<Setting> {
+  const folder = await freshFolder()
+  if (config !== null) writeFileSync(join(folder, 'cairn.yaml'), config.replaceAll('FOLDER', folder))
+  const path = [join(root, 'bin'), node, process.env.PATH].join(':')
+  return {
+    folder,
+    env: {
+      PATH: path,
+      HOME: folder,
+      CAIRN_STATE: join(folder, 'state'),
+      TMPDIR: process.env.TMPDIR ?? '/tmp',
+      ...env,
+    },
+  }
+}
+
+/** The ```sh blocks of a page, without those that only show what is not run. */
+function commandsOf(page: string, skip: RegExp = /^$/): string {
+  const text = readFileSync(join(root, page), 'utf8')
+  const blocks = [...text.matchAll(/^```sh\n([\s\S]*?)^```/gm)].map(match => match[1] ?? '')
+  assert.ok(blocks.length > 0, `${page} has no commands`)
+  return blocks.filter(block => !skip.test(block)).join('\n')
+}
+
+function runAll(commands: string, { folder, env }: Setting): string {
+  const ran = spawnSync('bash', ['-euxo', 'pipefail', '-c', commands], { cwd: folder, env, encoding: 'utf8' })
+  assert.equal(ran.status, 0, `${ran.stdout}\n${ran.stderr}`)
+  return ran.stdout
+}
+
+function someFiles(folder: string): void {
+  mkdirSync(join(folder, 'uploads'))
+  writeFileSync(join(folder, 'uploads', 'a file'), 'content')
+}
+
+const disk = 'stores: { disk: { type: local, path: FOLDER/store } }\n'
+const uploads = 'jobs: { uploads: { source: { type: files, paths: [FOLDER/uploads] }, to: [STORE] } }\n'
+
+test('README: the first backup and the first restore', async () => {
+  const here = await setting(null)
+  writeFileSync(join(here.folder, 'a file'), 'content')
+  runAll(commandsOf('README.md', /npm ci/), here)
+  const restored = execFileSync('find', [join(here.folder, 'restored'), '-name', 'a file'], {
+    encoding: 'utf8',
+  })
+  assert.match(restored, /a file/)
+})
+
+test('how to restore in a hurry, from the store and the key alone', async () => {
+  const here = await setting(null)
+  writeFileSync(join(here.folder, 'a file'), 'content')
+  runAll('cairn init --defaults && cairn backup && rm cairn.yaml && rm -r state', here)
+  const commands = commandsOf('docs/how-to/restore.md').replace(/^STORE=.*$/m, 'STORE=$PWD/backups')
+  runAll(commands, here)
+})
+
+test('how to back up PostgreSQL', async t => {
+  const database = await orSkip(t, freshDatabase(15))
+  if (!database) return
+  const { host, port, user, password, name } = database
+  const env = { PGHOST: host, PGPORT: String(port), PGUSER: user, PGPASSWORD: password }
+  const config = `${disk}jobs: { shop: { source: { type: postgres, database: ${JSON.stringify(name)} }, to: [disk] } }\n`
+  const here = await setting(config, { ...env, CAIRN_POSTGRES_CLIENTS: postgresClients })
+  const tools = {
+    ...here,
+    env: { ...here.env, PATH: `${join(postgresClients, '15', 'bin')}:${here.env.PATH}` },
+  }
+  runAll(`psql -qd ${name} -c 'create table customers as select generate_series(1, 1000) as id'`, tools)
+  const restored = `${name}_restored`
+  const commands = commandsOf('docs/how-to/postgres.md')
+    .replaceAll('shop_restored', restored)
+    .replaceAll('postgresql://postgres@', `postgresql://${user}@`)
+    .replaceAll('postgres/shop.dump', `postgres/${name}.dump`)
+  assert.match(runAll(commands, tools), /1000/)
+  runAll(`dropdb --if-exists ${restored}`, tools)
+})
+
+test('how to back up SQLite', async () => {
+  const here = await setting(
+    `${disk}jobs: { wiki: { source: { type: sqlite, path: FOLDER/wiki.db }, to: [disk] } }\n`,
+  )
+  runAll("sqlite3 wiki.db 'create table pages as select 1'", here)
+  assert.match(runAll(commandsOf('docs/how-to/sqlite.md'), here), /^1$/m)
+})
+
+test('how to back up files', async () => {
+  const here = await setting(disk + uploads.replace('STORE', 'disk'))
+  someFiles(here.folder)
+  assert.match(runAll(commandsOf('docs/how-to/files.md'), here), /a file/)
+})
+
+test('how to store in S3', async (t: TestContext) => {
+  const bucket = await orSkip(t, freshBucket({ lock: true }))
+  if (!bucket) return
+  const store = `{ type: s3, bucket: ${bucket.bucket}, prefix: cairn, endpoint: "${bucket.endpoint}", region: ${bucket.region}, lock: { mode: governance, for: 1 days } }`
+  const config = `stores: { offsite: ${store} }\n${uploads.replace('STORE', 'offsite')}`
+  const keys = {
+    AWS_ACCESS_KEY_ID: bucket.accessKey,
+    AWS_SECRET_ACCESS_KEY: bucket.secretKey,
+    AWS_REGION: bucket.region,
+  }
+  const here = await setting(config, { ...keys, BUCKET: bucket.bucket, ENDPOINT: bucket.endpoint })
+  someFiles(here.folder)
+  assert.match(runAll(commandsOf('docs/how-to/s3.md'), here), /uploads/)
+})
+
+test('how to store with rclone', async () => {
+  const config = `stores: { drive: { type: rclone, remote: "here:FOLDER/remote" } }\n${uploads.replace('STORE', 'drive')}`
+  const here = await setting(config, { RCLONE_CONFIG_HERE_TYPE: 'alias', RCLONE_CONFIG_HERE_REMOTE: '/' })
+  someFiles(here.folder)
+  runAll(commandsOf('docs/how-to/rclone.md'), here)
+})
