@@ -62,7 +62,7 @@ function sayCauses(error: unknown): void {
 }
 
 /** A person or a supervisor asked us to stop. */
-export class Interrupted extends Error {
+class Interrupted extends Error {
   override readonly name = 'Interrupted'
   readonly signal: 'SIGINT' | 'SIGTERM'
 

@@ -7,7 +7,7 @@ import { Config, crossCheck } from './schema.ts'
 import { suggest } from './suggest.ts'
 
 /** Where the configuration is looked for when nobody says. */
-export const defaultPlaces = ['cairn.yaml', '/etc/cairn/cairn.yaml'] as const
+const defaultPlaces = ['cairn.yaml', '/etc/cairn/cairn.yaml'] as const
 
 /** The configuration file to use: the flag, `CAIRN_CONFIG`, `./cairn.yaml`, `/etc/cairn/cairn.yaml`; null when there is none. */
 export function findConfig(flag: string | undefined, env: NodeJS.ProcessEnv = process.env): string | null {

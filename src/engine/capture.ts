@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { statfs, unlink } from 'node:fs/promises'
+import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Context } from '../model/context.ts'
@@ -9,16 +9,18 @@ import type { Job } from '../model/job.ts'
 import { beginKey } from '../model/key.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
-import { showBytes } from '../model/quantity.ts'
 import type { Artifact, Census, Inspection, Session, SourceFacts, Unit } from '../model/source.ts'
 import { type Bytes, isProgram, type Stage } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
 import { edge } from '../platform/run-context.ts'
+import { needSpace } from '../platform/space.ts'
 import { beforeStall, Stalled } from '../platform/stall.ts'
 import type { Delivery } from './delivery.ts'
 import { guarded } from './guards.ts'
 import { type Tally, tally } from './pieces.ts'
 import { censusName } from './statement.ts'
+
+const spoolRemedy = 'make room, set CAIRN_SPOOL to a larger disk, or use capture: stream'
 
 /** What a session gave: everything the manifest tells about it. */
 export interface Captured {
@@ -44,7 +46,8 @@ export async function capture(
   ctx: Context,
 ): Promise<Captured> {
   const spooled: string[] = []
-  if (job.capture === 'spool') await needSpace(inspection.estimate, ctx)
+  if (job.capture === 'spool')
+    await needSpace(ctx.spool, inspection.estimate, 'cannot spool the backup', spoolRemedy)
   try {
     const held = await guarded(job.guards, ctx, () => hold(job, unit, begin, to, spooled, ctx))
     ctx.emit({ type: 'phase', phase: 'deliver', job: job.name, unit: unit.name })
@@ -200,14 +203,4 @@ function censusArtifact(census: Census): Artifact {
       yield body
     },
   }
-}
-
-async function needSpace(estimate: number, ctx: Context): Promise<void> {
-  const { bavail, bsize } = await statfs(ctx.spool)
-  if (estimate <= bavail * bsize) return
-  throw new Failure({
-    what: 'cannot spool the backup',
-    why: `about ${showBytes(estimate)} are needed in ${ctx.spool}, and ${showBytes(bavail * bsize)} are free`,
-    remedy: 'free some space, set CAIRN_SPOOL to a larger disk, or use capture: stream',
-  })
 }

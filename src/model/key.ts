@@ -25,7 +25,7 @@ export function startOf(id: string): Date {
 }
 
 /** Five bytes as eight characters of RFC 4648 base32, in lower case. */
-export function base32(bytes: Uint8Array): string {
+function base32(bytes: Uint8Array): string {
   const alphabet = 'abcdefghijklmnopqrstuvwxyz234567'
   let bits = 0n
   for (const byte of bytes) bits = (bits << 8n) | BigInt(byte)

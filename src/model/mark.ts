@@ -8,17 +8,15 @@ import * as z from 'zod'
  * plain digests. `hold`/`release`, `delete`/`undelete`: what a person or retention asked for. `proved`: restored
  * and compared. `failed`: the backup was given up.
  */
-export const markKinds = [
-  'stored',
-  'verified',
-  'hold',
-  'release',
-  'delete',
-  'undelete',
-  'proved',
-  'failed',
-] as const
-export type MarkKind = (typeof markKinds)[number]
+export type MarkKind =
+  | 'stored'
+  | 'verified'
+  | 'hold'
+  | 'release'
+  | 'delete'
+  | 'undelete'
+  | 'proved'
+  | 'failed'
 
 /** What holds for a backup in one store. */
 export interface MarkState {
@@ -28,7 +26,7 @@ export interface MarkState {
   readonly provedAt: Date | null
 }
 
-export const noMarks: MarkState = { held: false, deletedAt: null, provedAt: null }
+const noMarks: MarkState = { held: false, deletedAt: null, provedAt: null }
 
 /** The state after these marks, given as they stand in the keys (any order). Unknown kinds are passed over. */
 export function foldMarks(marks: readonly { readonly at: string; readonly mark: string }[]): MarkState {

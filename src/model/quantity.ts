@@ -56,22 +56,3 @@ export function showBytes(bytes: number): string {
   }
   return `${power === 0 || value >= 99.5 ? Math.round(value) : value.toFixed(1)} ${names[power]}`
 }
-
-const sizes: Readonly<Record<string, number>> = {
-  B: 1,
-  kB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-  KiB: 2 ** 10,
-  MiB: 2 ** 20,
-  GiB: 2 ** 30,
-  TiB: 2 ** 40,
-}
-
-/** `100 MB`, `8MiB`, `512` (bytes); null for anything else. */
-export function parseBytes(text: string): number | null {
-  const match = /^\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*$/.exec(text)
-  const unit = sizes[match?.[2] || 'B']
-  return match && unit ? Math.round(Number(match[1]) * unit) : null
-}

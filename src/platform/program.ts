@@ -208,18 +208,6 @@ export function isFrozen(program: Running): boolean {
   }
 }
 
-/** Plain bytes that a program has written so far, as the kernel counts them; null when they cannot be seen. */
-export function bytesWritten(program: Running): number | null {
-  try {
-    return (
-      Number(/^wchar: (\d+)/m.exec(readFileSync(`/proc/${program.pid}/io`, 'utf8'))?.[1] ?? Number.NaN) ||
-      null
-    )
-  } catch {
-    return null
-  }
-}
-
 function sleep(ms: number): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, ms).unref())
 }

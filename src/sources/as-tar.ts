@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { rm, stat, statfs } from 'node:fs/promises'
+import { rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Context } from '../model/context.ts'
-import { asFailure, Failure } from '../model/failure.ts'
-import { showBytes } from '../model/quantity.ts'
+import { asFailure } from '../model/failure.ts'
 import type { Artifact, Session, Source, SourceFacts } from '../model/source.ts'
 import type { Bytes } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
+import { needSpace } from '../platform/space.ts'
 
 /** The name of an artifact inside the archive. */
 export type MemberName = (artifact: Artifact) => string
@@ -75,7 +75,7 @@ async function* archive(session: Session, memberName: MemberName, packed: Packed
 
 /** Returns its size. */
 async function spool(artifact: Artifact, path: string, ctx: Context): Promise<number> {
-  await demandSpace(artifact, ctx)
+  await needSpace(ctx.spool, artifact.sizeHint ?? 0, `cannot spool ${artifact.name}`)
   const file = createWriteStream(path, { flags: 'wx', mode: 0o600 })
   try {
     await pipeline(counted(flow(artifact.open(), [], ctx), ctx), file)
@@ -97,16 +97,6 @@ async function* counted(bytes: Bytes, ctx: Context): Bytes {
     ctx.alive('spooling a member of the archive')
     yield chunk
   }
-}
-
-async function demandSpace(artifact: Artifact, ctx: Context): Promise<void> {
-  const { bavail, bsize } = await statfs(ctx.spool)
-  if ((artifact.sizeHint ?? 0) <= bavail * bsize) return
-  throw new Failure({
-    what: `cannot spool ${artifact.name}`,
-    why: `it needs ${showBytes(artifact.sizeHint ?? 0)} in ${ctx.spool}, and ${showBytes(bavail * bsize)} are free`,
-    remedy: 'make room, or put the spool elsewhere',
-  })
 }
 
 async function* reading(path: string, ctx: Context): Bytes {

@@ -64,7 +64,9 @@ export function isSecretName(name: string): boolean {
 export function nameOf(key: string): string {
   return key
     .replaceAll(/[\u2400-\u241f\u2421]/g, symbol => `\u201b${symbol}`)
-    .replaceAll(/[\u0001-\u001f\u007f]/g, c => (c === '\u007f' ? '\u2421' : fromCode(c.charCodeAt(0) + 0x2400)))
+    .replaceAll(/[\u0001-\u001f\u007f]/g, c =>
+      c === '\u007f' ? '\u2421' : fromCode(c.charCodeAt(0) + 0x2400),
+    )
 }
 
 /** The key that rclone spells so. */

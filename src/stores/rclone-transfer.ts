@@ -32,21 +32,23 @@ export async function upload(
   const type = `multipart/form-data; boundary=${boundary}`
   const sent = daemon.send('POST', `/operations/uploadfile?${query}`, { 'content-type': type })
   const answer = answerOf(sent)
-  answer.catch(() => {})
+  const breaks = breaksOn(answer, daemon, ctx.signal)
   let bytes = 0
   try {
     // Written as RFC 5987 has it: in quotes, a name with a line end would be refused.
     const name = `filename*=utf-8''${encodeURIComponent(to.name).replaceAll(/['()*]/g, percent)}`
     sent.write(`--${boundary}\r\nContent-Disposition: form-data; name="file"; ${name}\r\n\r\n`)
-    for await (const chunk of interruptible(gathered(body), answer.then(refusal(daemon)), ctx.signal)) {
+    for await (const chunk of interruptible(gathered(body), breaks)) {
       bytes += chunk.byteLength
-      if (!sent.write(chunk)) await room(sent, answer, ctx.signal)
+      if (!sent.write(chunk)) await breaks.wait(new Promise<void>(resolve => void sent.once('drain', resolve)))
     }
+    breaks.leave()
     sent.end(`\r\n--${boundary}--\r\n`)
     const { status, text } = await abortable(answer, ctx.signal)
     if (status !== 200) throw daemon.said(text)
     return bytes
   } catch (error) {
+    breaks.leave()
     await breakOff(daemon, sent, answer, group)
     ctx.signal.throwIfAborted()
     throw await daemon.reason(error)
@@ -57,10 +59,35 @@ function percent(character: string): string {
   return `%${character.charCodeAt(0).toString(16).toUpperCase()}`
 }
 
-/** rclone must not answer before it has everything, not even well. */
-function refusal(daemon: Daemon) {
-  return ({ text }: { text: string }): never => {
-    throw daemon.said(text)
+/** What ends an upload from outside while it waits: for its body, or for rclone to take more. */
+interface Breaks {
+  wait<T>(promise: Promise<T>): Promise<T>
+  leave(): void
+}
+
+/**
+ * Breaks on an abort, and when rclone answers before it has everything, be it well. Not a `Promise.race` with the
+ * answer: a promise that is long in coming keeps every value that was raced against it, here the whole object.
+ */
+function breaksOn(answer: Promise<{ text: string }>, daemon: Daemon, signal: AbortSignal): Breaks {
+  let broken: { reason: unknown } | null = null
+  let waiting: ((reason: unknown) => void) | null = null
+  const end = (reason: unknown): void => {
+    broken ??= { reason }
+    waiting?.(broken.reason)
+  }
+  const abort = (): void => end(signal.reason)
+  if (signal.aborted) abort()
+  signal.addEventListener('abort', abort, { once: true })
+  answer.then(({ text }) => end(daemon.said(text)), end)
+  return {
+    wait: promise =>
+      new Promise((resolve, reject) => {
+        promise.then(resolve, reject)
+        if (broken) reject(broken.reason)
+        waiting = reject
+      }),
+    leave: () => signal.removeEventListener('abort', abort),
   }
 }
 
@@ -78,15 +105,14 @@ async function* gathered(body: Bytes): AsyncGenerator<Uint8Array, void, undefine
   if (size > 0) yield Buffer.concat(pending)
 }
 
-/** The bytes, until the signal is aborted or `broken` rejects, even while the body keeps us waiting. */
-async function* interruptible(bytes: Bytes, broken: Promise<never>, signal: AbortSignal): Bytes {
+/** The bytes, until something breaks, even while the body keeps us waiting. */
+async function* interruptible(bytes: Bytes, breaks: Breaks): Bytes {
   const iterator = bytes[Symbol.asyncIterator]()
-  broken.catch(() => {})
   let waiting = false
   try {
     for (;;) {
       waiting = true
-      const next = await abortable(Promise.race([iterator.next(), broken]), signal)
+      const next = await breaks.wait(iterator.next())
       waiting = false
       if (next.done) return
       yield next.value
@@ -112,13 +138,6 @@ export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Pr
   } finally {
     signal.removeEventListener('abort', abort)
   }
-}
-
-async function room(sent: ClientRequest, answer: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  const drained = new Promise<void>(resolve => {
-    sent.once('drain', resolve)
-  })
-  await abortable(Promise.race([drained, answer.then(() => {})]), signal)
 }
 
 /**

@@ -1,11 +1,11 @@
 import { existsSync, statSync } from 'node:fs'
-import { readdir, statfs } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import * as z from 'zod'
-import { Failure, usage } from '../../model/failure.ts'
+import { usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
-import { showBytes } from '../../model/quantity.ts'
 import type { RestorePlan, Selection } from '../../model/restore.ts'
+import { nearestExisting, needSpace } from '../../platform/space.ts'
 import { stagingName } from './session.ts'
 
 /** What `finish` of a session told the manifest. */
@@ -110,22 +110,17 @@ function listed(paths: readonly string[], target: string): string[] {
 export async function demandSpace(goals: readonly Goal[]): Promise<void> {
   const needed = new Map<number, { bytes: number; folder: string }>()
   for (const { folder, artifact } of goals) {
-    const existing = nearest(folder)
+    const existing = await nearestExisting(folder)
     const { dev } = statSync(existing)
     const bytes = (needed.get(dev)?.bytes ?? 0) + (artifact.plain.bytes ?? artifact.stored.bytes)
     needed.set(dev, { bytes, folder: existing })
   }
   for (const { bytes, folder } of needed.values()) {
-    const { bavail, bsize } = await statfs(folder)
-    if (bytes <= bavail * bsize) continue
-    throw new Failure({
-      what: `not enough space in ${folder}`,
-      why: `the restore needs ${showBytes(bytes)}, and ${showBytes(bavail * bsize)} are free`,
-      remedy: 'make room, or restore to another file system',
-    })
+    await needSpace(
+      folder,
+      bytes,
+      `cannot restore to ${folder}`,
+      'make room, or restore to another file system',
+    )
   }
-}
-
-function nearest(path: string): string {
-  return existsSync(path) ? path : nearest(dirname(path))
 }

@@ -60,6 +60,10 @@ function psql(o: Load, warnings: string[]): Program {
   }
 }
 
+/**
+ * The script passes through us, for the sake of its transaction: measured at a tenth more time than with both programs
+ * joined by the kernel.
+ */
 function through(o: Load): Step[] {
   const restore: Program = {
     program: o.clients.path('pg_restore'),

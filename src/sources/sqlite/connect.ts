@@ -1,14 +1,14 @@
 import { existsSync } from 'node:fs'
-import { chmod, statfs } from 'node:fs/promises'
+import { chmod } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import type { Context } from '../../model/context.ts'
 import { Failure } from '../../model/failure.ts'
-import { showBytes } from '../../model/quantity.ts'
 import { flow } from '../../platform/flow.ts'
 import { privateDir } from '../../platform/private-dir.ts'
+import { needSpace } from '../../platform/space.ts'
 import { look, type Seen } from './look.ts'
 
 /** A database that cannot be locked was written to while it was read; what was read is worth nothing. */
@@ -59,7 +59,7 @@ async function still(seen: Seen, ctx: Context): Promise<Connection> {
 }
 
 async function copied(seen: Seen, ctx: Context): Promise<Connection> {
-  await needSpace(ctx.spool, seen.bytes + seen.walBytes)
+  await needSpace(ctx.spool, seen.bytes + seen.walBytes, `cannot copy ${seen.path}`)
   const dir = privateDir(ctx.spool)
   try {
     const copy = join(dir.path, 'database')
@@ -163,16 +163,5 @@ export function locked(path: string, cause: unknown): Failure {
     why: 'another program keeps it locked',
     remedy: 'stop that program, or let it use WAL mode and no exclusive lock',
     cause,
-  })
-}
-
-/** Throws a Failure when a folder's file system has no room for so many bytes. */
-export async function needSpace(dir: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(dir)
-  if (bavail * bsize >= bytes) return
-  throw new Failure({
-    what: `not enough space in ${dir}`,
-    why: `the copy of the database needs ${showBytes(bytes)}, and ${showBytes(bavail * bsize)} are free`,
-    remedy: 'make room, or put the spool on a larger file system',
   })
 }

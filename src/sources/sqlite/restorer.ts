@@ -9,8 +9,9 @@ import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
 import type { ArtifactReader, RestorePlan, RestoreReport, Restorer, Selection } from '../../model/restore.ts'
 import { syncFolder } from '../../platform/atomic-file.ts'
 import { privateDir, sweepPrivateDirs } from '../../platform/private-dir.ts'
+import { needSpace } from '../../platform/space.ts'
 import { examine, type Report } from './check.ts'
-import { locked, needSpace, resultCode } from './connect.ts'
+import { locked, resultCode } from './connect.ts'
 import { look } from './look.ts'
 
 /** Where restores prepare what they bring, beside the target: killed ones leave it, the next one removes it. */
@@ -109,7 +110,7 @@ async function bringBack(goal: Goal, read: ArtifactReader, ctx: Context): Promis
   const staging = privateDir(base)
   try {
     const { plain, stored } = goal.artifact
-    await needSpace(staging.path, plain.bytes ?? stored.bytes)
+    await needSpace(staging.path, plain.bytes ?? stored.bytes, `cannot restore to ${goal.target}`)
     const file = join(staging.path, 'database')
     await writeDurably(file, read, goal.artifact, ctx)
     const report = await examine(file, true, ctx)

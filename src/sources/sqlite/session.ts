@@ -8,8 +8,9 @@ import type { Warning } from '../../model/manifest.ts'
 import type { Artifact, Census, CensusLevel, Session } from '../../model/source.ts'
 import type { Bytes } from '../../model/step.ts'
 import { privateDir } from '../../platform/private-dir.ts'
+import { needSpace } from '../../platform/space.ts'
 import { type Counted, countTables, examine, type Report } from './check.ts'
-import { type Connection, connect, Moved, needSpace } from './connect.ts'
+import { type Connection, connect, Moved } from './connect.ts'
 import { look, type Seen } from './look.ts'
 
 /** Pages that are copied between two looks at the signal: 4 MB of 4 kB pages. */
@@ -46,7 +47,7 @@ export async function openSession(path: string, level: CensusLevel, ctx: Context
 
 async function capture(path: string, level: CensusLevel, ctx: Context): Promise<Session> {
   const seen = await look(path, ctx)
-  await needSpace(ctx.spool, seen.bytes + seen.walBytes)
+  await needSpace(ctx.spool, seen.bytes + seen.walBytes, `cannot copy ${seen.path}`)
   const dir = privateDir(ctx.spool)
   try {
     const copy = join(dir.path, 'copy')

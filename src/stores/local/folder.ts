@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
-import { access, lstat, mkdir, open, realpath, rmdir, stat, statfs } from 'node:fs/promises'
+import { access, lstat, mkdir, open, realpath, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Failure } from '../../model/failure.ts'
+import { nearestExisting } from '../../platform/space.ts'
 import { codeOf, orNull, telling } from './error.ts'
 import type { Place } from './path.ts'
 
@@ -101,21 +102,10 @@ export async function removeEmptyFolders(place: Place, folder: string): Promise<
 export async function probeFolder(place: Place): Promise<void> {
   const what = `cannot use the folder ${place.root} of the store ${place.store}`
   await telling(what, async () => {
-    const path = await nearest(place.root)
+    const path = await nearestExisting(place.root)
     if (!(await stat(path)).isDirectory()) {
       throw new Failure({ what, why: `${path} is not a folder`, remedy: 'name a folder' })
     }
     await access(path, constants.R_OK | constants.W_OK | constants.X_OK)
   })
-}
-
-/** Bytes that can still be written below the path, which need not exist; null where the file system does not say. */
-export async function freeBytes(path: string): Promise<number | null> {
-  const { blocks, bavail, bsize } = await statfs(await nearest(path))
-  return blocks === 0 ? null : bavail * bsize
-}
-
-/** The path, or the first above it that exists. */
-async function nearest(path: string): Promise<string> {
-  return path === dirname(path) || (await orNull(stat(path))) ? path : nearest(dirname(path))
 }

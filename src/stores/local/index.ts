@@ -14,8 +14,9 @@ import {
   type Store,
   type StoredObject,
 } from '../../model/store.ts'
+import { freeBytes } from '../../platform/space.ts'
 import { isNothing, orNull, telling } from './error.ts'
-import { freeBytes, mustBeReal, probeFolder, removeEmptyFolders } from './folder.ts'
+import { mustBeReal, probeFolder, removeEmptyFolders } from './folder.ts'
 import { fileOf, folderOf, type Place } from './path.ts'
 import { list, temporaries } from './walk.ts'
 import { type Link, taken, writeObject } from './write.ts'

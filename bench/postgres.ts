@@ -1,0 +1,178 @@
+import { randomBytes } from 'node:crypto'
+import { readFileSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { PostgresFacts } from '../test/services/facts.ts'
+import type { Measured } from './measure.ts'
+import { cpuTimes } from './process-tree.ts'
+import { makeRows, withClient } from './rows.ts'
+import type { Workbench } from './workbench.ts'
+
+/** One side of a comparison: what one run of it cost, and how large its result was. */
+export interface Run extends Omit<Measured, 'stdout'> {
+  readonly side: string
+  readonly round: number
+  /** Bytes stored; 0 where nothing is. */
+  readonly outBytes: number
+  /** CPU time of the server's processes for this run. */
+  readonly serverSeconds: number
+}
+
+export interface Comparison {
+  readonly bench: 'backup' | 'verify' | 'restore'
+  readonly size: string
+  readonly databaseBytes: number
+  readonly runs: readonly Run[]
+}
+
+export const cairnSide = 'cairn'
+export const zstdPeer = 'pg_dump -Fc -Z0 | zstd -1 -T0 | age'
+export const gzipPeer = 'pg_dump | gzip | age'
+
+type Bench = Comparison['bench']
+interface Side {
+  readonly name: string
+  run(): Promise<{ measured: Measured; outBytes: number }>
+}
+
+/** Backup, verify and restore of one database, those of them that are wanted; the sides of a round follow each other. */
+export async function benchPostgres(
+  bench: Workbench,
+  wanted: ReadonlySet<Bench>,
+  size: { readonly name: string; readonly bytes: number },
+  options: { readonly rounds: number; readonly seed: number; readonly say: (text: string) => void },
+): Promise<Comparison[]> {
+  // The database, its copy while it is restored, the server's log, and the stored copies.
+  bench.needSpace(3 * size.bytes + 2e9)
+  const facts = await bench.postgres()
+  const database = `bench_${randomBytes(4).toString('hex')}`
+  const url = (name: string): string =>
+    `postgresql://${facts.user}:${facts.password}@${facts.host}:${facts.port}/${name}`
+  await command(url('postgres'), `CREATE DATABASE ${database} TEMPLATE template0`)
+  try {
+    options.say(`making ${size.name} of rows`)
+    const databaseBytes = await makeRows(url(database), size.bytes, options.seed)
+    const compare = async (which: Bench, sides: readonly Side[], rounds: number): Promise<Comparison> => {
+      const runs = await interleaved(`${which} ${size.name}`, sides, rounds, facts, options.say)
+      return { bench: which, size: size.name, databaseBytes, runs }
+    }
+    const results: Comparison[] = []
+    const [cairn, ...peers] = backupSides(bench, facts, database, url(database))
+    const backups = wanted.has('backup') ? [cairn, ...peers] : [cairn]
+    const backup = await compare('backup', backups, wanted.has('backup') ? options.rounds : 1)
+    if (wanted.has('backup')) results.push(backup)
+    if (wanted.has('verify')) results.push(await compare('verify', [verifySide(bench)], options.rounds))
+    if (wanted.has('restore')) {
+      const target = `${database}_restored`
+      const drop = (): Promise<void> => command(url('postgres'), `DROP DATABASE IF EXISTS ${target}`)
+      results.push(await compare('restore', [restoreSide(bench, url(target), drop)], options.rounds))
+    }
+    return results
+  } finally {
+    await command(url('postgres'), `DROP DATABASE ${database} WITH (FORCE)`)
+    rmSync(join(bench.folder, 'store'), { recursive: true, force: true })
+  }
+}
+
+async function command(url: string, sql: string): Promise<void> {
+  await withClient(url, client => client.query(sql))
+}
+
+/** A B C A B C, so that what else the machine does falls on all sides alike. */
+async function interleaved(
+  title: string,
+  sides: readonly Side[],
+  rounds: number,
+  facts: PostgresFacts,
+  say: (text: string) => void,
+): Promise<Run[]> {
+  const runs: Run[] = []
+  for (let round = 1; round <= rounds; round++) {
+    for (const side of sides) {
+      const before = await serverCpu(facts)
+      const { measured, outBytes } = await side.run()
+      const { stdout: _stdout, ...rest } = measured
+      const serverSeconds = (await serverCpu(facts)) - before
+      runs.push({ side: side.name, round, outBytes, serverSeconds, ...rest })
+      say(`${title}, round ${round}, ${side.name}: ${measured.seconds.toFixed(2)} s`)
+    }
+  }
+  return runs
+}
+
+/** What the server's processes have used that have ended; a moment later, so that the last one has. */
+async function serverCpu(facts: PostgresFacts): Promise<number> {
+  await sleep(100)
+  const pid = Number(readFileSync(join(facts.data, 'postmaster.pid'), 'utf8').split('\n')[0])
+  return cpuTimes(pid)?.children ?? 0
+}
+
+function backupSides(
+  bench: Workbench,
+  facts: PostgresFacts,
+  database: string,
+  url: string,
+): [Side, ...Side[]] {
+  const store = join(bench.folder, 'store')
+  bench.configure({
+    stores: { disk: { type: 'local', path: store } },
+    encryption: { age: { recipients: [bench.recipient] } },
+    jobs: { bench: { source: { type: 'postgres', url: { env: 'BENCH_URL' } }, to: ['disk'] } },
+  })
+  const cairn: Side = {
+    name: cairnSide,
+    async run() {
+      rmSync(store, { recursive: true, force: true })
+      const env = { BENCH_URL: url, CAIRN_POSTGRES_CLIENTS: dirname(dirname(facts.bin)) }
+      const measured = await bench.cairn(['backup', '--json', '--quiet'], env)
+      return { measured, outBytes: storedBytes(measured.stdout) }
+    },
+  }
+  const peer = (name: string, stages: string): Side => ({
+    name,
+    async run() {
+      const file = join(bench.folder, 'peer')
+      const { host: PGHOST, port, user: PGUSER, password: PGPASSWORD } = facts
+      const env = { PGHOST, PGPORT: String(port), PGUSER, PGPASSWORD, PGDATABASE: database }
+      const age = `age -r ${bench.recipient}`
+      const pipeline = `${facts.bin}/${stages} | ${age} | dd bs=1M conv=fsync status=none of=${file}; stat -c %s ${file}`
+      try {
+        const measured = await bench.run({ pipeline: `set -e; ${pipeline}` }, env)
+        return { measured, outBytes: Number(measured.stdout) }
+      } finally {
+        rmSync(file, { force: true })
+      }
+    },
+  })
+  return [cairn, peer(zstdPeer, 'pg_dump -Fc -Z0 | zstd -q -1 -T0'), peer(gzipPeer, 'pg_dump | gzip')]
+}
+
+function storedBytes(json: string): number {
+  const { jobs } = JSON.parse(json) as { jobs: { units: { sizeBytes: number | null }[] }[] }
+  return jobs[0]?.units[0]?.sizeBytes ?? 0
+}
+
+function verifySide(bench: Workbench): Side {
+  return {
+    name: cairnSide,
+    async run() {
+      const args = ['verify', 'latest', '--quiet', '--identity', bench.identity]
+      return { measured: await bench.cairn(args), outBytes: 0 }
+    },
+  }
+}
+
+/** Into a database that is not there yet; it is dropped again. */
+function restoreSide(bench: Workbench, target: string, drop: () => Promise<void>): Side {
+  return {
+    name: cairnSide,
+    async run() {
+      const args = ['restore', 'latest', '--quiet', '--yes', '--to', target, '--identity', bench.identity]
+      try {
+        return { measured: await bench.cairn(args), outBytes: 0 }
+      } finally {
+        await drop()
+      }
+    },
+  }
+}
