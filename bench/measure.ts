@@ -23,7 +23,7 @@ export interface Measured {
 const sampleMs = 50
 
 /** PostgreSQL's own programs, and the Perl script by which Debian starts them. */
-const databasePrograms = /^(pg_dump|pg_dumpall|pg_restore|psql|perl)$/
+const databasePrograms = /^(pg_dump|pg_dumpall|pg_restore|psql|createdb|perl)$/
 
 /** Runs it to its end and measures it. Rejects when it does not end with 0. One at a time: CPU time is ours as a whole. */
 export async function measure(
@@ -32,8 +32,7 @@ export async function measure(
 ): Promise<Measured> {
   // What an earlier run has left to be written must not be written at this one's cost.
   spawnSync('sync')
-  const [command, ...args] =
-    'argv' in what ? what.argv : ['bash', '-c', `set -o pipefail; ${what.pipeline}`]
+  const [command, ...args] = 'argv' in what ? what.argv : ['bash', '-c', `set -o pipefail; ${what.pipeline}`]
   const loadBefore = load()
   const cpuBefore = childrenCpu()
   const started = performance.now()
@@ -63,7 +62,9 @@ export async function measure(
       child.once('close', code => resolve({ code, at }))
     })
     if (ended.code !== 0)
-      throw new Error(`${[command, ...args].join(' ')} ended with ${ended.code}:\n${output.stderr}${output.stdout}`)
+      throw new Error(
+        `${[command, ...args].join(' ')} ended with ${ended.code}:\n${output.stderr}${output.stdout}`,
+      )
     const seconds = (ended.at - started) / 1000
     const cpuSeconds = childrenCpu() - cpuBefore
     return { seconds, cpuSeconds, ...memory.stop(), load: loadBefore, stdout: output.stdout }
@@ -114,7 +115,9 @@ function watchMemory(root: number) {
     stop() {
       clearInterval(timer)
       for (const [name, program] of Object.entries(programs)) {
-        program.cpuSeconds = sum([...cpu.values()].filter(each => each.program === name).map(each => each.seconds))
+        program.cpuSeconds = sum(
+          [...cpu.values()].filter(each => each.program === name).map(each => each.seconds),
+        )
       }
       return { peakBytes, stagesPeakBytes, programs }
     },

@@ -28,6 +28,8 @@ export interface Comparison {
 export const cairnSide = 'cairn'
 export const zstdPeer = 'pg_dump -Fc -Z0 | zstd -1 -T0 | age'
 export const gzipPeer = 'pg_dump | gzip | age'
+const verifyPeer = 'age -d | zstd -d | sha256sum'
+const restorePeer = 'age -d | zstd -d | pg_restore -1'
 
 type Bench = Comparison['bench']
 interface Side {
@@ -61,11 +63,11 @@ export async function benchPostgres(
     const backups = wanted.has('backup') ? [cairn, ...peers] : [cairn]
     const backup = await compare('backup', backups, wanted.has('backup') ? options.rounds : 1)
     if (wanted.has('backup')) results.push(backup)
-    if (wanted.has('verify')) results.push(await compare('verify', [verifySide(bench)], options.rounds))
+    if (wanted.has('verify')) results.push(await compare('verify', verifySides(bench), options.rounds))
     if (wanted.has('restore')) {
       const target = `${database}_restored`
-      const drop = (): Promise<void> => command(url('postgres'), `DROP DATABASE IF EXISTS ${target}`)
-      results.push(await compare('restore', [restoreSide(bench, url(target), drop)], options.rounds))
+      const sides = restoreSides(bench, facts, target, url)
+      results.push(await compare('restore', sides, options.rounds))
     }
     return results
   } finally {
@@ -152,27 +154,53 @@ function storedBytes(json: string): number {
   return jobs[0]?.units[0]?.sizeBytes ?? 0
 }
 
-function verifySide(bench: Workbench): Side {
-  return {
-    name: cairnSide,
-    async run() {
-      const args = ['verify', 'latest', '--quiet', '--identity', bench.identity]
-      return { measured: await bench.cairn(args), outBytes: 0 }
-    },
-  }
+/** The dump as the store has it, through age and zstd. */
+function decoding(bench: Workbench): string {
+  return `age -d -i ${bench.identity} ${bench.folder}/store/bench/*/*.dump.zst.age | zstd -q -d`
 }
 
-/** Into a database that is not there yet; it is dropped again. */
-function restoreSide(bench: Workbench, target: string, drop: () => Promise<void>): Side {
-  return {
-    name: cairnSide,
-    async run() {
-      const args = ['restore', 'latest', '--quiet', '--yes', '--to', target, '--identity', bench.identity]
-      try {
-        return { measured: await bench.cairn(args), outBytes: 0 }
-      } finally {
-        await drop()
-      }
+/** Every byte, and the digest of what comes out. Cairn also checks the digest of what is stored. */
+function verifySides(bench: Workbench): Side[] {
+  const run = async (measured: Promise<Measured>) => ({ measured: await measured, outBytes: 0 })
+  const args = ['verify', 'latest', '--quiet', '--identity', bench.identity]
+  return [
+    { name: cairnSide, run: () => run(bench.cairn(args)) },
+    { name: verifyPeer, run: () => run(bench.run({ pipeline: `${decoding(bench)} | sha256sum` })) },
+  ]
+}
+
+/** Into a database that is not there before, and not after. */
+function restoreSides(
+  bench: Workbench,
+  facts: PostgresFacts,
+  target: string,
+  url: (name: string) => string,
+): Side[] {
+  const drop = (): Promise<void> => command(url('postgres'), `DROP DATABASE IF EXISTS ${target}`)
+  const args = ['restore', 'latest', '--quiet', '--yes', '--to', url(target), '--identity', bench.identity]
+  return [
+    {
+      name: cairnSide,
+      async run() {
+        try {
+          return { measured: await bench.cairn(args, { BENCH_URL: url('postgres') }), outBytes: 0 }
+        } finally {
+          await drop()
+        }
+      },
     },
-  }
+    {
+      name: restorePeer,
+      async run() {
+        const { host: PGHOST, port, user: PGUSER, password: PGPASSWORD } = facts
+        const pipeline = `createdb -T template0 ${target}; ${decoding(bench)} | ${facts.bin}/pg_restore -1 -d ${target}`
+        try {
+          const env = { PGHOST, PGPORT: String(port), PGUSER, PGPASSWORD }
+          return { measured: await bench.run({ pipeline }, env), outBytes: 0 }
+        } finally {
+          await drop()
+        }
+      },
+    },
+  ]
 }

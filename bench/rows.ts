@@ -18,7 +18,7 @@ export interface Rows {
 export function rowsFor(bytes: number): Rows {
   const megabytes = Math.max(1, (bytes - emptyBytes) / 1e6)
   const per = (rows: number): number => Math.ceil(rows * megabytes)
-  return { customers: per(100), orders: per(800), lines: per(6050), documents: per(30) }
+  return { customers: per(95), orders: per(760), lines: per(5750), documents: per(28) }
 }
 
 const emptyBytes = 8e6

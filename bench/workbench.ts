@@ -67,7 +67,7 @@ export async function openWorkbench(): Promise<Workbench> {
 export function versions(): Record<string, string> {
   const first = (command: string, ...args: string[]): string => {
     try {
-      return /\d[\w.]*/.exec(execFileSync(command, args, { encoding: 'utf8' }))?.[0] ?? '?'
+      return /\d+\.[\d.]+/.exec(execFileSync(command, args, { encoding: 'utf8' }))?.[0] ?? '?'
     } catch {
       return 'absent'
     }

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { isNode, LineCounter, parseDocument } from 'yaml'
+import { type Document, isMap, isNode, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
 import * as z from 'zod'
 import { usage } from '../model/failure.ts'
 import { Config, crossCheck } from './schema.ts'
@@ -47,8 +47,8 @@ export function parseConfig(text: string, path: string): Config {
   const lineOf = (keys: readonly PropertyKey[]): number => {
     // The nearest node that exists: a missing key is reported where it should stand.
     for (let depth = keys.length; depth >= 0; depth--) {
-      const node = document.getIn(keys.slice(0, depth), true)
-      if (isNode(node) && node.range) return lines.linePos(node.range[0]).line
+      const node = nodeAt(document, keys.slice(0, depth))
+      if (node?.range) return lines.linePos(node.range[0]).line
     }
     return 1
   }
@@ -63,6 +63,16 @@ export function parseConfig(text: string, path: string): Config {
     path,
     found.map(fault => ({ ...fault, line: lineOf(fault.path) })),
   )
+}
+
+/** The key at the end of the path where there is one, because a mapping begins on the line after it; else the value. */
+function nodeAt(document: Document, path: readonly PropertyKey[]): Node | null {
+  const holder = document.getIn(path.slice(0, -1), true)
+  const pair = isMap(holder)
+    ? holder.items.find(({ key }) => isScalar(key) && key.value === path.at(-1))
+    : null
+  const node = pair?.key ?? document.getIn(path, true)
+  return isNode(node) ? node : null
 }
 
 function didYouMean(word: string, known: readonly string[]): string {
@@ -109,6 +119,8 @@ function explain(issue: z.core.$ZodIssue, raw: unknown): Fault[] {
     return [{ path: issue.path, text: `${at}: ${[...branches].join(', or: ')}` }]
   }
   if (issue.code === 'invalid_key') return [{ path: issue.path, text: `${at}: ${issue.issues[0]?.message}` }]
+  if (issue.code === 'invalid_type' && valueAt(raw, issue.path) === undefined)
+    return [{ path: issue.path, text: `${at}: it is missing` }]
   return [{ path: issue.path, text: `${at}: ${issue.message}` }]
 }
 
@@ -137,10 +149,8 @@ function branchFor(schema: JsonSchema | undefined, value: unknown): JsonSchema |
   const branches = schema?.anyOf ?? schema?.oneOf
   if (!branches) return schema
   const type = (value as { type?: unknown } | null)?.type
-  return (
-    branches.find(branch => branch.properties?.type?.const === type) ??
-    branches.find(branch => branch.properties)
-  )
+  const withKeys = branches.filter(branch => branch.properties)
+  return withKeys.find(({ properties }) => properties?.type && properties.type.const === type) ?? withKeys[0]
 }
 
 function unknownKey(at: string, key: string, known: readonly string[], path: readonly PropertyKey[]): string {

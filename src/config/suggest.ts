@@ -10,15 +10,19 @@ export function suggest(word: string, known: Iterable<string>): string | null {
   return best?.word ?? null
 }
 
-/** Insertions, deletions and replacements from one word to the other (Levenshtein). */
+/** Insertions, deletions, replacements and swaps of neighbours from one word to the other (optimal string alignment). */
 function editDistance(a: string, b: string): number {
+  let before: number[] = []
   let previous = Array.from({ length: b.length + 1 }, (_, index) => index)
-  for (const [i, left] of [...a].entries()) {
+  for (let i = 0; i < a.length; i++) {
     const row = [i + 1]
-    for (const [j, right] of [...b].entries()) {
-      const replace = (previous[j] ?? 0) + (left === right ? 0 : 1)
-      row.push(Math.min(replace, (previous[j + 1] ?? 0) + 1, (row[j] ?? 0) + 1))
+    for (let j = 0; j < b.length; j++) {
+      const replace = (previous[j] ?? 0) + (a[i] === b[j] ? 0 : 1)
+      const isSwap = i > 0 && j > 0 && a[i] === b[j - 1] && a[i - 1] === b[j]
+      const swap = isSwap ? (before[j - 1] ?? 0) + 1 : Number.POSITIVE_INFINITY
+      row.push(Math.min(replace, swap, (previous[j + 1] ?? 0) + 1, (row[j] ?? 0) + 1))
     }
+    before = previous
     previous = row
   }
   return previous.at(-1) ?? 0

@@ -145,14 +145,16 @@ test('objects are split where the smallest store ends them, the same in every st
   const artifacts = [
     { name: 'a', bytes: 100_000 },
     { name: 'exact', bytes: 80_000 },
+    { name: 'by a program', bytes: 100_000, as: 'program' as const },
   ]
   const job = testJob(syntheticSource({ artifacts }), stores, { stages: [] })
   const manifest = wholeBackup(await backup(job, host, ctx))
   assert.deepEqual(
-    manifest.artifacts.slice(0, 2).map(({ objects }) => objects.map(({ bytes }) => bytes)),
+    manifest.artifacts.slice(0, 3).map(({ objects }) => objects.map(({ bytes }) => bytes)),
     [
       [40_000, 40_000, 20_000],
       [40_000, 40_000],
+      [40_000, 40_000, 20_000],
     ],
   )
   for (const store of stores) {

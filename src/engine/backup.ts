@@ -93,10 +93,15 @@ async function backupUnit(
   } catch (error) {
     failures.push(asFailure(error, `the backup of ${unit.name} failed`))
   }
-  for (const { store } of unfinished) await discardQuietly(store, begin, ctx)
+  for (const { store } of unfinished) {
+    // A begin record whose answer was lost is found by the next run; a store that is down is not asked again.
+    if (to.reached.has(store.name)) await discardQuietly(store, begin, ctx)
+  }
   if (!manifest) {
     ctx.signal.throwIfAborted()
-    for (const failure of failures) announce(failure, unit.name, ctx)
+    // Why the only store was dropped has been said already.
+    const said = [...to.lost.values()]
+    for (const failure of failures) if (!said.includes(failure)) announce(failure, unit.name, ctx)
     return { unit: unit.name, id: begin.id, manifest, stores: [], failures }
   }
   const stores = to.live().map(dest => dest.store.name)

@@ -4,7 +4,7 @@ import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Context } from '../model/context.ts'
-import { Failure } from '../model/failure.ts'
+import { asFailure, Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { beginKey } from '../model/key.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
@@ -142,9 +142,14 @@ async function takeOne(
   }
   const path = join(ctx.spool, randomUUID())
   spooled.push(path)
-  await pipeline(encoded(edge(ctx)), createWriteStream(path, { mode: 0o600, flags: 'wx' }), {
-    signal: ctx.signal,
-  })
+  try {
+    await pipeline(encoded(edge(ctx)), createWriteStream(path, { mode: 0o600, flags: 'wx' }), {
+      signal: ctx.signal,
+    })
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    throw asFailure(error, `cannot spool ${artifact.name}`, spoolRemedy)
+  }
   return () => deliver(() => createReadStream(path, { highWaterMark: 1024 * 1024 }))
 }
 
@@ -152,7 +157,7 @@ async function takeOne(
 function encode(artifact: Artifact, stages: readonly Stage[], plain: Tally): (ctx: Context) => Bytes {
   const steps = stages.map(stage => stage.encode())
   return ctx => {
-    const from = artifact.open()
+    const from = artifact.open(ctx)
     return flow(isProgram(from) ? from : plain.through(from), steps, ctx)
   }
 }

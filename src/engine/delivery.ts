@@ -24,6 +24,8 @@ export interface Delivery {
   live(): readonly Destination[]
   /** Why each of the others was dropped. */
   readonly lost: ReadonlyMap<string, Failure>
+  /** The stores that took anything at all. What is lost and not among them has nothing to be cleared away. */
+  readonly reached: ReadonlySet<string>
   /** Version ids by key, in a store that keeps versions. */
   versions(store: string): Readonly<Record<string, string>>
   /**
@@ -42,6 +44,7 @@ export function delivery(
   ctx: Context,
 ): Delivery {
   const lost = new Map<string, Failure>()
+  const reached = new Set<string>()
   const versions = new Map<string, Record<string, string>>()
   const live = (): Destination[] => to.filter(({ store }) => !lost.has(store.name))
 
@@ -65,6 +68,7 @@ export function delivery(
   return {
     live,
     lost,
+    reached,
     versions: store => versions.get(store) ?? {},
     async stream(key, artifact, open, sizeHint) {
       const abandon = new AbortController()
@@ -110,7 +114,10 @@ export function delivery(
         }),
       )
       ctx.signal.throwIfAborted()
-      for (const outcome of outcomes) if (!outcome.ok) drop(outcome.name, outcome.error)
+      for (const outcome of outcomes) {
+        if (outcome.ok) reached.add(outcome.name)
+        else drop(outcome.name, outcome.error)
+      }
       if (live().length === 0) throw noneLeft(lost)
     },
   }

@@ -31,7 +31,7 @@ export function artifactReader(store: Store, stagesOf: StagesOf, ctx: Context): 
       try {
         await pour(stored, [...decodeSteps(stagesOf(record)), ...through], sink, ctx, framing)
       } catch (error) {
-        throw await explain(error, record, store, ctx)
+        throw await explain(error, record, store, ctx, !stagesOf(record).some(stage => stage.encrypts))
       }
     },
   }
@@ -126,21 +126,40 @@ function markedTransform(transform: Transform): Transform {
   }
 }
 
-/** Why reading failed. When a stage gave up, the stored digest decides: the rest of the object is read to learn it. */
-async function explain(error: unknown, record: ArtifactRecord, store: Store, ctx: Context): Promise<unknown> {
+/**
+ * Why reading failed. When a stage gave up, the stored digest decides: the object is read again to learn it. So it is
+ * when the program that took the bytes gave up and nothing had authenticated them (`suspicious`): it may have been fed garbage.
+ */
+async function explain(
+  error: unknown,
+  record: ArtifactRecord,
+  store: Store,
+  ctx: Context,
+  suspicious = false,
+): Promise<unknown> {
   if (ctx.signal.aborted) return ctx.signal.reason
   const decode = error instanceof DecodeError ? error : error instanceof Failure ? causeOf(error) : null
-  if (!decode || isBrokenPipe(decode)) return error
+  const gaveUp = decode !== null && !isBrokenPipe(decode)
+  if (!gaveUp && !(suspicious && isAboutContent(error))) return error
   try {
     for await (const _ of storedBytes(record, store, ctx));
   } catch (found) {
     return found
   }
+  if (!gaveUp) return error
   if (decode.cause instanceof Failure && decode.cause.exit === exitCode.wrongKey) return decode.cause
   return wrongKey(
     `cannot decode ${record.name}`,
     decode.message,
     'the stored bytes are the ones that were written, so the key or passphrase is not the right one',
+  )
+}
+
+/** Damage and unreadable stores are told apart already; whatever else failed may have failed because of what it was fed. */
+function isAboutContent(error: unknown): boolean {
+  return !(
+    error instanceof Failure &&
+    (error.exit === exitCode.damaged || error.what.startsWith('cannot read '))
   )
 }
 

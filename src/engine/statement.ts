@@ -43,8 +43,15 @@ export function manifestOf(
     census: census && totals(census),
     encrypted: job.stages.some(stage => stage.encrypts),
     ...(lockedUntil ? { lockedUntil } : {}),
-    warnings: [...facts.warnings],
+    warnings: [...facts.warnings, ...secretsInClear(job, artifacts)],
   })
+}
+
+function secretsInClear(job: Job, artifacts: Captured['artifacts']): Warning[] {
+  const encrypted = job.stages.some(stage => stage.encrypts)
+  const globals = artifacts.find(artifact => artifact.role === 'globals')
+  if (encrypted || !globals) return []
+  return [{ what: 'it is not encrypted, and may hold the password hashes of roles', path: globals.name }]
 }
 
 /** The artifact that holds the census in full. */

@@ -16,8 +16,8 @@ export interface Artifact {
   readonly media: string
   readonly role: Role
   readonly sizeHint?: number
-  /** Is called once at the most, when its turn has come. */
-  open(): Program | Bytes
+  /** Is called once at the most, when its turn has come. `ctx.alive` speaks for this artifact's stream alone. */
+  open(ctx: Context): Program | Bytes
 }
 
 export interface Inspection {

@@ -1,16 +1,29 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { accessSync, closeSync, constants, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
-import { basename, delimiter, join } from 'node:path'
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
+import { basename, delimiter, join, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import type { Context } from '../model/context.ts'
-import { Failure, usage } from '../model/failure.ts'
-import { mask, Secret } from '../model/secret.ts'
+import { asFailure, Failure, usage } from '../model/failure.ts'
+import { Secret } from '../model/secret.ts'
 import type { Exit, Program, Verdict } from '../model/step.ts'
+import { settlesWithin } from './abort.ts'
+import { groupGone } from './process-group.ts'
+import { followStderr } from './stderr.ts'
 
 /** How long a program may take to end after SIGTERM. */
 const graceMs = 5_000
-const stderrTailBytes = 16 * 1024
+/** How long something else may hold a program's stderr open after its end. */
+const stderrGraceMs = 500
 
 /** A program that was started. It and whatever it starts are one process group. */
 export interface Running {
@@ -24,14 +37,24 @@ export interface Running {
   stop(): Promise<void>
 }
 
+export interface Stdio {
+  readonly stdin: 'pipe' | 'ignore'
+  readonly stdout: 'pipe' | 'ignore' | Writable
+}
+
 /** The path of a program on PATH, or null. */
 export function findProgram(name: string): string | null {
-  if (name.includes('/')) return isExecutable(name) ? name : null
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    const path = join(folder, name)
+  // Absolute, because the program runs in another folder than ours.
+  if (name.includes('/')) return isExecutable(name) ? resolve(name) : null
+  for (const folder of searchPath().split(delimiter)) {
+    const path = resolve(folder, name)
     if (folder !== '' && isExecutable(path)) return path
   }
   return null
+}
+
+function searchPath(): string {
+  return process.env.PATH ?? '/usr/local/bin:/usr/bin:/bin'
 }
 
 /** The path of a program on PATH; a Failure (exit 2) with the remedy when it is not there. */
@@ -44,7 +67,8 @@ export function needProgram(name: string, remedy = `install ${name}`): string {
 function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK)
-    return true
+    // Folders are "executable", too.
+    return statSync(path).isFile()
   } catch {
     return false
   }
@@ -58,18 +82,15 @@ function isExecutable(path: string): boolean {
  * A Writable as stdout joins the program to that pipe in the kernel; the caller then closes or keeps our copy.
  * Throws a Failure (exit 2) when the program is not there; nothing is left behind then.
  */
-export function start(
-  program: Program,
-  stdio: { readonly stdin: 'pipe' | 'ignore'; readonly stdout: 'pipe' | 'ignore' | Writable },
-  ctx: Context,
-): Running {
+export function start(program: Program, stdio: Stdio, ctx: Context): Running {
   const path = needProgram(program.program)
   const setpriv = findProgram('setpriv')
   const [file, args] = setpriv
     ? [setpriv, ['--pdeathsig', 'TERM', '--', path, ...program.args]]
     : [path, [...program.args]]
-  const fds = (program.secretFds ?? []).map(secret => namelessFile(secret, ctx.dir))
+  const fds: number[] = []
   try {
+    for (const secret of program.secretFds ?? []) fds.push(namelessFile(secret, ctx.dir))
     const child = spawn(file, args, {
       cwd: program.cwd ?? ctx.dir,
       env: environment(program, ctx),
@@ -82,20 +103,25 @@ export function start(
   }
 }
 
-/** A secret in a file that has no name any more: the child reads it as /dev/fd/N, and nothing stays if we are killed. */
+/** A secret in a file that has no name any more when it is written: nothing stays, whenever we are killed. */
 function namelessFile(secret: Secret, dir: string): number {
   const path = join(dir, randomUUID())
-  writeFileSync(path, secret.reveal(), { mode: 0o600, flag: 'wx' })
+  const file = openSync(path, 'wx+', 0o600)
   try {
-    return openSync(path, 'r')
-  } finally {
     unlinkSync(path)
+    const bytes = Buffer.from(secret.reveal())
+    // At a position, so that who reads the descriptor by its number starts at the beginning.
+    for (let at = 0; at < bytes.byteLength; ) at += writeSync(file, bytes, at, bytes.byteLength - at, at)
+    return file
+  } catch (error) {
+    closeSync(file)
+    throw error
   }
 }
 
 function environment(program: Program, ctx: Context): Record<string, string> {
   const env: Record<string, string> = {
-    PATH: process.env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
+    PATH: searchPath(),
     LC_ALL: 'C.UTF-8',
     HOME: ctx.dir,
     TMPDIR: ctx.dir,
@@ -108,33 +134,21 @@ function environment(program: Program, ctx: Context): Record<string, string> {
 
 function running(program: Program, child: ChildProcess): Running {
   const name = basename(program.program)
-  const stderr = followStderr(program, child)
+  const stdio = [child.stdin, child.stdout, child.stderr]
+  // Broken pipes are expected when the other side ends first; verdicts say what really happened.
+  for (const stream of stdio) stream?.on('error', () => {})
   const exited = new Promise<Exit | Error>(resolve => {
     child.once('error', resolve)
     child.once('exit', (code, signal) => resolve({ code, signal }))
   })
-  // A grandchild may keep stderr open after the program has ended: do not wait for it for long.
-  const verdict = exited.then(async exit => {
-    if (exit instanceof Error)
-      return new Failure({ what: `cannot run ${name}`, why: exit.message, cause: exit })
-    await Promise.race([stderr.ended, sleep(500)])
-    return (program.judge ?? judgeByCode(name))(exit, stderr.tail())
-  })
-  // Broken pipes are expected when the other side ends first; verdicts say what really happened.
-  for (const stream of [child.stdin, child.stdout]) stream?.on('error', () => {})
-
-  let stopping: Promise<void> | undefined
+  const verdict = judgement(program, name, child, exited)
+  const group = groupOf(child)
   const stop = async (): Promise<void> => {
-    signalGroup(child, 'SIGTERM')
-    signalGroup(child, 'SIGCONT')
-    const timer = setTimeout(() => signalGroup(child, 'SIGKILL'), graceMs)
-    await exited
-    clearTimeout(timer)
-    signalGroup(child, 'SIGKILL')
-    child.stdin?.destroy()
-    child.stdout?.destroy()
-    child.stderr?.destroy()
+    await group.end(exited)
+    await verdict
+    for (const stream of stdio) stream?.destroy()
   }
+  let stopping: Promise<void> | undefined
   return {
     name,
     pid: child.pid ?? 0,
@@ -148,37 +162,62 @@ function running(program: Program, child: ChildProcess): Running {
   }
 }
 
-function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
-  if (!child.pid) return
+async function judgement(
+  program: Program,
+  name: string,
+  child: ChildProcess,
+  exited: Promise<Exit | Error>,
+): Promise<Verdict> {
+  let fault: Verdict = null
+  const stderr = followStderr(program, child.stderr, error => {
+    fault ??= asFailure(error, `${name} failed`)
+  })
+  const exit = await exited
+  if (exit instanceof Error) {
+    // ENOENT is about the folder, too, and names the wrong file.
+    const cwd = program.cwd !== undefined && !existsSync(program.cwd) ? program.cwd : null
+    const why = cwd === null ? exit.message : `there is no folder ${cwd}`
+    return new Failure({ what: `cannot run ${name}`, why, cause: exit })
+  }
+  // A grandchild may keep stderr open after the program has ended.
+  await settlesWithin(stderr.ended, stderrGraceMs)
   try {
-    process.kill(-child.pid, signal)
-  } catch {
-    // The whole group has ended.
+    return (program.judge ?? judgeByCode(name))(exit, stderr.tail()) ?? fault
+  } catch (error) {
+    return asFailure(error, `${name} failed`)
   }
 }
 
-/** Keeps the end of what a program writes to stderr, without the secrets it was given. */
-function followStderr(program: Program, child: ChildProcess) {
-  const secrets = [
-    ...Object.values(program.env ?? {}).filter(value => value instanceof Secret),
-    ...(program.secretFds ?? []),
-  ]
-  let tail = ''
-  let line = ''
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    tail = (tail + text).slice(-stderrTailBytes)
-    if (!program.onStderr) return
-    const lines = (line + text).split('\n')
-    line = lines.pop() ?? ''
-    for (const whole of lines) program.onStderr(mask(whole, secrets))
-  })
-  const ended = new Promise<void>(resolve => {
-    child.stderr?.once('close', () => {
-      if (line !== '') program.onStderr?.(mask(line, secrets))
-      resolve()
-    })
-  })
-  return { ended, tail: () => mask(tail, secrets) }
+/** The process group that a child leads. */
+function groupOf(child: ChildProcess) {
+  const pid = child.pid ?? 0
+  let isThere = pid !== 0
+  const signal = (name: NodeJS.Signals | 0): void => {
+    // Once its leader has ended, the group's number is only ours while a member lives: a process of that id is a stranger.
+    const isOver = child.exitCode !== null || child.signalCode !== null
+    if (!isThere || (isOver && existsSync(`/proc/${pid}`))) return
+    try {
+      process.kill(-pid, name)
+    } catch {
+      isThere = false
+    }
+  }
+  // The rule, and the moment when it is certain: the program was alone, and its number is anybody's from now on.
+  child.once('exit', () => signal(0))
+  return {
+    async end(exited: Promise<unknown>): Promise<void> {
+      const deadline = performance.now() + graceMs
+      signal('SIGTERM')
+      signal('SIGCONT')
+      const timer = setTimeout(signal, graceMs, 'SIGKILL')
+      await exited
+      clearTimeout(timer)
+      signal(0)
+      if (!isThere || (await groupGone(pid, deadline))) return
+      signal('SIGKILL')
+      await groupGone(pid, performance.now() + graceMs)
+    },
+  }
 }
 
 /** Exit code 0 is success; anything else is a Failure that quotes the last lines of stderr. */
@@ -194,20 +233,12 @@ export function describeExit(exit: Exit, stderrTail: string): string {
   return said ? `${said} (${ended})` : ended
 }
 
-/** True for a program that only failed because the one after it had gone. */
+/**
+ * True for a program that only failed because the one after it had gone. The reader of a Unix socket, which our
+ * pipes are, that leaves bytes unread gives the writer ECONNRESET; a reset connection to a server is another matter.
+ */
 export function isBrokenPipe(error: Error): boolean {
-  return /SIGPIPE|Broken pipe|EPIPE/i.test(error.message)
-}
-
-/** Whether the program was stopped (SIGSTOP, a frozen cgroup): then it is to blame for the silence. */
-export function isFrozen(program: Running): boolean {
-  try {
-    return /^State:\s*[Tt]/m.test(readFileSync(`/proc/${program.pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise(resolve => setTimeout(resolve, ms).unref())
+  return /SIGPIPE|Broken pipe|EPIPE|errno:? (32|104) on write|(writ\w*|output|stdout)\b.*connection reset/i.test(
+    error.message,
+  )
 }

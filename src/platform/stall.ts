@@ -1,6 +1,11 @@
 import type { Context } from '../model/context.ts'
 import { Failure } from '../model/failure.ts'
 
+/** The longest that a timer can wait; more would be none at all. */
+const longestTimerMs = 2 ** 31 - 1
+/** How long finding the culprit may take: the server that does not answer may be asked for it. */
+const blameMs = 5_000
+
 /**
  * Waits for a promise, but not for ever: when `ctx.stallMs` pass without it settling and without anybody
  * calling `ctx.alive`, it throws a Failure that names the culprit. `culprit` is asked only then.
@@ -13,18 +18,18 @@ export async function beforeStall<T>(
   let timer: NodeJS.Timeout | undefined
   const since = performance.now()
   const stalled = new Promise<never>((_resolve, reject) => {
-    const wait = (): void => {
-      const quiet = performance.now() - Math.max(since, ctx.lastAlive())
-      if (quiet < ctx.stallMs) {
-        timer = setTimeout(wait, Math.max(1, ctx.stallMs - quiet))
-        return
-      }
-      Promise.resolve(culprit()).then(
-        who => reject(stall(who, ctx.stallMs)),
-        () => reject(stall('an unknown part', ctx.stallMs)),
-      )
+    const look = (): void => {
+      const left = ctx.stallMs - (performance.now() - Math.max(since, ctx.lastAlive()))
+      if (left > 0) timer = setTimeout(look, timerMs(left))
+      else void blame().then(who => reject(stall(who, ctx.stallMs)))
     }
-    timer = setTimeout(wait, ctx.stallMs)
+    const blame = async (): Promise<string> => {
+      const late = new Promise<string>(resolve => {
+        timer = setTimeout(resolve, blameMs, nobody)
+      })
+      return Promise.race([(async () => culprit())().catch(() => nobody), late])
+    }
+    timer = setTimeout(look, timerMs(ctx.stallMs))
   })
   try {
     return await Promise.race([promise, stalled])
@@ -33,12 +38,38 @@ export async function beforeStall<T>(
   }
 }
 
+const nobody = 'an unknown part'
+
+function timerMs(ms: number): number {
+  return Math.min(Math.max(1, Math.ceil(ms)), longestTimerMs)
+}
+
+/**
+ * Looks every now and then whether something moves, and calls `onStall`, once, when nothing did for `ctx.stallMs`:
+ * `moved` gave the same all the time, and nobody called `ctx.alive`. It looks a little less often than would find
+ * out exactly, so that whoever waits for one thing only, and knows more about it, speaks first. To be disposed.
+ */
+export function watchForStall(ctx: Context, moved: () => string, onStall: () => void): Disposable {
+  const every = timerMs(ctx.stallMs / 3.5)
+  let last: string | undefined
+  let since = performance.now()
+  const look = (): void => {
+    const now = moved()
+    if (last !== undefined && now !== last) since = performance.now()
+    last = now
+    if (performance.now() - Math.max(since, ctx.lastAlive()) >= ctx.stallMs) onStall()
+    else timer = setTimeout(look, every)
+  }
+  let timer = setTimeout(look, every)
+  return { [Symbol.dispose]: () => clearTimeout(timer) }
+}
+
 /** Nothing moved for too long. */
 export class Stalled extends Failure {}
 
 export function stall(culprit: string, ms: number): Stalled {
   const seconds = ms / 1000
-  const time = seconds >= 60 ? `${Math.round(seconds / 60)} min` : `${seconds} s`
+  const time = seconds >= 120 ? `${Math.round(seconds / 60)} min` : `${seconds} s`
   return new Stalled({
     what: `${culprit} has stalled`,
     why: `not a byte moved for ${time}`,

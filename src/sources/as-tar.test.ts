@@ -47,7 +47,7 @@ test('at most one member is spooled at a time, and none when the reader goes awa
     await using session = await source.open({ name: 'unit' }, null, 'none', place.ctx)
     for await (const one of session.artifacts()) {
       let most = 0
-      for await (const _ of flow(one.open(), [], place.ctx)) {
+      for await (const _ of flow(one.open(place.ctx), [], place.ctx)) {
         most = Math.max(most, readdirSync(place.ctx.spool).length)
         if (leaveEarly && most > 0) break
       }

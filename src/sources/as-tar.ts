@@ -78,7 +78,7 @@ async function spool(artifact: Artifact, path: string, ctx: Context): Promise<nu
   await needSpace(ctx.spool, artifact.sizeHint ?? 0, `cannot spool ${artifact.name}`)
   const file = createWriteStream(path, { flags: 'wx', mode: 0o600 })
   try {
-    await pipeline(counted(flow(artifact.open(), [], ctx), ctx), file)
+    await pipeline(counted(flow(artifact.open(ctx), [], ctx), ctx), file)
   } catch (error) {
     ctx.signal.throwIfAborted()
     if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error

@@ -67,7 +67,7 @@ async function* allArtifacts(parts: readonly Part[]): AsyncGenerator<Artifact, v
     for await (const artifact of part.session.artifacts()) {
       const name = untaken(artifact.name, taken)
       part.names.push(name)
-      yield { ...artifact, name, open: () => artifact.open() }
+      yield { ...artifact, name, open: ctx => artifact.open(ctx) }
     }
   }
 }

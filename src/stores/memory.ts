@@ -14,6 +14,7 @@ import {
   type Store,
   type StoredObject,
 } from '../model/store.ts'
+import { untilAborted } from '../platform/until-aborted.ts'
 
 /** One version of an object, as it lies in memory. */
 export interface MemoryVersion {
@@ -193,34 +194,6 @@ function refuseLarge(shelf: Shelf, key: string, bytes: number): void {
     what: `cannot store ${key} in the store ${shelf.name}`,
     why: `it is larger than the ${shelf.can.maxObjectBytes} bytes that an object may have there`,
   })
-}
-
-/** The chunks; when the signal is aborted its reason is thrown, even while the next chunk does not come. */
-async function* untilAborted(body: Bytes, signal: AbortSignal): Bytes {
-  const chunks = body[Symbol.asyncIterator]()
-  let stop: (reason: unknown) => void = () => {}
-  const onAbort = (): void => stop(signal.reason)
-  signal.addEventListener('abort', onAbort)
-  let ended = false
-  try {
-    for (;;) {
-      signal.throwIfAborted()
-      // Not Promise.race with one promise for the abort: that would keep a reaction for every chunk.
-      const next = await new Promise<IteratorResult<Uint8Array>>((resolve, reject) => {
-        stop = reject
-        chunks.next().then(resolve, reject)
-      })
-      ended = next.done === true
-      if (next.done) return
-      yield next.value
-    }
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-    const gone = ended ? undefined : chunks.return?.()
-    // A body that hangs would never answer.
-    if (signal.aborted) gone?.catch(() => {})
-    else await gone
-  }
 }
 
 function add(

@@ -10,10 +10,7 @@ test('remotes are taken apart as rclone does it', () => {
     ['gdrive:', { name: 'gdrive', settings: {}, path: '' }],
     ['/srv/a:b', { name: '', settings: {}, path: '/srv/a:b' }],
     ['relative/folder', { name: '', settings: {}, path: 'relative/folder' }],
-    [
-      ':sftp,host=nas,port=22:a:b',
-      { name: ':sftp', settings: { host: 'nas', port: '22' }, path: 'a:b' },
-    ],
+    [':sftp,host=nas,port=22:a:b', { name: ':sftp', settings: { host: 'nas', port: '22' }, path: 'a:b' }],
     [
       `s3,endpoint="https://a:9,""b""",flag,empty=:bucket`,
       { name: 's3', settings: { endpoint: 'https://a:9,"b"', flag: 'true', empty: '' }, path: 'bucket' },
@@ -49,7 +46,7 @@ test('a stream to S3 gets parts large enough for twice its expected size', async
   }
 })
 
-test("a part size that the user has chosen is kept, and so are remotes without parts", async () => {
+test('a part size that the user has chosen is kept, and so are remotes without parts', async () => {
   const tera = 2 ** 40
   const chosen = async () => ({ type: 's3', chunk_size: '5Mi' })
   assert.equal(await withLargeParts('mine:b', tera, chosen), 'mine:b')

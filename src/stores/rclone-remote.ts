@@ -62,22 +62,21 @@ export function isSecretName(name: string): boolean {
  * the remote is the backend's affair.
  */
 export function nameOf(key: string): string {
-  return key
-    .replaceAll(/[\u2400-\u241f\u2421]/g, symbol => `\u201b${symbol}`)
-    .replaceAll(/[\u0001-\u001f\u007f]/g, c =>
-      c === '\u007f' ? '\u2421' : fromCode(c.charCodeAt(0) + 0x2400),
-    )
+  const quoted = key.replaceAll(/[\u2400-\u241f\u2421]/g, symbol => `\u201b${symbol}`)
+  return quoted.replaceAll(/\p{Cc}/gu, character => {
+    const code = character.charCodeAt(0)
+    if (code === 0x7f) return '\u2421'
+    return code < 0x20 ? String.fromCharCode(code + 0x2400) : character
+  })
 }
 
 /** The key that rclone spells so. */
 export function keyOf(name: string): string {
   return name.replaceAll(/(\u201b?)([\u2400-\u241f\u2421])/g, (_, quote, symbol) => {
     if (quote) return symbol
-    return symbol === '\u2421' ? '\u007f' : fromCode(symbol.charCodeAt(0) - 0x2400)
+    return symbol === '\u2421' ? '\u007f' : String.fromCharCode(symbol.charCodeAt(0) - 0x2400)
   })
 }
-
-const fromCode = String.fromCharCode
 
 const MiB = 1024 * 1024
 

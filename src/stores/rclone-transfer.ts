@@ -40,7 +40,8 @@ export async function upload(
     sent.write(`--${boundary}\r\nContent-Disposition: form-data; name="file"; ${name}\r\n\r\n`)
     for await (const chunk of interruptible(gathered(body), breaks)) {
       bytes += chunk.byteLength
-      if (!sent.write(chunk)) await breaks.wait(new Promise<void>(resolve => void sent.once('drain', resolve)))
+      if (!sent.write(chunk))
+        await breaks.wait(new Promise<void>(resolve => void sent.once('drain', resolve)))
     }
     breaks.leave()
     sent.end(`\r\n--${boundary}--\r\n`)

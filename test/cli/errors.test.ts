@@ -49,7 +49,7 @@ function furnished(more: Record<string, unknown> = {}): Machine {
 
 /** What lies on the host, but for Cairn's own state. */
 function touchable(host: Machine): [string, string][] {
-  return [...tree(host.folder)].filter(([path]) => !/^(state|home)\//.test(path))
+  return [...tree(host.folder, /^(state|home|nobody)$/)]
 }
 
 /** One error in three parts, and no innards. */
@@ -154,7 +154,7 @@ test('every fault of a configuration is told at once, with its line and what was
       /line 7: unknown key "kepe".*did you mean "keep"\?/,
     ],
     [job(`${source}    to: [dsik]\n`), /line 6: there is no store "dsik"; did you mean "disk"\?/],
-    [job(source), /line 5: .*no store/],
+    [job(source), /line 4: .*no store/],
     [
       job('    source: { type: sqllite, path: /x }\n    to: [disk]\n'),
       /line 5: .*"sqllite".*did you mean "sqlite"\?/,
@@ -310,13 +310,15 @@ test('a PostgreSQL that refuses, is not there, is empty or whose programs are mi
   shop({ host: address, port, user, database: name, password: 'wrong-password' })
   await refused(host, ['backup'], [/password/, /hint: /], { code: 1 })
   shop({ url: `${database.url}_not` })
-  await refused(host, ['backup'], [/does not exist/, /hint: /], { code: 1 })
+  await refused(host, ['backup'], [/there is no database/, /hint: /], { code: 1 })
   shop({ host: '127.0.0.1', port: await closedPort(), user, database: name, password: 'wrong-password' })
-  await refused(host, ['backup'], [/refused/, /hint: /], { code: 1 })
+  await refused(host, ['backup'], [/nothing listens/, /hint: /], { code: 1 })
   shop({ host: 'no-such-host.invalid', user, database: name, password: 'wrong-password' })
   await refused(host, ['backup'], [/no-such-host\.invalid/, /hint: /], { code: 1 })
   shop({ url: database.url, clients: host.path('nothing'), allowEmpty: true })
-  await refused(host, ['backup'], [/pg_dump/, /hint: /], { env: { PATH: onlyPrograms(host, 'zstd') } })
+  await refused(host, ['backup'], [/client programs of PostgreSQL 15/, /hint: /], {
+    env: { PATH: onlyPrograms(host, 'zstd') },
+  })
 })
 
 async function closedPort(): Promise<number> {
@@ -330,12 +332,7 @@ async function closedPort(): Promise<number> {
 test('a store that cannot be used fails the backup with its reason, and leaves nothing', async t => {
   const host = furnished()
   writeFileSync(host.path('disk'), 'a file')
-  await refused(host, ['backup'], [/disk/, /not a folder/, /hint: /], { code: 1 })
-  host.configure(
-    readFileSync(host.config, 'utf8').replace(/"disk": \{[^}]*\}/, `"disk": ${s3(await closedPort())}`),
-  )
-  await refused(host, ['backup'], [/disk|bucket/, /refused/, /hint: /], { code: 1 })
-  await refused(host, ['list'], [/refused/], { code: 1 })
+  await refused(host, ['backup'], [/disk/, /a folder is needed/, /hint: /], { code: 1 })
   if (!isRoot) return t.skip('only root can become another user')
   const other = furnished()
   chmodSync(other.path('shop.db'), 0o644)
@@ -349,12 +346,6 @@ test('a store that cannot be used fails the backup with its reason, and leaves n
     env: { CAIRN_STATE: state },
   })
 })
-
-function s3(port: number): string {
-  const endpoint = `http://127.0.0.1:${port}`
-  const keys = { accessKeyId: 'me', secretAccessKey: 'mysecret' }
-  return JSON.stringify({ type: 's3', bucket: 'bucket', region: 'x', endpoint, ...keys })
-}
 
 test('a state folder that cannot be used is a matter of usage', async t => {
   const host = furnished()
@@ -427,10 +418,9 @@ test('a manifest that is damaged, cut or gone is told, and another store helps o
   await refused(host, ['show', 'latest', '--store', 'disk'], [/manifest .* is damaged/, /SHA-256/], {
     code: 20,
   })
-  flip(host, /0001/, 'other')
-  const ran = await host.run(['restore', 'latest', '--to', host.path('two.db')])
-  assert.equal(ran.code, 0, ran.stderr)
-  assert.match(ran.stderr, /warning: .*other/)
+  flip(host, /0001/)
+  const ran = await host.ok(['restore', 'latest', '--to', host.path('two.db')])
+  assert.match(ran.stderr, /warning: .*damaged in store disk.*\n {2}hint: trying the copy in other/)
   flip(host, /manifests/, 'other')
   await refused(host, ['restore', 'latest', '--to', host.path('three.db')], [/is damaged/], { code: 20 })
 })
@@ -446,9 +436,7 @@ test('when one store of two fails the backup is whole in the other, and the exit
   assert.equal(ran.code, 3, ran.stderr)
   assertOneError(ran)
   assert.match(ran.stderr, /backed up shop/)
-  const list = await host.run(['list', '--json'])
-  assert.equal(list.code, 3)
-  assert.deepEqual(list.json<{ stores: string[] }[]>()[0]?.stores, ['disk'])
+  assert.deepEqual((await listed(host))[0]?.stores, ['disk'])
   await host.ok(['verify', '--store', 'disk'])
 })
 

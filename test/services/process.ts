@@ -133,6 +133,11 @@ export function pause(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 }
 
+/** The end of a log; '' when its folder has gone with the run. */
 function tail(file: string): string {
-  return readFileSync(file, 'utf8').trimEnd().split('\n').slice(-15).join('\n')
+  try {
+    return readFileSync(file, 'utf8').trimEnd().split('\n').slice(-15).join('\n')
+  } catch {
+    return ''
+  }
 }

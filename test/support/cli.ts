@@ -263,10 +263,14 @@ export class ArgvWatch {
   }
 }
 
-/** Every file below a folder, hidden ones too, by its path from there, with its digest. */
-export function tree(folder: string): Map<string, string> {
+/**
+ * Every file below a folder, hidden ones too, by its path from there, with its digest. Entries of the folder itself
+ * whose names match are not opened: whoever closes a lock's file drops the lock.
+ */
+export function tree(folder: string, except?: RegExp): Map<string, string> {
   const files = new Map<string, string>()
-  for (const path of filesIn(folder))
+  const paths = filesIn(folder).filter(path => !except?.test(path.split('/')[0] ?? ''))
+  for (const path of paths)
     files.set(
       path,
       createHash('sha256')

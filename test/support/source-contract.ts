@@ -82,7 +82,7 @@ function sources(rule: Rule): void {
     const attempt = async (): Promise<void> => {
       await using session = await source.open(unit, null, 'counts', ctx)
       // A source that holds nothing yet may notice only now.
-      for await (const artifact of session.artifacts()) await drain(flow(artifact.open(), [], ctx))
+      for await (const artifact of session.artifacts()) await drain(flow(artifact.open(ctx), [], ctx))
     }
     await assert.rejects(attempt, error => error === reason)
   })
@@ -94,7 +94,7 @@ function sessions(rule: Rule): void {
     await early[Symbol.asyncDispose]()
     await early[Symbol.asyncDispose]()
     const late = await opened(source, ctx)
-    for await (const artifact of late.artifacts()) await drain(flow(artifact.open(), [], ctx))
+    for await (const artifact of late.artifacts()) await drain(flow(artifact.open(ctx), [], ctx))
     await late.finish()
     await late[Symbol.asyncDispose]()
     await late[Symbol.asyncDispose]()
@@ -127,7 +127,7 @@ function sessions(rule: Rule): void {
       async ({ source }, { ctx }) => {
         await using session = await opened(source, ctx, level)
         const counting = session.census()
-        for await (const artifact of session.artifacts()) await drain(flow(artifact.open(), [], ctx))
+        for await (const artifact of session.artifacts()) await drain(flow(artifact.open(ctx), [], ctx))
         const census = await counting
         assert.equal(census.level, level)
         if (level === 'none') assert.deepEqual(census.objects, [])
@@ -146,7 +146,7 @@ function interruptions(rule: Rule): void {
     const before = await state()
     const session = await opened(source, ctx)
     for await (const artifact of session.artifacts()) {
-      for await (const _ of flow(artifact.open(), [], ctx)) break
+      for await (const _ of flow(artifact.open(ctx), [], ctx)) break
       break
     }
     await session[Symbol.asyncDispose]()
@@ -160,7 +160,7 @@ function interruptions(rule: Rule): void {
     const attempt = async (): Promise<void> => {
       for await (const artifact of session.artifacts()) {
         let bytes = 0
-        for await (const chunk of flow(artifact.open(), [], ctx)) {
+        for await (const chunk of flow(artifact.open(ctx), [], ctx)) {
           bytes += chunk.length
           controller.abort(reason)
         }

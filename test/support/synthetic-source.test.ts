@@ -28,7 +28,7 @@ for (const as of ['bytes', 'program'] as const) {
     const ctx = testContext()
     await using session = await source.open({ name: 'unit' }, null, 'none', ctx)
     for await (const artifact of session.artifacts()) {
-      await assert.rejects(collect(flow(artifact.open(), [], ctx)), /synthetic/)
+      await assert.rejects(collect(flow(artifact.open(ctx), [], ctx)), /synthetic/)
     }
   })
 }

@@ -142,7 +142,7 @@ test('files that change, shrink or vanish while they are read are in the warning
   await using session = await sourceOf(dir).open({ name: 'files' }, null, 'counts', ctx)
   for await (const artifact of session.artifacts()) {
     let disturbed = false
-    for await (const _ of flow(artifact.open(), [], ctx)) {
+    for await (const _ of flow(artifact.open(ctx), [], ctx)) {
       if (disturbed) continue
       disturbed = true
       appendFileSync(join(dir, names[0] ?? ''), 'more')

@@ -15,6 +15,8 @@ interface Activity {
   readonly waits: string | null
   readonly event: string | null
   readonly query: string
+  /** When the query began, as text: another text is another query. */
+  readonly since: string
   /** What it waits to lock, and who holds it. */
   readonly wanted: string | null
   readonly holder: number | null
@@ -23,7 +25,7 @@ interface Activity {
 
 const question = `
   SELECT a.pid, a.state = 'active' AS active, a.wait_event_type AS waits, a.wait_event AS event,
-         left(a.query, 80) AS query,
+         left(a.query, 80) AS query, coalesce(a.query_start::text, '') AS since,
          (SELECT coalesce(n.nspname || '.' || c.relname, l.locktype)
             FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation
             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -73,6 +75,9 @@ function atWork(a: Activity): boolean {
  * Looks at the server every few seconds on a connection of its own. While it works on what we gave it (CREATE INDEX,
  * a long count), `ctx.alive` is called: the silence is legal. A wait for a lock is not; it is reported once as a
  * warning, so that a person can act before the stall. A server that does not answer proves nothing.
+ *
+ * What counts as work: `any` query that runs and waits for nobody, which may rightly take hours (CREATE INDEX); or only
+ * `new` queries since the last look, where none should take long (pg_dump among the catalogs), so that a server process that hangs is found.
  */
 export function watch(
   connection: Connection,
@@ -80,10 +85,11 @@ export function watch(
   /** For the warning: `the restore`. */
   what: string,
   ctx: Context,
+  work: 'any' | 'new' = 'any',
 ): AsyncDisposable {
   const stop = new AbortController()
   const inner = { ...ctx, signal: AbortSignal.any([ctx.signal, stop.signal]) }
-  const done = looking(connection, name, what, inner).catch(() => {})
+  const done = looking(connection, name, what, inner, work).catch(() => {})
   return {
     async [Symbol.asyncDispose]() {
       stop.abort()
@@ -92,10 +98,17 @@ export function watch(
   }
 }
 
-async function looking(connection: Connection, name: string, what: string, ctx: Context): Promise<void> {
+async function looking(
+  connection: Connection,
+  name: string,
+  what: string,
+  ctx: Context,
+  work: 'any' | 'new',
+): Promise<void> {
   // Well below any sensible stall time, and still no burden.
   const everyMs = Math.min(3_000, ctx.stallMs / 3)
   let warned = false
+  let since = ''
   for (;;) {
     // The first look comes late: most work is done by then, and costs no connection.
     await sleep(everyMs, undefined, { signal: ctx.signal })
@@ -103,11 +116,12 @@ async function looking(connection: Connection, name: string, what: string, ctx: 
       await using db = await connect(connection, 'cairn', ctx, 4_000)
       for (;;) {
         for (const found of await activity(db, [name])) {
-          if (atWork(found)) ctx.alive(found.query)
+          if (atWork(found) && (work === 'any' || found.since !== since)) ctx.alive(found.query)
           else if (found.waits === 'Lock' && !warned) {
             warned = true
             warn(found, what, ctx)
           }
+          since = found.since
         }
         await sleep(everyMs, undefined, { signal: ctx.signal })
       }

@@ -43,10 +43,11 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   const held = await hold(options, ctx)
   const ping = setInterval(() => held.db.rows('SELECT 1').catch(() => {}), pingMs).unref()
   const warnings: Warning[] = [...held.facts.warnings]
+  const watches = new AsyncDisposableStack()
   return {
     concurrency: 1,
     async *artifacts() {
-      yield dumpArtifact(held, options)
+      yield dumpArtifact(held, options, watches)
       yield globalsArtifact(held, options.connection)
       const settings = await databaseSettings(held.db)
       if (settings !== '') yield settingsArtifact(settings)
@@ -55,6 +56,7 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
     finish: () => finish(held, options.connection, warnings),
     async [Symbol.asyncDispose]() {
       clearInterval(ping)
+      await watches.disposeAsync()
       await held.db.close()
     },
   }
@@ -79,15 +81,21 @@ async function hold({ connection, clients: folder }: SessionOptions, ctx: Contex
   }
 }
 
-function dumpArtifact(held: Held, { connection, running }: SessionOptions): Artifact {
+function dumpArtifact(
+  held: Held,
+  { connection, running }: SessionOptions,
+  watches: AsyncDisposableStack,
+): Artifact {
   return {
     name: `postgres/${connection.database}.dump`,
     media: 'pg_dump-custom',
     role: 'data',
     sizeHint: held.facts.bytes,
-    open(): Program {
+    open(ctx): Program {
       const name = applicationName('pg_dump')
       running.add(name)
+      // pg_dump reads the catalogs of a hundred thousand tables without a byte of output.
+      watches.use(watch(connection, name, 'the dump', ctx, 'new'))
       const judge = judged('pg_dump')
       return {
         program: held.clients.path('pg_dump'),

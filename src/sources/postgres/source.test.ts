@@ -34,7 +34,7 @@ async function opened(target: Target, ctx: Context, options = optionsOf(target))
 }
 
 async function drain(session: Session, ctx: Context): Promise<void> {
-  for await (const artifact of session.artifacts()) for await (const _ of flow(artifact.open(), [], ctx));
+  for await (const artifact of session.artifacts()) for await (const _ of flow(artifact.open(ctx), [], ctx));
 }
 
 /** A connection that holds something until the test ends. */
@@ -142,7 +142,7 @@ test('a pg_dump that is killed, or fails after writing, fails the stream', async
   await using session = (await opened(database, ctx)).session
   await assert.rejects(async () => {
     for await (const artifact of session.artifacts())
-      for await (const _ of flow(artifact.open(), [], ctx))
+      for await (const _ of flow(artifact.open(ctx), [], ctx))
         for (const pid of children('pg_dump')) process.kill(pid, 'SIGKILL')
   }, /pg_dump failed: killed by SIGKILL/)
 
@@ -222,7 +222,7 @@ test('a server that stops in the middle is a stall', async t => {
   t.after(() => stopped && process.kill(stopped, 'SIGCONT'))
   await assert.rejects(async () => {
     for await (const artifact of session.artifacts())
-      for await (const _ of flow(artifact.open(), [], ctx)) {
+      for await (const _ of flow(artifact.open(ctx), [], ctx)) {
         if (stopped) continue
         const [backend] = await sql<{ pid: number }>(
           database,

@@ -17,6 +17,7 @@ const meanings: Readonly<Record<string, readonly [why: string, remedy: string]>>
   EFBIG: ['the file system does not allow a file of this size', 'use another file system than FAT'],
   EIO: ['the disk reports an error', 'check the disk, and read the kernel log'],
   ENOTDIR: ['a part of the path is a file, not a folder', 'move that file away'],
+  EEXIST: ['there is a file where a folder is needed', 'move that file away'],
   EISDIR: ['there is a folder of that name', 'move that folder away'],
   ELOOP: ['the path leads through too many symbolic links', 'use the real path'],
   ESTALE: ['the network file system was exchanged beneath us', 'mount it again'],

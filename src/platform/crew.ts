@@ -1,0 +1,228 @@
+import type { Writable } from 'node:stream'
+import type { Context } from '../model/context.ts'
+import { Failure } from '../model/failure.ts'
+import type { Bytes, Program } from '../model/step.ts'
+import { settlesWithin } from './abort.ts'
+import { bytesMoved, isFrozen, waitsFor } from './process-group.ts'
+import { isBrokenPipe, type Running, type Stdio, start } from './program.ts'
+
+/** Long enough for programs that are ending by themselves to say why. */
+const momentMs = 1_000
+
+/**
+ * Programs that the kernel has joined, which live and end together. When one fails, the others are stopped: they might
+ * wait for it for ever. When `ctx.signal` is aborted, all are stopped. Whoever starts a crew calls `stop()` in the end.
+ */
+export class Crew {
+  /** In the order in which the bytes pass them. */
+  readonly programs: Running[] = []
+  /** What our side of it waits for. */
+  readonly waiting = { forInput: false, toWrite: false, forOutput: false, forEnd: false }
+  readonly #ctx: Context
+  readonly #ended = new Set<Running>()
+  /** How programs failed by themselves, not because we stopped them. */
+  readonly #failures = new Map<Running, Error>()
+  #inputFailure: { readonly error: unknown } | null = null
+  #stopped = false
+  #pumping: Promise<unknown> = Promise.resolve()
+  #chunks = 0
+  readonly #abort = (): unknown => this.stop()
+
+  constructor(ctx: Context) {
+    this.#ctx = ctx
+  }
+
+  /** Starts a program that comes before the others. Throws a Failure when it does not start. */
+  async start(program: Program, stdio: Stdio): Promise<Running> {
+    this.#ctx.signal.throwIfAborted()
+    if (this.#stopped) throw this.#telling() ?? new Error('the programs were stopped')
+    const running = start(program, stdio, this.#ctx)
+    this.#ctx.signal.addEventListener('abort', this.#abort, { once: true })
+    this.programs.unshift(running)
+    const verdict = running.verdict.then(error => this.#over(running, error))
+    if (running.pid === 0) throw await verdict
+    return running
+  }
+
+  /** Starts programs, the last one first, so that each one's stdout can be the next one's stdin. */
+  async join(programs: readonly Program[], fed: boolean, out: 'pipe' | Writable): Promise<void> {
+    let stdout = out
+    for (const [index, program] of [...programs.entries()].reverse()) {
+      const running = await this.start(program, { stdin: index > 0 || fed ? 'pipe' : 'ignore', stdout })
+      // Our copy of the pipe between two programs must go, or the reader would never see its end.
+      if (stdout !== out && stdout !== 'pipe') stdout.destroy()
+      if (running.stdin) stdout = running.stdin
+    }
+  }
+
+  /**
+   * Writes bytes into the first program; ends its input only when `close`. Throws what the bytes throw; all programs
+   * are stopped then while their input is still open. Throws when the program fails, and when it stops reading
+   * before the last byte, because then it cannot have understood all of them.
+   */
+  feed(bytes: Bytes, close: boolean): Promise<void> {
+    const [head] = this.programs
+    if (!head) throw new Error('there is no program to feed')
+    let isWritten = false
+    const pumped = this.#pump(bytes, head).then(() => {
+      isWritten = true
+      if (close) input(head).end()
+    })
+    // Success before the end of the input is no failure yet: pg_restore does not wait for it. But who waits for
+    // silent bytes would not notice that there is nobody left to write them to.
+    const ended = head.verdict.then(failure => {
+      if ((failure || this.#stopped) && !isWritten) throw stoppedReading(head)
+    })
+    const fed = Promise.race([pumped, ended.then(() => pumped)])
+    this.#pumping = pumped.catch(() => {})
+    // Who feeds may be reading the other end for now.
+    fed.catch(() => {})
+    return fed
+  }
+
+  async #pump(bytes: Bytes, head: Running): Promise<void> {
+    const stdin = input(head)
+    let isRead = true
+    try {
+      this.waiting.forInput = true
+      for await (const chunk of bytes) {
+        this.waiting.forInput = false
+        this.#chunks++
+        isRead = await this.write(chunk, stdin)
+        if (!isRead) break
+        this.waiting.forInput = true
+      }
+    } catch (error) {
+      this.#inputFailure ??= { error }
+      void this.stop()
+      throw error
+    } finally {
+      this.waiting.forInput = false
+    }
+    if (!isRead || isGone(stdin)) throw stoppedReading(head)
+  }
+
+  /** Writes a chunk, and waits until the stream takes more. False when nobody reads it any more. */
+  async write(chunk: Uint8Array, stdin: Writable): Promise<boolean> {
+    if (isGone(stdin)) return false
+    if (stdin.write(chunk)) return true
+    this.waiting.toWrite = true
+    await drained(stdin)
+    this.waiting.toWrite = false
+    return !isGone(stdin)
+  }
+
+  /** What the last program writes. That it ends says nothing yet. */
+  async *output(): AsyncGenerator<Uint8Array, void, undefined> {
+    const chunks = this.programs.at(-1)?.stdout?.[Symbol.asyncIterator]()
+    if (!chunks) throw new Error('there is no program to read')
+    for (;;) {
+      this.waiting.forOutput = true
+      const next: IteratorResult<Uint8Array, unknown> = await chunks.next()
+      this.waiting.forOutput = false
+      if (next.done) return
+      this.#chunks++
+      yield next.value
+    }
+  }
+
+  /** Waits until these have ended; throws the most telling failure of the crew. */
+  async judged(programs: readonly Running[] = this.programs): Promise<void> {
+    this.waiting.forEnd = true
+    await Promise.all(programs.map(program => program.verdict))
+    this.waiting.forEnd = false
+    const failure = this.#telling()
+    if (failure) throw failure
+    // A program may answer SIGTERM with exit code 0.
+    if (this.#stopped) throw new Error('the programs were stopped')
+  }
+
+  /** Why the crew has failed, after an error: the abort's reason, else the input, else the most telling program, else the error. */
+  async why(error: unknown): Promise<unknown> {
+    const { signal } = this.#ctx
+    if (!signal.aborted && !this.#inputFailure && !this.#stopped)
+      await settlesWithin(this.#allEnded(), momentMs)
+    if (signal.aborted) return signal.reason
+    return this.#inputFailure ? this.#inputFailure.error : (this.#telling() ?? error)
+  }
+
+  /** Stops all programs; resolves when nothing of them is left. May be called again. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await Promise.all(this.programs.map(program => program.stop()))
+    this.#ctx.signal.removeEventListener('abort', this.#abort)
+  }
+
+  /** Resolves when the input has been left alone; not before it has answered. */
+  inputLeft(): Promise<unknown> {
+    return this.#pumping
+  }
+
+  /** A text that changes whenever a byte moves in the crew. */
+  moved(): string {
+    return [this.#chunks, ...this.#live().map(program => bytesMoved(program.pid))].join()
+  }
+
+  frozen(): Running | undefined {
+    return this.#live().find(program => isFrozen(program.pid))
+  }
+
+  /** Who is to blame for the silence: a program that waits for none of the others, else the first, which all others wait for. */
+  culprit(): string {
+    const live = this.#live()
+    const own = live.find(program => waitsFor(program.pid) === null)
+    return (own ?? live[0] ?? this.programs.at(-1))?.name ?? 'a program'
+  }
+
+  #live(): Running[] {
+    return this.programs.filter(program => !this.#ended.has(program))
+  }
+
+  #over(program: Running, failure: Error | null): Error | null {
+    this.#ended.add(program)
+    if (failure === null || this.#stopped) return failure
+    this.#failures.set(program, failure)
+    if (this.#failures.size === 1) void settlesWithin(this.#allEnded(), momentMs).then(() => this.stop())
+    return failure
+  }
+
+  #allEnded(): Promise<unknown> {
+    return Promise.all(this.programs.map(program => program.verdict))
+  }
+
+  /** A broken pipe is the echo of another failure: prefer any other. What fails first makes those after it fail. */
+  #telling(): Error | null {
+    const failures = this.programs
+      .map(program => this.#failures.get(program))
+      .filter(each => each !== undefined)
+    return failures.find(failure => !isBrokenPipe(failure)) ?? failures[0] ?? null
+  }
+}
+
+/** Resolves when the stream takes more, or never will; leaves no listener behind. */
+function drained(stream: Writable): Promise<void> {
+  return new Promise(resolve => {
+    const settle = (): void => {
+      stream.off('drain', settle).off('close', settle)
+      resolve()
+    }
+    stream.on('drain', settle).on('close', settle)
+  })
+}
+
+function isGone(stdin: Writable): boolean {
+  return stdin.destroyed || stdin.errored !== null
+}
+
+export function stoppedReading(program: Running): Failure {
+  return new Failure({
+    what: `${program.name} failed`,
+    why: 'it stopped reading before the end (broken pipe)',
+  })
+}
+
+/** The stdin of a program that was started with one. */
+export function input(program: Running): Writable {
+  if (!program.stdin) throw new Error(`${program.name} was started without a stdin`)
+  return program.stdin
+}
