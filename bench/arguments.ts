@@ -1,6 +1,7 @@
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
-export const benches = ['help', 'list', 'list-s3', 'backup', 'verify', 'restore'] as const
+const benches = ['help', 'list', 'list-s3', 'backup', 'verify', 'restore'] as const
 export type Bench = (typeof benches)[number]
 
 export interface Arguments {
@@ -8,14 +9,17 @@ export interface Arguments {
   readonly sizes: readonly { readonly name: string; readonly bytes: number }[]
   readonly rounds: number
   readonly seed: number
+  /** The Cairn to measure. */
+  readonly cairn: string
 }
 
-export const usage = `npm run bench -- [BENCH...] [--size 100MB,1GB] [--rounds 3] [--seed 1]
+export const usage = `npm run bench -- [BENCH...] [--size 100MB,1GB] [--rounds 3] [--seed 1] [--cairn PATH]
 
 BENCH   ${benches.join(', ')}; without one: all
 --size  of the database as PostgreSQL tells it, in MB or GB (decimal); several, by commas. Needs three times as much
         disk in TMPDIR, and 2 GB
---rounds  how often each side runs; the sides of a round follow each other`
+--rounds  how often each side runs; the sides of a round follow each other
+--cairn   another checkout's bin/cairn, to compare two`
 
 /** Throws an Error whose message is for a person. */
 export function readArguments(argv: readonly string[]): Arguments | 'help' {
@@ -26,6 +30,7 @@ export function readArguments(argv: readonly string[]): Arguments | 'help' {
       size: { type: 'string', multiple: true, default: ['100MB,1GB'] },
       rounds: { type: 'string', default: '3' },
       seed: { type: 'string', default: '1' },
+      cairn: { type: 'string', default: join(import.meta.dirname, '../bin/cairn') },
       help: { type: 'boolean', default: false },
     },
   })
@@ -35,6 +40,7 @@ export function readArguments(argv: readonly string[]): Arguments | 'help' {
     sizes: values.size.flatMap(sizes => sizes.split(',')).map(sizeOf),
     rounds: numberOf('--rounds', values.rounds),
     seed: numberOf('--seed', values.seed),
+    cairn: resolve(values.cairn),
   }
 }
 

@@ -22,7 +22,7 @@ type Say = (text: string) => void
 const backups = 10_000
 export const helpOf = 'cairn --help'
 export const listOf = `cairn list, ${backups} local backups`
-export const listOfMarked = `${listOf}, each with a mark`
+const listOfMarked = `${listOf}, each with a mark`
 export const listOfS3 = `cairn list, ${backups} backups on S3`
 export const listOfMarkedS3 = `${listOfS3}, each with a mark`
 

@@ -7,7 +7,7 @@ import pg from 'pg'
  * `customers` (text, jsonb), `orders` (partitioned by month), `order_lines` (narrow, most of the rows) and `documents`
  * (bytea that no compressor shrinks, a third of the bytes), with the indexes that such tables have.
  */
-export interface Rows {
+interface Rows {
   readonly customers: number
   readonly orders: number
   readonly lines: number
@@ -15,7 +15,7 @@ export interface Rows {
 }
 
 /** What a database of so many bytes (pg_database_size) holds; right to some percent. */
-export function rowsFor(bytes: number): Rows {
+function rowsFor(bytes: number): Rows {
   const megabytes = Math.max(1, (bytes - emptyBytes) / 1e6)
   const per = (rows: number): number => Math.ceil(rows * megabytes)
   return { customers: per(95), orders: per(760), lines: per(5750), documents: per(28) }

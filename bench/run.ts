@@ -26,7 +26,7 @@ async function main(wanted: Arguments): Promise<void> {
   }
   const startedAt = new Date()
   const loadBefore = load()
-  const bench = await openWorkbench()
+  const bench = await openWorkbench(wanted.cairn)
   const timings: Timing[] = []
   const comparisons: Comparison[] = []
   if (wanted.benches.has('help')) timings.push(...(await benchHelp(bench, wanted.rounds, say)))

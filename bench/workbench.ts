@@ -1,13 +1,11 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join } from 'node:path'
 import { generateIdentity } from '../src/stages/index.ts'
 import type { PostgresFacts, S3Facts } from '../test/services/facts.ts'
 import { createRegistry } from '../test/services/registry.ts'
 import { type Measurable, type Measured, measure } from './measure.ts'
-
-const cairn = resolve(import.meta.dirname, '../bin/cairn')
 
 /** A machine to measure on: a folder, servers, a key, and Cairn with a state folder of its own. */
 export interface Workbench {
@@ -26,7 +24,7 @@ export interface Workbench {
 }
 
 /** Opens a workbench in TMPDIR. When this process ends, however it does, its servers are stopped and all is removed. */
-export async function openWorkbench(): Promise<Workbench> {
+export async function openWorkbench(cairn: string): Promise<Workbench> {
   const folder = mkdtempSync(join(tmpdir(), 'cairn-bench-'))
   // Servers run as other users, and have to get to their folders.
   chmodSync(folder, 0o711)

@@ -8,6 +8,7 @@ import { showBytes } from '../model/quantity.ts'
 import type { Stage } from '../model/step.ts'
 import type { Store } from '../model/store.ts'
 import { flow } from '../platform/flow.ts'
+import { findProgram } from '../platform/program.ts'
 import { edge } from '../platform/run-context.ts'
 import { type Global, out, outJson, paint } from './io.ts'
 import { withApp } from './work.ts'
@@ -24,6 +25,7 @@ export function run(jobs: readonly string[], global: Global): Promise<ExitCode> 
   return withApp(global, async ({ app, ctx, report }) => {
     const names = app.jobNames(jobs)
     const checks: Check[] = [{ what: 'configuration', ok: true, found: `${names.length} jobs`, remedy: '' }]
+    for (const program of ['tar', 'zstd', 'age', 'rclone']) checks.push(await tool(program, ctx))
     const stores = new Map<string, Store>()
     for (const name of names) {
       const opened = await attempt(`job ${name}`, async () => openJob(await app.job(name), stores, ctx))
@@ -35,6 +37,16 @@ export function run(jobs: readonly string[], global: Global): Promise<ExitCode> 
     if (global.json) await outJson({ cairn: 1, ok: checks.every(check => check.ok), checks })
     else await out(checks.map(line).join('\n'))
     return checks.every(check => check.ok) ? exitCode.ok : exitCode.failed
+  })
+}
+
+/** What a missing program means is said by whatever needs it; here it is only named. */
+function tool(program: string, ctx: Context): Promise<Check> {
+  return attempt(program, async () => {
+    if (!findProgram(program)) return 'not installed'
+    const args = program === 'rclone' ? ['version'] : ['--version']
+    const said = await collect(flow({ program, args }, [], edge(ctx)))
+    return said.toString().trim().split('\n')[0] ?? ''
   })
 }
 

@@ -8,6 +8,7 @@ import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-so
 import { exitCode, Failure } from '../model/failure.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Guard } from '../model/source.ts'
+import { openState } from '../platform/state.ts'
 import { memoryStore, weakStore } from '../stores/memory.ts'
 import { backup, exitOf } from './backup.ts'
 import { readCatalog, readManifest } from './catalog.ts'
@@ -223,6 +224,35 @@ test('guards are left in the opposite order whatever happens, also those that fa
   assert.deepEqual(calls.splice(0), ['enter a', 'enter b', 'leave b', 'leave a'])
   assert.equal(exitOf(await run(true)), exitCode.failed)
   assert.deepEqual(calls, ['enter a', 'enter b', 'leave b', 'leave a'])
+})
+
+test('what a run that died had stopped is put right before anything else, by its journal', async () => {
+  const ctx = testContext()
+  const { journal } = openState({ CAIRN_STATE: ctx.dir })
+  const running = new Set(['app'])
+  const stopsApp: Guard = {
+    name: 'the app',
+    async enter() {
+      journal.write('shop', { stopped: 'app' })
+      running.delete('app')
+    },
+    async leave() {
+      running.add('app')
+      journal.remove('shop')
+    },
+    async recover(inner) {
+      if (journal.entries().some(({ name }) => name === 'shop')) await this.leave(inner)
+    },
+  }
+  await stopsApp.enter(ctx)
+  const source = syntheticSource({ artifacts: three })
+  const inspect = source.inspect.bind(source)
+  source.inspect = inner => {
+    assert.deepEqual([...running, ...journal.entries()], ['app'])
+    return inspect(inner)
+  }
+  wholeBackup(await backup(testJob(source, [memoryStore('one')], { guards: [stopsApp] }), host, ctx))
+  assert.deepEqual([...running, ...journal.entries()], ['app'])
 })
 
 test('several units are a backup each; one that fails does not stop the others', async () => {

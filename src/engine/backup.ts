@@ -46,6 +46,8 @@ export function exitOf(outcomes: readonly BackupOutcome[]): ExitCode {
  * cleared away first. Throws when the source cannot be inspected; then nothing was touched.
  */
 export async function backup(job: Job, host: string, ctx: Context): Promise<BackupOutcome[]> {
+  // What a run that died had stopped is put right first, whatever becomes of this run.
+  for (const guard of job.guards) await guard.recover(ctx)
   ctx.emit({ type: 'phase', phase: 'inspect', job: job.name })
   const inspection = await beforeStall(job.source.inspect(ctx), ctx, () => `the source of ${job.name}`)
   for (const { store } of job.to) await sweepQuietly(job, store, host, ctx)

@@ -3,7 +3,7 @@ import type { Context } from '../model/context.ts'
 import { Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { manifestKey } from '../model/key.ts'
-import { encodeManifest, type Manifest, manifestLimit, type Warning } from '../model/manifest.ts'
+import { censusName, encodeManifest, type Manifest, manifestLimit, type Warning } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { Census, Inspection, Unit } from '../model/source.ts'
 import { toolVersion } from '../model/version.ts'
@@ -53,9 +53,6 @@ function secretsInClear(job: Job, artifacts: Captured['artifacts']): Warning[] {
   if (encrypted || !globals) return []
   return [{ what: 'it is not encrypted, and may hold the password hashes of roles', path: globals.name }]
 }
-
-/** The artifact that holds the census in full. */
-export const censusName = 'census.json'
 
 function totals(census: Census): Manifest['census'] {
   if (census.level === 'none') return null

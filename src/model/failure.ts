@@ -1,4 +1,4 @@
-/** The exit codes that other programs rely on; the contract is docs/reference/exit-codes.md. */
+/** The exit codes that other programs rely on; the contract is docs/reference/output.md. */
 export const exitCode = {
   ok: 0,
   failed: 1,

@@ -76,6 +76,9 @@ export type Chain = z.infer<typeof Chain>
 export type Kind = z.infer<typeof Kind>
 export type Role = ArtifactRecord['role']
 
+/** The artifact that holds the census in full. */
+export const censusName = 'census.json'
+
 /** No manifest is larger: what grows with the source (census, file index) is an artifact of its own. */
 export const manifestLimit = 64 * 1024
 

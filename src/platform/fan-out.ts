@@ -3,6 +3,7 @@ import type { Bytes } from '../model/step.ts'
 import { childOf, settlesWithin, unlessAborted } from './abort.ts'
 import { type Reader, Ring } from './ring.ts'
 import { edge } from './run-context.ts'
+import { beforeStall } from './stall.ts'
 
 /** One of several consumers of a stream: takes all of it, or rejects. */
 export interface Sink<T> {
@@ -75,12 +76,16 @@ async function run<T>(sink: Sink<T>, ring: Ring, ctx: Context): Promise<SinkOutc
   const reader = ring.reader(sink.name, own.lastAlive)
   const taken = take(sink, reader, own)
   // When it is given up, it may clean up, but does not change the outcome any more.
-  const givenUp = reader.givenUp.then(async (error): Promise<SinkOutcome<T>> => {
+  const giveUp = async (error: Error): Promise<SinkOutcome<T>> => {
     abort.abort(error)
     await settlesWithin(taken, graceMs)
     return { name: sink.name, ok: false, error }
-  })
-  const outcome = await Promise.race([taken, givenUp])
+  }
+  // One that closed its stream early is waited for by nobody; it must still come to an end.
+  const afterLeaving = reader.leftEarly
+    .then(() => beforeStall(taken, own, () => `store ${sink.name}`))
+    .catch(giveUp)
+  const outcome = await Promise.race([taken, reader.givenUp.then(giveUp), afterLeaving])
   reader.leave()
   return outcome
 }

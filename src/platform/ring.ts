@@ -137,6 +137,8 @@ export class Reader {
   readonly lastAlive: () => number
   /** Resolves with the reason when the reader is given up. */
   readonly givenUp: Promise<Error>
+  /** Resolves when its stream was closed before its end. */
+  readonly leftEarly: Promise<void>
   position = 0
   /** When it last asked for a chunk, in milliseconds of `performance.now()`. */
   tookAt = performance.now()
@@ -144,6 +146,7 @@ export class Reader {
   sawEnd = false
   readonly #ring: Ring
   readonly #give: (error: Error) => void
+  readonly #closeEarly: () => void
   #error: Error | null = null
   #more = Promise.withResolvers<void>()
 
@@ -154,6 +157,9 @@ export class Reader {
     const { promise, resolve } = Promise.withResolvers<Error>()
     this.givenUp = promise
     this.#give = resolve
+    const early = Promise.withResolvers<void>()
+    this.leftEarly = early.promise
+    this.#closeEarly = early.resolve
   }
 
   wake(): void {
@@ -179,7 +185,10 @@ export class Reader {
       }
     } finally {
       // Who leaves early takes nothing any more, and nobody need wait for it while it cleans up.
-      if (!this.sawEnd) this.leave()
+      if (!this.sawEnd) {
+        this.leave()
+        this.#closeEarly()
+      }
     }
   }
 
