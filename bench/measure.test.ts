@@ -5,7 +5,7 @@ import { spread } from './spread.ts'
 
 /** A program that uses so much processor time, however busy the machine is, and so much memory. */
 const busy = (ms: number, bytes: number): string => {
-  const script = `const b = Buffer.alloc(${bytes}, 1); while (process.cpuUsage().user < ${ms * 1000}); console.log(b.length)`
+  const script = `const b = Buffer.alloc(${bytes}, 1); while (process.cpuUsage().user < ${ms * 1000}) for (let n = 0; n < 1e6; n++); console.log(b.length)`
   return `${process.execPath} -e '${script}'`
 }
 

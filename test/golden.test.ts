@@ -142,5 +142,9 @@ test('the fixtures are the ones that were made with version 1', () => {
     return `${relative(fixtures, path)} ${createHash('sha256').update(readFileSync(path)).digest('hex')}`
   })
   const all = createHash('sha256').update(digests.sort().join('\n')).digest('hex')
-  assert.equal(all, '875b492150a2c0c49a552411fdf440107d5520a860bff0b997149d62e7e6df4a', 'a fixture was changed, lost or added: they are kept as they are')
+  assert.equal(
+    all,
+    '875b492150a2c0c49a552411fdf440107d5520a860bff0b997149d62e7e6df4a',
+    'a fixture was changed, lost or added: they are kept as they are',
+  )
 })

@@ -194,3 +194,19 @@ export function responseTo(sent: ClientRequest): Promise<IncomingMessage> {
     sent.once('close', () => reject(new Error('the connection to rclone was closed')))
   })
 }
+
+/** The promise, or the signal's reason. */
+export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  promise.catch(() => {})
+  signal.throwIfAborted()
+  let abort = (): void => {}
+  const aborted = new Promise<never>((_resolve, reject) => {
+    abort = () => reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+  })
+  try {
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}

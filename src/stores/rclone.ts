@@ -18,11 +18,13 @@ import {
   type StoredObject,
 } from '../model/store.ts'
 import { secretOption } from '../platform/secret-source.ts'
-import { type Daemon, type RcloneProgram, startDaemon } from './rclone-daemon.ts'
+import { needSpace } from '../platform/space.ts'
+import { abortable, type Daemon, type RcloneProgram, startDaemon } from './rclone-daemon.ts'
+import { download } from './rclone-download.ts'
 import { inherited, settingsAsEnvironment, settingsIn } from './rclone-environment.ts'
 import { asRcloneFailure, isAbsent, isRefused, RcloneError } from './rclone-failure.ts'
 import { keyOf, nameOf, parseRemote, secretsOf, withLargeParts } from './rclone-remote.ts'
-import { abortable, download, upload } from './rclone-transfer.ts'
+import { upload } from './rclone-upload.ts'
 
 export const RcloneOptions = z
   .strictObject({
@@ -314,7 +316,10 @@ class RcloneStore implements Store {
     const { start, rest } = await beginningOf(body, smallBytes, ctx)
     if (rest === null) return this.#putFile(use, target, start, ctx.dir, ctx)
     const whole = chain(start, rest)
-    if (!use.features.canStream) return this.#putFile(use, target, whole, ctx.spool, ctx)
+    if (!use.features.canStream) {
+      await needSpace(ctx.spool, sizeHint ?? 0, `cannot hold a copy for store ${this.name}`)
+      return this.#putFile(use, target, whole, ctx.spool, ctx)
+    }
     const settingsOf = (name: string): Promise<Record<string, string>> => settings(use, name, ctx.signal)
     const large = use.features.bucketBased
       ? await withLargeParts(this.#options.remote, sizeHint, settingsOf)

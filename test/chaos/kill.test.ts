@@ -113,8 +113,8 @@ async function attack(
   seed: number,
 ): Promise<void> {
   const random = randomFrom(seed)
-  const first = await host.ok(['backup'])
-  const usualMs = first.seconds * 1000
+  await host.ok(['backup'])
+  let usualMs = (await host.ok(['backup'])).seconds * 1000
   let hits = 0
   for (let round = 0; round < count; round++) {
     const victim = victims[round % victims.length] ?? 'cairn'
@@ -136,7 +136,9 @@ async function attack(
     // A run that was killed after its manifest had arrived has made a backup; it must be a whole one.
     if (after.length > before.length) await host.ok(['verify', after[0] ?? ''])
     if (victim !== 'cairn' && round + 1 < count) continue
-    await host.ok(['backup']).catch(error => assert.fail(`${label}: ${error}`))
+    const next = await host.run(['backup'])
+    assert.equal(next.code, 0, `${label}: ${next.stderr}`)
+    usualMs = Math.min(usualMs, next.seconds * 1000)
     assert.deepEqual(leftovers(await target.raw()), [], label)
     assert.deepEqual(privateFiles(host), [], label)
   }
@@ -166,35 +168,47 @@ test('killed at any moment, Cairn or rclone leave whole backups or none behind r
 test('a pg_dump that is killed, and one that waits for a lock when Cairn is killed, leave nothing', async t => {
   const database = await orSkip(t, freshDatabase(15))
   if (!database) return
-  const { default: pg } = await import('pg')
-  const client = new pg.Client({ connectionString: database.url })
-  await client.connect()
-  try {
-    await client.query(
-      'CREATE TABLE item AS SELECT i, md5(i::text) AS a, md5((-i)::text) AS b FROM generate_series(1, 300000) i',
-    )
-    const { host, target } = await localTarget()
-    const source = { type: 'postgres', url: database.url }
-    const stores = { store: target.options }
-    host.configure({ stores, jobs: { wiki: { source, to: ['store'] } } })
-    await attack({ host, target }, ['pg_dump'], share(0.15), 5)
+  await using client = await connected(database.url)
+  await client.query(
+    'CREATE TABLE item AS SELECT i, md5(i::text) AS a, md5((-i)::text) AS b FROM generate_series(1, 200000) i',
+  )
+  const { host, target } = await localTarget()
+  const source = { type: 'postgres', url: database.url }
+  host.configure({ stores: { store: target.options }, jobs: { wiki: { source, to: ['store'] } } })
+  await attack({ host, target }, ['pg_dump'], 3, 5)
 
-    await client.query('BEGIN; LOCK TABLE item')
-    const running = host.start(['backup'])
-    const waiting =
-      "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    while ((await client.query(waiting)).rowCount === 0) await sleep(20)
-    running.child.kill('SIGKILL')
-    await running.ended
-    await allGone(host)
-    while ((await client.query(waiting)).rowCount !== 0) await sleep(20)
-    await client.query('ROLLBACK')
-    await host.ok(['backup'])
-    assert.deepEqual(leftovers(await target.raw()), [])
-  } finally {
-    await client.end()
-  }
+  await client.query('BEGIN; LOCK TABLE item')
+  const running = host.start(['backup'])
+  await waiters(database.url, 1)
+  running.child.kill('SIGKILL')
+  await running.ended
+  await allGone(host)
+  await waiters(database.url, 0)
+  await client.query('ROLLBACK')
+  await host.ok(['backup'])
+  assert.deepEqual(leftovers(await target.raw()), [])
 })
+
+async function connected(
+  url: string,
+): Promise<AsyncDisposable & { query(sql: string): Promise<{ rowCount: number | null }> }> {
+  const { default: pg } = await import('pg')
+  const client = new pg.Client({ connectionString: url })
+  await client.connect()
+  return { query: sql => client.query(sql), [Symbol.asyncDispose]: () => client.end() }
+}
+
+/** Resolves when so many sessions of the database wait for a lock. Asks outside the transaction that holds it, which sees one moment only. */
+async function waiters(url: string, count: number): Promise<void> {
+  await using client = await connected(url)
+  const waiting =
+    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+  const deadline = performance.now() + 20_000
+  while ((await client.query(waiting)).rowCount !== count) {
+    if (performance.now() > deadline) throw new Error(`there are not ${count} sessions that wait for a lock`)
+    await sleep(20)
+  }
+}
 
 test('SIGINT and SIGTERM end a backup within seconds, with nothing left and their own exit codes', async () => {
   const random = randomFrom(6)

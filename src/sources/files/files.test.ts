@@ -17,11 +17,6 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
 import { sourceContract } from '../../../test/support/source-contract.ts'
-import { Failure } from '../../model/failure.ts'
-import { flow } from '../../platform/flow.ts'
-import { FilesOptions, filesSource } from './index.ts'
-import { filesRestorer } from './restorer.ts'
-import { noteOf, unquote } from './tar.ts'
 import {
   asNobody,
   contextOf,
@@ -32,7 +27,12 @@ import {
   oddNames,
   pick,
   sourceOf,
-} from './trees.fixture.ts'
+} from '../../../test/support/trees.ts'
+import { Failure } from '../../model/failure.ts'
+import { flow } from '../../platform/flow.ts'
+import { FilesOptions, filesSource } from './index.ts'
+import { filesRestorer } from './restorer.ts'
+import { noteOf, unquote } from './tar.ts'
 
 sourceContract('files', async t => {
   const tree = hostileTree(t)

@@ -18,8 +18,6 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
 import { readerOver } from '../../../test/support/reader.ts'
-import { Failure } from '../../model/failure.ts'
-import { filesRestorer } from './restorer.ts'
 import {
   asNobody,
   backupOf,
@@ -34,7 +32,9 @@ import {
   pick,
   smallDisk,
   sourceOf,
-} from './trees.fixture.ts'
+} from '../../../test/support/trees.ts'
+import { Failure } from '../../model/failure.ts'
+import { filesRestorer } from './restorer.ts'
 
 test('an archive that wants to write outside is refused, and writes nothing anywhere', async t => {
   const outside = folder(t)
@@ -277,7 +277,7 @@ test('a restore that is killed leaves the target as it was, and the next one cle
   writeFileSync(join(target, 'old'), 'old')
   const url = (path: string): string => new URL(path, import.meta.url).href
   const code = `
-    const { contextOf, forge, backupOf, pick } = await import('${url('./trees.fixture.ts')}')
+    const { contextOf, forge, backupOf, pick } = await import('${url('../../../test/support/trees.ts')}')
     const { filesRestorer } = await import('${url('./restorer.ts')}')
     const { testContext } = await import('${url('../../../test/support/context.ts')}')
     const ctx = testContext()
@@ -330,7 +330,7 @@ test('who is not root restores all but the owners, read-only folders included', 
     t,
     `const { testContext } = await from('test/support/context.ts')
     const { filesRestorer } = await from('src/sources/files/restorer.ts')
-    const { backupOf, forge, pick } = await from('src/sources/files/trees.fixture.ts')
+    const { backupOf, forge, pick } = await from('test/support/trees.ts')
     const { mkdirSync, readdirSync, chmodSync, statSync } = await import('node:fs')
     const target = process.argv[1] + '/target'
     const ctx = testContext()

@@ -10,6 +10,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type FreshDatabase, freshDatabase, freshFolder, orSkip } from '../../../test/services/index.ts'
 import { type Captured, capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
+import {
+  contents,
+  fillHostile,
+  optionsOf,
+  sql,
+  type Target,
+  urlOf,
+} from '../../../test/support/postgres/hostile.ts'
 import { inChunks, type Kept, readerOver } from '../../../test/support/reader.ts'
 import type { Context } from '../../model/context.ts'
 import { damage } from '../../model/failure.ts'
@@ -17,7 +25,6 @@ import type { ArtifactReader } from '../../model/restore.ts'
 import type { Bytes } from '../../model/step.ts'
 import { secretSource } from '../../platform/secret-source.ts'
 import { postgresRestorer, postgresSource } from './index.ts'
-import { contents, fillHostile, optionsOf, sql, type Target, urlOf } from './testing/hostile.ts'
 
 const nothing = { allow: new Set<string>() }
 const freshRole = (): string => `role_${randomBytes(4).toString('hex')}`

@@ -5,9 +5,17 @@ import { test } from 'node:test'
 import { freshDatabase, orSkip, type PostgresMajor, postgresMajors } from '../../../test/services/index.ts'
 import { capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
+import {
+  contents,
+  definitions,
+  fillHostile,
+  optionsOf,
+  sql,
+  type Target,
+  urlOf,
+} from '../../../test/support/postgres/hostile.ts'
 import { sourceContract } from '../../../test/support/source-contract.ts'
 import { postgresRestorer, postgresSource } from './index.ts'
-import { contents, definitions, fillHostile, optionsOf, sql, type Target, urlOf } from './testing/hostile.ts'
 
 const nothing = { allow: new Set<string>() }
 const freshRole = (): string => `role "${randomBytes(4).toString('hex')}`

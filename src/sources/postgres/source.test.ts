@@ -11,12 +11,19 @@ import { type FreshDatabase, freshDatabase, orSkip, postgresClients } from '../.
 import { freePorts } from '../../../test/services/process.ts'
 import { capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
+import {
+  contents,
+  optionsOf,
+  rowsIn,
+  sql,
+  type Target,
+  urlOf,
+} from '../../../test/support/postgres/hostile.ts'
 import type { Context } from '../../model/context.ts'
 import type { Session } from '../../model/source.ts'
 import { flow } from '../../platform/flow.ts'
 import { secretSource } from '../../platform/secret-source.ts'
 import { PostgresOptions, postgresRestorer, postgresSource } from './index.ts'
-import { contents, optionsOf, rowsIn, sql, type Target, urlOf } from './testing/hostile.ts'
 
 const nothing = { allow: new Set<string>() }
 

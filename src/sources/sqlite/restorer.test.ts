@@ -20,7 +20,7 @@ import {
   make,
   rowsOf,
   sourceOf,
-} from './databases.fixture.ts'
+} from '../../../test/support/sqlite-databases.ts'
 import { sqliteRestorer } from './restorer.ts'
 
 const pick = { allow: new Set<string>() }

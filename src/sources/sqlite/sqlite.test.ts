@@ -18,7 +18,6 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { capture } from '../../../test/support/capture.ts'
 import { sourceContract } from '../../../test/support/source-contract.ts'
-import { Failure } from '../../model/failure.ts'
 import {
   answer,
   check,
@@ -36,7 +35,8 @@ import {
   smallDisk,
   sourceOf,
   startWriter,
-} from './databases.fixture.ts'
+} from '../../../test/support/sqlite-databases.ts'
+import { Failure } from '../../model/failure.ts'
 import { SqliteOptions, sqliteSource } from './index.ts'
 import { sqliteRestorer } from './restorer.ts'
 
@@ -240,7 +240,7 @@ test('who may only read a database backs it up, and puts no files beside it', as
   const url = (path: string): string => new URL(path, import.meta.url).href
   const code = `const { capture } = await import('${url('../../../test/support/capture.ts')}')
     const { testContext } = await import('${url('../../../test/support/context.ts')}')
-    const { sourceOf } = await import('${url('./databases.fixture.ts')}')
+    const { sourceOf } = await import('${url('../../../test/support/sqlite-databases.ts')}')
     for (const path of process.argv.slice(1)) console.log((await capture(sourceOf(path), testContext())).census.objects[0].rows)`
   const run = [process.execPath, '--no-warnings', '--input-type=module', '-e', code, stopped, live]
   const nobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups', '--', ...run]

@@ -2,15 +2,14 @@ import { randomUUID } from 'node:crypto'
 import type { ClientRequest } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../model/context.ts'
-import { Failure } from '../model/failure.ts'
 import type { Bytes } from '../model/step.ts'
-import { NotFound } from '../model/store.ts'
-import { beforeStall } from '../platform/stall.ts'
-import { answerOf, type Daemon, responseTo } from './rclone-daemon.ts'
-import { isAbsent } from './rclone-failure.ts'
+import { abortable, answerOf, type Daemon } from './rclone-daemon.ts'
 
 /** How long rclone may take to clean up after an upload that we break off, before and after it is told firmly. */
 const graceMs = 5_000
+
+/** How often rclone is asked whether it has given up. */
+const askMs = 2_000
 
 /** Chunks are gathered to this size: each is a message to rclone. */
 const messageBytes = 256 * 1024
@@ -32,7 +31,7 @@ export async function upload(
   const type = `multipart/form-data; boundary=${boundary}`
   const sent = daemon.send('POST', `/operations/uploadfile?${query}`, { 'content-type': type })
   const answer = answerOf(sent)
-  const breaks = breaksOn(answer, daemon, ctx.signal)
+  const breaks = breaksOn(answer, daemon, group, ctx.signal)
   let bytes = 0
   try {
     // Written as RFC 5987 has it: in quotes, a name with a line end would be refused.
@@ -67,10 +66,18 @@ interface Breaks {
 }
 
 /**
- * Breaks on an abort, and when rclone answers before it has everything, be it well. Not a `Promise.race` with the
- * answer: a promise that is long in coming keeps every value that was raced against it, here the whole object.
+ * Breaks on an abort, and when rclone has failed or answered before it has everything. It has to be asked: after a
+ * failure it reads the whole rest of the body before it says so, which may take hours.
+ *
+ * Not a `Promise.race` with the answer: a promise that is long in coming keeps every value that was raced against
+ * it, here the whole object.
  */
-function breaksOn(answer: Promise<{ text: string }>, daemon: Daemon, signal: AbortSignal): Breaks {
+function breaksOn(
+  answer: Promise<{ text: string }>,
+  daemon: Daemon,
+  group: string,
+  signal: AbortSignal,
+): Breaks {
   let broken: { reason: unknown } | null = null
   let waiting: ((reason: unknown) => void) | null = null
   const end = (reason: unknown): void => {
@@ -81,6 +88,10 @@ function breaksOn(answer: Promise<{ text: string }>, daemon: Daemon, signal: Abo
   if (signal.aborted) abort()
   signal.addEventListener('abort', abort, { once: true })
   answer.then(({ text }) => end(daemon.said(text)), end)
+  const asking = setInterval(async () => {
+    const error = await lastError(daemon, group)
+    if (error !== null) end(daemon.said(error))
+  }, askMs)
   return {
     wait: promise =>
       new Promise((resolve, reject) => {
@@ -88,8 +99,17 @@ function breaksOn(answer: Promise<{ text: string }>, daemon: Daemon, signal: Abo
         if (broken) reject(broken.reason)
         waiting = reject
       }),
-    leave: () => signal.removeEventListener('abort', abort),
+    leave() {
+      signal.removeEventListener('abort', abort)
+      clearInterval(asking)
+    },
   }
+}
+
+/** Why the transfers of a group have failed; null while they have not. */
+async function lastError(daemon: Daemon, group: string): Promise<string | null> {
+  const stats = await daemon.call('core/stats', { group }, AbortSignal.timeout(askMs)).catch(() => null)
+  return Number(stats?.errors ?? 0) > 0 ? String(stats?.lastError ?? 'the upload has failed') : null
 }
 
 async function* gathered(body: Bytes): AsyncGenerator<Uint8Array, void, undefined> {
@@ -125,22 +145,6 @@ async function* interruptible(bytes: Bytes, breaks: Breaks): Bytes {
   }
 }
 
-/** The promise, or the signal's reason. */
-export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  promise.catch(() => {})
-  signal.throwIfAborted()
-  let abort = (): void => {}
-  const aborted = new Promise<never>((_resolve, reject) => {
-    abort = () => reject(signal.reason)
-    signal.addEventListener('abort', abort, { once: true })
-  })
-  try {
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal.removeEventListener('abort', abort)
-  }
-}
-
 /**
  * Ends an upload that must not become an object, and waits until rclone has cleaned up. A request that just ends
  * early is not enough: some backends take what came so far for the whole. So we send what is no chunk of HTTP;
@@ -165,66 +169,4 @@ async function breakOff(
     await gone()
   }
   sent.destroy()
-}
-
-/**
- * Streams an object, or its bytes from the first to the last of the range, through rclone's own serving of objects.
- * Throws NotFound; a stream that ends early throws.
- */
-export async function* download(
-  daemon: Daemon,
-  from: { readonly fs: string; readonly remote: string; readonly what: string },
-  range: readonly [number, number] | undefined,
-  ctx: Context,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  const path = [`[${from.fs}]`, ...from.remote.split('/')].map(encodeURIComponent).join('/')
-  const sent = daemon.send('GET', `/${path}`, range ? { range: `bytes=${range[0]}-${range[1]}` } : {})
-  const stop = (): void => void sent.destroy(new Error('stopped'))
-  ctx.signal.addEventListener('abort', stop, { once: true })
-  try {
-    ctx.signal.throwIfAborted()
-    const response = responseTo(sent)
-    sent.end()
-    const begun = await beforeStall(response, ctx, () => from.what)
-    const status = begun.statusCode ?? 0
-    if (status !== 200 && status !== 206) throw await missing(daemon, begun)
-    const size = Number(begun.headers['content-length'])
-    if (!Number.isSafeInteger(size)) {
-      throw new Failure({ what: `cannot read ${from.what}`, why: 'the remote does not tell how large it is' })
-    }
-    let bytes = 0
-    const chunks = begun[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
-    for (;;) {
-      const next = await beforeStall(chunks.next(), ctx, () => from.what)
-      if (next.done) break
-      bytes += next.value.byteLength
-      yield next.value
-    }
-    if (bytes !== size) throw new Error(`${bytes} of ${size} bytes came`)
-  } catch (error) {
-    ctx.signal.throwIfAborted()
-    throw await cutShort(daemon, error, from.what)
-  } finally {
-    ctx.signal.removeEventListener('abort', stop)
-    sent.destroy()
-  }
-}
-
-async function missing(daemon: Daemon, response: AsyncIterable<Uint8Array>): Promise<unknown> {
-  const chunks = await Array.fromAsync(response)
-  const error = daemon.said(Buffer.concat(chunks).toString())
-  return isAbsent(error) ? new NotFound(error.message) : error
-}
-
-async function cutShort(daemon: Daemon, error: unknown, what: string): Promise<unknown> {
-  if (error instanceof NotFound || error instanceof Failure) return error
-  const reason = await daemon.reason(error)
-  if (reason !== error) return reason
-  if (!(error instanceof Error) || error.name === 'RcloneError') return error
-  return new Failure({
-    what: `cannot read ${what}`,
-    why: `it was cut short (${error.message})`,
-    remedy: 'check the connection to the remote, and try again',
-    cause: error,
-  })
 }

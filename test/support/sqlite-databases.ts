@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { TestContext } from 'node:test'
-import { placeFor } from '../../../test/support/source-contract.ts'
-import type { Context } from '../../model/context.ts'
-import type { Source } from '../../model/source.ts'
-import { SqliteOptions, sqliteSource } from './index.ts'
+import type { Context } from '../../src/model/context.ts'
+import type { Source } from '../../src/model/source.ts'
+import { SqliteOptions, sqliteSource } from '../../src/sources/sqlite/index.ts'
+import { placeFor } from './source-contract.ts'
 
 // Databases for the tests of this folder.
 

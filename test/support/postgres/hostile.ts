@@ -1,11 +1,11 @@
 import { join } from 'node:path'
 import pg from 'pg'
-import type { FreshDatabase } from '../../../../test/services/index.ts'
-import { postgresClients } from '../../../../test/services/index.ts'
-import { run } from '../../../../test/services/process.ts'
-import { type SecretSource, secretSource } from '../../../platform/secret-source.ts'
-import { PostgresOptions } from '../index.ts'
-import { quoteName } from '../sql.ts'
+import { type SecretSource, secretSource } from '../../../src/platform/secret-source.ts'
+import { PostgresOptions } from '../../../src/sources/postgres/index.ts'
+import { quoteName } from '../../../src/sources/postgres/sql.ts'
+import type { FreshDatabase } from '../../services/index.ts'
+import { postgresClients } from '../../services/index.ts'
+import { run } from '../../services/process.ts'
 
 process.env.CAIRN_POSTGRES_CLIENTS ??= postgresClients
 

@@ -21,14 +21,14 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { manifestOf, recordOf } from '../../../test/support/capture.ts'
-import { type Kept, readerOver } from '../../../test/support/reader.ts'
-import { placeFor } from '../../../test/support/source-contract.ts'
-import type { Context } from '../../model/context.ts'
-import type { Manifest } from '../../model/manifest.ts'
-import type { ArtifactReader } from '../../model/restore.ts'
-import type { Source } from '../../model/source.ts'
-import { FilesOptions, filesSource } from './index.ts'
+import type { Context } from '../../src/model/context.ts'
+import type { Manifest } from '../../src/model/manifest.ts'
+import type { ArtifactReader } from '../../src/model/restore.ts'
+import type { Source } from '../../src/model/source.ts'
+import { FilesOptions, filesSource } from '../../src/sources/files/index.ts'
+import { manifestOf, recordOf } from './capture.ts'
+import { type Kept, readerOver } from './reader.ts'
+import { placeFor } from './source-contract.ts'
 
 // Folders and archives for the tests of this folder.
 
@@ -138,7 +138,7 @@ export function hostileTree(t: TestContext): string {
  * and the test skipped, where that cannot be done.
  */
 export async function asNobody(t: TestContext, code: string, ...args: string[]): Promise<string | null> {
-  const root = new URL('../../../', import.meta.url).href
+  const root = new URL('../../', import.meta.url).href
   const whole = `const from = path => import(new URL(path, '${root}').href)\n${code}`
   const run = [process.execPath, '--no-warnings', '--input-type=module', '-e', whole, ...args]
   const env = { ...process.env, TMPDIR: '/tmp' }
