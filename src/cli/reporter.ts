@@ -67,7 +67,8 @@ function liveLine(): Reporter {
     const elapsed = showDuration(performance.now() - started)
     const stored = progress ? Math.max(0, ...Object.values(progress.stored), progress.read ?? 0) : 0
     speed = faster(speed, stored)
-    const bytes = progress ? `  ${progress.artifact}  ${showBytes(stored)}  ${showBytes(speed.rate)}/s` : ''
+    const rate = speed.rate > 0 ? `  ${showBytes(speed.rate)}/s` : ''
+    const bytes = progress ? `  ${progress.artifact}  ${showBytes(stored)}${rate}` : ''
     erase()
     process.stderr.write(`${phase}${bytes}  ${elapsed}`.slice(0, (process.stderr.columns ?? 80) - 1))
   }

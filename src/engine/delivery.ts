@@ -7,10 +7,10 @@ import type { Bytes } from '../model/step.ts'
 import type { PutOptions, StoredObject } from '../model/store.ts'
 import { fanOut, type Sink, type SinkOutcome } from '../platform/fan-out.ts'
 import { split, tally } from './pieces.ts'
+import { progress } from './progress.ts'
 
 /** Bytes held between the fastest and the slowest store. */
 const windowBytes = 32 * 1024 * 1024
-const progressMs = 250
 
 /** What lies in the stores for one artifact, the same in each. */
 export interface Stored {
@@ -73,8 +73,8 @@ export function delivery(
     async stream(key, artifact, open, sizeHint) {
       const abandon = new AbortController()
       const inner = { ...ctx, signal: AbortSignal.any([ctx.signal, abandon.signal]) }
-      const progress = progressOf(artifact, live(), ctx)
-      const counted = tally(progress.report)
+      const store = storing(artifact, live(), ctx)
+      const counted = tally(store.report)
       const objects: StoredPart[] = []
       const largest = Math.min(...live().map(({ store }) => store.can.maxObjectBytes))
       for await (const piece of split(open(inner), largest)) {
@@ -85,7 +85,7 @@ export function delivery(
             take: (bytes, sinkCtx) =>
               dest.store.put(
                 part,
-                progress.counting(bytes, dest.store.name),
+                store.counting(bytes, dest.store.name),
                 { ...options(dest), ...(sizeHint === undefined ? {} : { sizeHint }) },
                 sinkCtx,
               ),
@@ -99,7 +99,7 @@ export function delivery(
         settle(outcomes, part, counted.piece().bytes)
         objects.push({ key: part, ...counted.piece() })
       }
-      progress.done()
+      store.done()
       return { stored: counted.total(), objects }
     },
     async put(key, body) {
@@ -137,17 +137,10 @@ function noneLeft(lost: ReadonlyMap<string, Failure>): Failure {
   return new Failure({ what: 'no store took the backup', why: reasons.join('; ') })
 }
 
-function progressOf(artifact: string, to: readonly Destination[], ctx: Context) {
+function storing(artifact: string, to: readonly Destination[], ctx: Context) {
   const stored: Record<string, number> = Object.fromEntries(to.map(({ store }) => [store.name, 0]))
-  let reported = Number.NEGATIVE_INFINITY
-  const done = (): void => ctx.emit({ type: 'progress', artifact, read: null, stored: { ...stored } })
   return {
-    done,
-    report(): void {
-      if (performance.now() - reported < progressMs) return
-      reported = performance.now()
-      done()
-    },
+    ...progress(artifact, ctx, () => ({ read: null, stored: { ...stored } })),
     async *counting(bytes: Bytes, store: string): AsyncGenerator<Uint8Array, void, undefined> {
       for await (const chunk of bytes) {
         yield chunk

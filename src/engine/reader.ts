@@ -7,6 +7,7 @@ import { type Bytes, isProgram, type Program, type Stage, type Step, type Transf
 import { NotFound, type Store } from '../model/store.ts'
 import { flow, pour } from '../platform/flow.ts'
 import { isBrokenPipe } from '../platform/program.ts'
+import { progress } from './progress.ts'
 
 /** The stages that an artifact went through, ready to be undone. Throws a Failure with exit 12 when a key is missing. */
 export type StagesOf = (record: ArtifactRecord) => readonly Stage[]
@@ -43,7 +44,16 @@ export async function* storedBytes(
   store: Store,
   ctx: Context,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  for (const part of record.objects) yield* checkedPart(record, part, store, ctx)
+  let read = 0
+  const reading = progress(record.name, ctx, () => ({ read, stored: {} }))
+  for (const part of record.objects) {
+    for await (const chunk of checkedPart(record, part, store, ctx)) {
+      read += chunk.byteLength
+      reading.report()
+      yield chunk
+    }
+  }
+  reading.done()
 }
 
 /** One object of an artifact, checked in the same way. */

@@ -17,7 +17,7 @@ export type RunEvent =
   | {
       readonly type: 'progress'
       readonly artifact: string
-      /** Plain bytes so far, as far as they can be seen; null where they pass through the kernel only. */
+      /** Bytes read from a store so far; null while a backup is made. */
       readonly read: number | null
       /** Bytes that each store has taken so far. */
       readonly stored: Readonly<Record<string, number>>

@@ -26,6 +26,8 @@ export class Crew {
   #stopped = false
   #pumping: Promise<unknown> = Promise.resolve()
   #chunks = 0
+  /** Writes that the kernel has not confirmed. */
+  #underway = 0
   readonly #abort = (): unknown => this.stop()
 
   constructor(ctx: Context) {
@@ -99,17 +101,30 @@ export class Crew {
     } finally {
       this.waiting.forInput = false
     }
-    if (!isRead || isGone(stdin)) throw stoppedReading(head)
+    if (!isRead || (isGone(stdin) && !this.isHandedOver)) throw stoppedReading(head)
+  }
+
+  /**
+   * Whether the kernel has taken all that was written. A program that ends by itself after that was not cut short:
+   * tar ends at the end of the archive, which may be before we learn that there is no more.
+   */
+  get isHandedOver(): boolean {
+    return this.#underway === 0
   }
 
   /** Writes a chunk, and waits until the stream takes more. False when nobody reads it any more. */
   async write(chunk: Uint8Array, stdin: Writable): Promise<boolean> {
     if (isGone(stdin)) return false
-    if (stdin.write(chunk)) return true
+    this.#underway++
+    const hasRoom = stdin.write(chunk, error => {
+      // A write that was under way when the stream was destroyed is reported as done.
+      if (!error && !isGone(stdin)) this.#underway--
+    })
+    if (hasRoom) return true
     this.waiting.toWrite = true
     await drained(stdin)
     this.waiting.toWrite = false
-    return !isGone(stdin)
+    return !isGone(stdin) || this.isHandedOver
   }
 
   /** What the last program writes. That it ends says nothing yet. */

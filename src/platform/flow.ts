@@ -84,8 +84,8 @@ async function pourInto({ bytes, programs, crew }: Joined, into: Program, framin
     if (bytes) await crew.feed(bytes, programs.length > 0)
     await crew.judged(crew.programs.filter(program => program !== sink))
     unblock(stdin)
-    if (framing.epilogue) await crew.write(framing.epilogue, stdin)
-    if (!(await flushed(stdin))) throw stoppedReading(sink)
+    if (framing.epilogue && !(await crew.write(framing.epilogue, stdin))) throw stoppedReading(sink)
+    if (!(await flushed(stdin)) && !crew.isHandedOver) throw stoppedReading(sink)
     stdin.end()
     await crew.judged([sink])
   } catch (error) {

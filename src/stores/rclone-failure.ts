@@ -51,7 +51,7 @@ const remedies: readonly (readonly [RegExp, string])[] = [
   ],
   [/no such host|server misbehaving|lookup /i, "check the remote's host name"],
   [
-    /connection refused|i\/o timeout|no route to host|network is unreachable|connection reset|EOF$|handshake/i,
+    /connection refused|i\/o timeout|no route to host|network is unreachable|connection reset|closed network connection|broken pipe|EOF$|handshake/i,
     'check that the server runs and can be reached from here',
   ],
   [/no space left|quota|insufficient storage|\b507\b/i, 'make room in the remote'],

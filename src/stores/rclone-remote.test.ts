@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { keyOf, nameOf, parseRemote, secretsOf, withLargeParts, writeRemote } from './rclone-remote.ts'
+import {
+  keyOf,
+  nameOf,
+  parseRemote,
+  secretsOf,
+  withLargeParts,
+  withoutSecrets,
+  writeRemote,
+} from './rclone-remote.ts'
 
 const none = async () => ({})
 
@@ -30,6 +38,7 @@ test('passwords of a connection string are secrets, paths to key files are not',
     secretsOf(remote).map(secret => secret.reveal()),
     ['hidden1', 'hidden2'],
   )
+  assert.equal(withoutSecrets(':sftp,host=nas,pass=hidden1:x'), ':sftp,host="nas",pass="***":x')
 })
 
 test('a stream to S3 gets parts large enough for twice its expected size', async () => {

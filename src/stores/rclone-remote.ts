@@ -51,6 +51,15 @@ export function secretsOf(remote: Remote): Secret[] {
     .map(([, value]) => new Secret(value))
 }
 
+/** The remote as a person may see it. */
+export function withoutSecrets(text: string): string {
+  const remote = parseRemote(text)
+  const secret = Object.keys(remote.settings).filter(isSecretName)
+  if (secret.length === 0) return text
+  const hidden = Object.fromEntries(secret.map(key => [key, '***']))
+  return writeRemote({ ...remote, settings: { ...remote.settings, ...hidden } })
+}
+
 /** Whether a setting of this name holds a secret rather than tells where one is. */
 export function isSecretName(name: string): boolean {
   return /pass|secret|token|key|credential|sas|auth/i.test(name) && !/(_file|_path|_command)$/i.test(name)

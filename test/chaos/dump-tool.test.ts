@@ -18,23 +18,23 @@ import { randomFrom, rounds } from '../support/random.ts'
 import { syntheticSource } from '../support/synthetic-source.ts'
 
 /** How a dump program ends: it writes so many bytes of its dump, and then this happens. */
-interface End {
+interface Ending {
   readonly bytes: number
-  readonly then: string
+  readonly end: string
 }
 
 const dumpBytes = 3_000_000
 
-/** A program `pg_dump` in a folder of its own that writes noise and ends as it is told in its environment. */
-async function fakeDumper(): Promise<(end: End) => Program> {
+/** A program in a folder of its own that writes noise and ends as its environment says. */
+async function fakeDumper(): Promise<(how: Ending) => Program> {
   const folder = await freshFolder()
   const path = join(folder, 'fake_dump')
   writeFileSync(path, '#!/bin/sh\nhead -c "$DUMP_BYTES" /dev/urandom\neval "$DUMP_END"\n')
   chmodSync(path, 0o755)
-  return ({ bytes, then }) => ({
+  return ({ bytes, end }) => ({
     program: path,
     args: [],
-    env: { DUMP_BYTES: String(bytes), DUMP_END: then },
+    env: { DUMP_BYTES: String(bytes), DUMP_END: end },
   })
 }
 
@@ -56,7 +56,7 @@ function sourceOf(program: Program): Source {
   }
 }
 
-const ends: readonly (readonly [title: string, bytes: (random: number) => number, then: string])[] = [
+const ends: readonly (readonly [title: string, bytes: (random: number) => number, end: string])[] = [
   ['before its first byte', () => 0, 'exit 1'],
   ['half-way', random => Math.ceil(random * (dumpBytes - 1)), 'exit 1'],
   ['after its last byte', () => dumpBytes, 'exit 1'],
@@ -65,14 +65,14 @@ const ends: readonly (readonly [title: string, bytes: (random: number) => number
   ['late, with its stdout closed first', () => dumpBytes, 'exec >&-; sleep 0.05; exit 3'],
 ]
 
-for (const [title, bytes, then] of ends) {
+for (const [title, bytes, end] of ends) {
   test(`a dump program that fails ${title} never makes a backup, in any store, through any stage`, async () => {
     const random = randomFrom(title.length)
     const dumper = await fakeDumper()
     const ctx = testContext()
     for (let round = 0; round < Math.max(4, Math.ceil(rounds / 2)); round++) {
       const stores: Store[] = [memoryStore('memory'), localStore('disk', { path: await freshFolder() })]
-      const program = dumper({ bytes: bytes(random.next()), then })
+      const program = dumper({ bytes: bytes(random.next()), end })
       const job = testJob(sourceOf(program), stores, {
         stages: round % 2 === 0 ? [] : [zstdStage()],
         capture: round % 4 < 2 ? 'stream' : 'spool',
@@ -90,7 +90,7 @@ for (const [title, bytes, then] of ends) {
 test('the same program makes a backup when it ends well', async () => {
   const ctx = testContext()
   const store = memoryStore('memory')
-  const program = (await fakeDumper())({ bytes: dumpBytes, then: 'exec >&-; sleep 0.05; exit 0' })
+  const program = (await fakeDumper())({ bytes: dumpBytes, end: 'exec >&-; sleep 0.05; exit 0' })
   const outcomes = await backup(
     testJob(sourceOf(program), [store], { stages: [], census: 'none' }),
     'host',

@@ -112,6 +112,7 @@ function copy(
   }
   let left = limit
   from.on('data', (chunk: Buffer) => {
+    if (left <= 0) return
     to.write(chunk.subarray(0, left))
     left -= chunk.length
     // What was written is to get there first.

@@ -1,0 +1,132 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import * as z from 'zod'
+import type { Context } from '../model/context.ts'
+import { Secret } from '../model/secret.ts'
+import type { SecretSource } from '../platform/secret-source.ts'
+import { abortable, type Daemon, type RcloneProgram, startDaemon } from './rclone-daemon.ts'
+import { inherited, settingsAsEnvironment, settingsIn } from './rclone-environment.ts'
+import { parseRemote, secretsOf } from './rclone-remote.ts'
+
+/** What `operations/fsinfo` says of a remote (https://rclone.org/rc/#operations-fsinfo). */
+export interface Features {
+  /** Objects appear only when they are whole. */
+  readonly bucketBased: boolean
+  readonly canMove: boolean
+  readonly canStream: boolean
+  readonly hasFolders: boolean
+}
+
+/** A daemon and the remote that it is used for. */
+export interface Use {
+  readonly daemon: Daemon
+  /** The remote, as it was configured. */
+  readonly remote: string
+  /** The name under which the daemon knows the remote. */
+  readonly fs: string
+  readonly features: Features
+  readonly program: RcloneProgram
+}
+
+/** How a remote is reached. */
+export interface Reach {
+  readonly remote: string
+  readonly config?: string | undefined
+  readonly options?: Readonly<Record<string, SecretSource>> | undefined
+  readonly program: string
+}
+
+/** One daemon at a time, started when it is first needed, and anew when it has died. */
+export class Uses {
+  /** Null until the remote was first reached. */
+  features: Features | null = null
+  readonly #reach: Reach
+  #use: Promise<Use> | null = null
+
+  constructor(reach: Reach) {
+    this.#reach = reach
+  }
+
+  async open(ctx: Context): Promise<Use> {
+    ctx.signal.throwIfAborted()
+    const before = this.#use
+    const use = await before?.catch(() => null)
+    // Without its folder nobody can reach it: the run that started it is over.
+    if (use && (!use.daemon.alive() || !existsSync(use.daemon.dir))) {
+      if (this.#use === before) this.#use = null
+      await use.daemon.stop()
+    }
+    const opening = this.#use ?? this.#start(ctx)
+    return abortable(opening, ctx.signal)
+  }
+
+  /** Ends the daemon, if there is one. */
+  async close(): Promise<void> {
+    const opening = this.#use
+    this.#use = null
+    const use = await opening?.catch(() => null)
+    await use?.daemon.stop()
+  }
+
+  #start(ctx: Context): Promise<Use> {
+    // Others may wait for it too: one of them being aborted must not end it.
+    const opening = reachRemote(this.#reach, { ...ctx, signal: new AbortController().signal })
+    this.#use = opening
+    opening.then(
+      use => {
+        this.features = use.features
+      },
+      () => {
+        if (this.#use === opening) this.#use = null
+      },
+    )
+    return opening
+  }
+}
+
+/** Starts a daemon and has it make contact. Throws when either fails; nothing is left behind then. */
+async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
+  const { remote, config, options = {} } = reach
+  // An alias hides the remote's own spelling: neither requests nor arguments need to hold it.
+  const alias = `cairn${randomBytes(4).toString('hex')}`
+  const program: RcloneProgram = {
+    program: reach.program,
+    secrets: secretsOf(parseRemote(remote)),
+    env: {
+      ...inherited(process.env),
+      ...(config !== undefined && { RCLONE_CONFIG: config }),
+      ...(await settingsAsEnvironment(remote, options)),
+      [`RCLONE_CONFIG_${alias.toUpperCase()}_TYPE`]: 'alias',
+      [`RCLONE_CONFIG_${alias.toUpperCase()}_REMOTE`]: new Secret(remote),
+    },
+  }
+  const daemon = await startDaemon(program, ctx)
+  try {
+    const fs = `${alias}:`
+    const info = await daemon.call('operations/fsinfo', { fs }, AbortSignal.timeout(ctx.stallMs))
+    return { daemon, remote, fs, features: featuresIn(info), program }
+  } catch (error) {
+    await daemon.stop()
+    throw error
+  }
+}
+
+function featuresIn(info: Readonly<Record<string, unknown>>): Features {
+  const features = z.record(z.string(), z.unknown()).parse(info.Features)
+  return {
+    bucketBased: features.BucketBased === true,
+    canMove: features.Move === true,
+    canStream: features.PutStream === true,
+    hasFolders: features.CanHaveEmptyDirectories === true,
+  }
+}
+
+/** What is configured for a remote: in the file, and over it in the environment. */
+export async function settings(use: Use, name: string, signal: AbortSignal): Promise<Record<string, string>> {
+  const none = {}
+  const file = name.startsWith(':')
+    ? none
+    : await use.daemon.call('config/get', { name }, signal).catch(() => none)
+  const all = Object.entries({ ...file, ...settingsIn(use.program.env, name) })
+  return Object.fromEntries(all.map(([key, value]) => [key, String(value)]))
+}
