@@ -1,4 +1,4 @@
-import { cairnPeaks, ratios, type Verdict } from './limits.ts'
+import { cairnPeaks, isBusy, ratios, type Verdict } from './limits.ts'
 import type { Timing } from './listing.ts'
 import { type Comparison, cairnSide, type Run } from './postgres.ts'
 import { columns, showSpread } from './spread.ts'
@@ -38,7 +38,7 @@ function comparisonText(comparison: Comparison): string {
     'stored MB',
   ]
   const title = `${bench} ${size} (a database of ${(databaseBytes / 1e6).toFixed(0)} MB), ${runs.length / sides.length} rounds`
-  return `${title}\n${columns([head, ...rows])}\n${programText(comparison)}`
+  return [title, columns([head, ...rows]), programText(comparison), ...busy(comparison)].join('\n')
 }
 
 function row(side: string, runs: readonly Run[], comparison: Comparison): string[] {
@@ -53,7 +53,13 @@ function row(side: string, runs: readonly Run[], comparison: Comparison): string
     of(run => run.peakBytes / 1e6, 0),
     of(run => run.stagesPeakBytes / 1e6, 0),
     (runs[0]?.outBytes ?? 0) > 0 ? of(run => run.outBytes / 1e6, 0) : '',
+    of(run => run.load, 1),
   ]
+}
+
+function busy(comparison: Comparison): string[] {
+  if (!isBusy(comparison)) return []
+  return ['the machine was busy with other work: its wall times, and ratios of them, say little']
 }
 
 /** Cairn's memory and CPU by program, from its last round: each one's own peak, so they do not add up to a moment's. */

@@ -9,14 +9,40 @@ export function childOf(parent: AbortSignal): AbortController & Disposable {
   })
 }
 
-/** Waits for a promise; throws the signal's reason as soon as it is aborted. Leaves no listener behind. */
-export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(signal.reason)
-    if (signal.aborted) abort()
-    else signal.addEventListener('abort', abort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-  })
+/** Waits for promises, but not beyond the abort of a signal: with one listener for all of them, until it is disposed. */
+export class Waiter implements Disposable {
+  readonly #signal: AbortSignal
+  readonly #waiting = new Set<(reason: unknown) => void>()
+  readonly #abort = (): void => {
+    for (const reject of this.#waiting) reject(this.#signal.reason)
+  }
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+    signal.addEventListener('abort', this.#abort, { once: true })
+  }
+
+  /** Settles as the promise does; throws the signal's reason as soon as it is aborted. */
+  for<T>(promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#signal.aborted) reject(this.#signal.reason)
+      this.#waiting.add(reject)
+      promise.then(
+        value => {
+          this.#waiting.delete(reject)
+          resolve(value)
+        },
+        error => {
+          this.#waiting.delete(reject)
+          reject(error)
+        },
+      )
+    })
+  }
+
+  [Symbol.dispose](): void {
+    this.#signal.removeEventListener('abort', this.#abort)
+  }
 }
 
 /** Waits for a promise, however it settles, but no longer than this. True if it did. */

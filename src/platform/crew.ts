@@ -7,7 +7,7 @@ import { bytesMoved, isFrozen, waitsFor } from './process-group.ts'
 import { isBrokenPipe, type Running, type Stdio, start } from './program.ts'
 
 /** Long enough for programs that are ending by themselves to say why. */
-const momentMs = 1_000
+const momentMs = 500
 
 /**
  * Programs that the kernel has joined, which live and end together. When one fails, the others are stopped: they might
@@ -22,7 +22,10 @@ export class Crew {
   readonly #ended = new Set<Running>()
   /** How programs failed by themselves, not because we stopped them. */
   readonly #failures = new Map<Running, Error>()
-  #inputFailure: { readonly error: unknown } | null = null
+  /** What went wrong before any program did: the input, or a start. */
+  #cause: { readonly error: unknown } | null = null
+  /** Resolves when the failure of one was followed by the end of all. */
+  #told: Promise<void> | null = null
   #stopped = false
   #pumping: Promise<unknown> = Promise.resolve()
   #chunks = 0
@@ -37,13 +40,18 @@ export class Crew {
   /** Starts a program that comes before the others. Throws a Failure when it does not start. */
   async start(program: Program, stdio: Stdio): Promise<Running> {
     this.#ctx.signal.throwIfAborted()
-    if (this.#stopped) throw this.#telling() ?? new Error('the programs were stopped')
-    const running = start(program, stdio, this.#ctx)
-    this.#ctx.signal.addEventListener('abort', this.#abort, { once: true })
-    this.programs.unshift(running)
-    const verdict = running.verdict.then(error => this.#over(running, error))
-    if (running.pid === 0) throw await verdict
-    return running
+    if (this.#stopped) throw new Error('the programs were stopped')
+    try {
+      const running = start(program, stdio, this.#ctx)
+      this.#ctx.signal.addEventListener('abort', this.#abort, { once: true })
+      this.programs.unshift(running)
+      const verdict = running.verdict.then(failure => this.#over(running, failure))
+      if (running.pid === 0) throw await verdict
+      return running
+    } catch (error) {
+      this.#cause ??= { error }
+      throw error
+    }
   }
 
   /** Starts programs, the last one first, so that each one's stdout can be the next one's stdin. */
@@ -95,7 +103,7 @@ export class Crew {
         this.waiting.forInput = true
       }
     } catch (error) {
-      this.#inputFailure ??= { error }
+      this.#cause ??= { error }
       void this.stop()
       throw error
     } finally {
@@ -155,10 +163,12 @@ export class Crew {
   /** Why the crew has failed, after an error: the abort's reason, else the input, else the most telling program, else the error. */
   async why(error: unknown): Promise<unknown> {
     const { signal } = this.#ctx
-    if (!signal.aborted && !this.#inputFailure && !this.#stopped)
-      await settlesWithin(this.#allEnded(), momentMs)
+    if (!signal.aborted && !this.#cause && !this.#stopped) {
+      const all = Promise.all(this.programs.map(program => program.verdict))
+      await (this.#told ?? settlesWithin(all, momentMs))
+    }
     if (signal.aborted) return signal.reason
-    return this.#inputFailure ? this.#inputFailure.error : (this.#telling() ?? error)
+    return this.#cause ? this.#cause.error : (this.#telling() ?? error)
   }
 
   /** Stops all programs; resolves when nothing of them is left. May be called again. */
@@ -197,12 +207,15 @@ export class Crew {
     this.#ended.add(program)
     if (failure === null || this.#stopped) return failure
     this.#failures.set(program, failure)
-    if (this.#failures.size === 1) void settlesWithin(this.#allEnded(), momentMs).then(() => this.stop())
+    this.#told ??= this.#listen(program, failure).then(() => this.stop())
     return failure
   }
 
-  #allEnded(): Promise<unknown> {
-    return Promise.all(this.programs.map(program => program.verdict))
+  /** Gives those a moment who may know more: what broke a pipe comes after it, all else comes from before. */
+  async #listen(program: Running, failure: Error): Promise<unknown> {
+    const place = this.programs.indexOf(program)
+    const others = isBrokenPipe(failure) ? this.programs.slice(place + 1) : this.programs.slice(0, place)
+    return settlesWithin(Promise.all(others.map(each => each.verdict)), momentMs)
   }
 
   /** A broken pipe is the echo of another failure: prefer any other. What fails first makes those after it fail. */

@@ -1,6 +1,6 @@
 import type { Context } from '../model/context.ts'
 import type { Bytes } from '../model/step.ts'
-import { childOf, settlesWithin, unlessAborted } from './abort.ts'
+import { childOf, settlesWithin, Waiter } from './abort.ts'
 import { type Reader, Ring } from './ring.ts'
 import { edge } from './run-context.ts'
 import { beforeStall } from './stall.ts'
@@ -54,12 +54,13 @@ export async function fanOut<T>(
 
 async function fill(ring: Ring, bytes: Bytes, signal: AbortSignal): Promise<void> {
   const chunks = bytes[Symbol.asyncIterator]()
+  using wait = new Waiter(signal)
   try {
     for (;;) {
-      const next = await unlessAborted(chunks.next(), signal)
+      const next = await wait.for(chunks.next())
       if (next.done) break
       const room = ring.room(next.value.byteLength)
-      if (room) await unlessAborted(room, signal)
+      if (room) await wait.for(room)
       ring.push(next.value)
     }
   } catch (error) {
@@ -86,7 +87,7 @@ async function run<T>(sink: Sink<T>, ring: Ring, ctx: Context): Promise<SinkOutc
     .then(() => beforeStall(taken, own, () => `store ${sink.name}`))
     .catch(giveUp)
   const outcome = await Promise.race([taken, reader.givenUp.then(giveUp), afterLeaving])
-  reader.leave()
+  reader.over()
   return outcome
 }
 

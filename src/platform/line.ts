@@ -1,6 +1,6 @@
 import type { Context } from '../model/context.ts'
 import { type Bytes, isProgram, type Program, type Step } from '../model/step.ts'
-import { childOf, settlesWithin, unlessAborted } from './abort.ts'
+import { childOf, settlesWithin, Waiter } from './abort.ts'
 import { Crew } from './crew.ts'
 import { stall, watchForStall } from './stall.ts'
 
@@ -19,6 +19,7 @@ export class Line {
   /** Its signal is aborted when the line fails, or is left. */
   readonly #ctx: Context
   readonly #over: AbortController & Disposable
+  readonly #wait: Waiter
   /** Upstream first; `before` is what a crew is fed by. */
   readonly #crews: { readonly crew: Crew; readonly before: string }[] = []
   #last = 'the input'
@@ -26,6 +27,7 @@ export class Line {
   constructor(ctx: Context) {
     this.#over = childOf(ctx.signal)
     this.#ctx = { ...ctx, signal: this.#over.signal }
+    this.#wait = new Waiter(this.#over.signal)
   }
 
   /** Puts the steps after one another. Nothing is started before the bytes are asked for. */
@@ -64,7 +66,7 @@ export class Line {
       () => this.#stalled(),
     )
     try {
-      return await unlessAborted(work, signal)
+      return await this.#wait.for(work)
     } catch (error) {
       const reason = signal.aborted ? signal.reason : error
       await this.end(reason, outlet)

@@ -98,6 +98,9 @@ export function start(program: Program, stdio: Stdio, ctx: Context): Running {
       detached: true,
     })
     return running(program, child)
+  } catch (error) {
+    // For instance E2BIG; most others come as an event.
+    throw asFailure(error, `cannot run ${basename(program.program)}`)
   } finally {
     for (const fd of fds) closeSync(fd)
   }

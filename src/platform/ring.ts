@@ -54,7 +54,7 @@ export class Ring {
     this.#watchReaders()
   }
 
-  /** The stream has failed: every reader that is still there is given up. */
+  /** The stream has failed: every reader whose work is not over is given up. */
   fail(error: Error): void {
     this.#end = { error }
     for (const reader of this.#readers) reader.giveUp(error)
@@ -147,6 +147,7 @@ export class Reader {
   readonly #ring: Ring
   readonly #give: (error: Error) => void
   readonly #closeEarly: () => void
+  #isOver = false
   #error: Error | null = null
   #more = Promise.withResolvers<void>()
 
@@ -192,19 +193,26 @@ export class Reader {
     }
   }
 
-  /** Its stream throws from now on. Does nothing once it has left. */
+  /** Its stream throws from now on. Does nothing once its work is over; leaving alone is not enough for that. */
   giveUp(error: Error): void {
-    if (this.hasLeft) return
+    if (this.#isOver) return
     this.#error = error
     this.wake()
     this.#give(error)
     this.leave()
   }
 
+  /** Takes nothing any more. */
   leave(): void {
     if (this.hasLeft) return
     this.hasLeft = true
     this.#ring.left()
+  }
+
+  /** Whoever read has ended. */
+  over(): void {
+    this.#isOver = true
+    this.leave()
   }
 
   #took(): void {

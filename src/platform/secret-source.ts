@@ -1,9 +1,12 @@
 import { execFile } from 'node:child_process'
-import { readFile, stat } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import * as z from 'zod'
-import { usage } from '../model/failure.ts'
+import { type Failure, usage } from '../model/failure.ts'
 import { Secret } from '../model/secret.ts'
+
+/** How long a command may take to print a secret. */
+const commandMs = 60_000
 
 /** Where a secret comes from. It is read when it is needed: listing backups asks for no password. */
 export interface SecretSource {
@@ -47,7 +50,8 @@ function fromEnvironment(name: string): SecretSource {
     toJSON: () => ({ env: name }),
     async read() {
       const value = process.env[name]
-      if (!value) throw usage(`cannot read a secret from ${where}`, 'it is not set', `set ${name}`)
+      if (!value)
+        throw unreadable(where, value === undefined ? 'it is not set' : 'it is empty', `set ${name}`)
       return new Secret(value)
     },
   }
@@ -55,17 +59,16 @@ function fromEnvironment(name: string): SecretSource {
 
 function fromFile(path: string): SecretSource {
   const where = `the file ${path}`
+  const remedy = 'check the path, its permissions and the content'
   return {
     where,
     file: path,
     toJSON: () => ({ file: path }),
     async read() {
-      try {
-        return new Secret(withoutNewline(await readFile(path, 'utf8')))
-      } catch (error) {
-        const why = (await stat(path).catch(() => null)) ? (error as Error).message : 'there is no such file'
-        throw usage(`cannot read a secret from ${where}`, why, 'check the path and its permissions')
-      }
+      const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+        throw unreadable(where, error.code === 'ENOENT' ? 'there is no such file' : error.message, remedy)
+      })
+      return secretIn(text, where, remedy)
     },
   }
 }
@@ -73,26 +76,42 @@ function fromFile(path: string): SecretSource {
 function fromCommand(command: string[]): SecretSource {
   const [program = '', ...args] = command
   const where = `the command ${program}`
+  const remedy = `run it by hand: ${program}`
   return {
     where,
     toJSON: () => ({ command }),
     async read() {
-      try {
-        const { stdout } = await promisify(execFile)(program, args, { timeout: 60_000 })
-        return new Secret(withoutNewline(stdout))
-      } catch (error) {
-        const code = (error as { code?: unknown }).code
-        throw usage(
-          `cannot read a secret from ${where}`,
-          `it failed (${String(code)})`,
-          `run it by hand: ${program}`,
-        )
+      const running = promisify(execFile)(program, args, { timeout: commandMs, killSignal: 'SIGKILL' })
+      // Nobody is there to answer a question.
+      running.child.stdin?.on('error', () => {}).end()
+      // A helper that it left behind may hold the output open.
+      const close = (): void => {
+        for (const stream of [running.child.stdout, running.child.stderr]) stream?.destroy()
       }
+      running.child.once('exit', () => setTimeout(close, 1_000).unref())
+      const { stdout } = await running.catch((error: unknown) => {
+        // Its message quotes what the command printed.
+        throw unreadable(where, commandProblem(error), remedy)
+      })
+      return secretIn(stdout, where, remedy)
     },
   }
 }
 
+function commandProblem(error: unknown): string {
+  const { code, killed, signal } = error as { code?: unknown; killed?: boolean; signal?: unknown }
+  if (code === 'ENOENT') return 'there is no such program'
+  if (killed) return `it did not answer within ${commandMs / 1000} s`
+  return signal ? `it was killed by ${String(signal)}` : `it failed (${String(code)})`
+}
+
 /** Files and commands end their output with a newline that is not part of the secret. */
-function withoutNewline(text: string): string {
-  return text.replace(/\r?\n$/, '')
+function secretIn(text: string, where: string, remedy: string): Secret {
+  const value = text.replace(/\r?\n$/, '')
+  if (value === '') throw unreadable(where, 'it is empty', remedy)
+  return new Secret(value)
+}
+
+function unreadable(where: string, why: string, remedy: string): Failure {
+  return usage(`cannot read a secret from ${where}`, why, remedy)
 }

@@ -49,6 +49,10 @@ const remedies: readonly (readonly [RegExp, string])[] = [
     /config.*(password|encrypted)|unable to decrypt configuration/i,
     'the rclone.conf is encrypted: set RCLONE_CONFIG_PASS or RCLONE_PASSWORD_COMMAND',
   ],
+  [
+    /LoadCustomCABundleError/i,
+    'rclone before 1.70 fails when AWS_CA_BUNDLE is set: use a newer one, or RCLONE_CA_CERT',
+  ],
   [/no such host|server misbehaving|lookup /i, "check the remote's host name"],
   [
     /connection refused|i\/o timeout|no route to host|network is unreachable|connection reset|closed network connection|broken pipe|EOF$|handshake/i,

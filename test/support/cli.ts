@@ -221,45 +221,62 @@ export function allGone(host: Machine, ms = 8_000): Promise<void> {
   )
 }
 
-/** Looks at the arguments of every process on the machine, over and over, until it is stopped. */
-export class ArgvWatch {
+/** What a watch has seen of the processes on the machine. */
+export interface Watched {
+  /** Command lines that held a secret. */
+  readonly leaks: string[]
+  /** The programs that a host ran. */
+  readonly programs: string[]
+  /** Those of them that had a secret in their environment. */
+  readonly holders: string[]
+}
+
+/** Looks at the arguments and environments of every process, over and over, until it is stopped. */
+export class ProcessWatch {
   readonly #secrets: readonly string[]
   readonly #leaks = new Set<string>()
   readonly #programs = new Set<string>()
+  readonly #holders = new Set<string>()
   readonly #mark: string
   #stopped = false
   readonly #looking: Promise<void>
 
-  /** `mark`: a text in the environment or the arguments of the processes whose names are to be noted. */
+  /** `mark`: a text in the environment or the arguments of a host's processes. */
   constructor(secrets: readonly string[], mark: string) {
     this.#secrets = secrets
     this.#mark = mark
     this.#looking = this.#lookOn()
   }
 
-  /** Which command lines held a secret, and which programs were seen. */
-  async stop(): Promise<{ leaks: string[]; programs: string[] }> {
+  async stop(): Promise<Watched> {
     this.#stopped = true
     await this.#looking
-    return { leaks: [...this.#leaks], programs: [...this.#programs].sort() }
+    return {
+      leaks: [...this.#leaks],
+      programs: [...this.#programs].sort(),
+      holders: [...this.#holders].sort(),
+    }
   }
 
   async #lookOn(): Promise<void> {
     while (!this.#stopped) {
-      this.#look()
+      for (const name of readdirSync('/proc')) {
+        if (/^\d+$/.test(name) && Number(name) !== process.pid) this.#look(name)
+      }
       await sleep(2)
     }
   }
 
-  #look(): void {
-    for (const name of readdirSync('/proc')) {
-      if (!/^\d+$/.test(name) || Number(name) === process.pid) continue
-      const argv = peek(`/proc/${name}/cmdline`)
-      if (this.#secrets.some(secret => argv.includes(secret))) this.#leaks.add(argv.replaceAll('\0', ' '))
-      if (!argv.includes(this.#mark) && !peek(`/proc/${name}/environ`).includes(this.#mark)) continue
-      const program = argv.split('\0').find(part => part !== '') ?? ''
-      this.#programs.add(program.slice(program.lastIndexOf('/') + 1))
-    }
+  #look(pid: string): void {
+    const holds = (text: string): boolean => this.#secrets.some(secret => text.includes(secret))
+    const argv = peek(`/proc/${pid}/cmdline`)
+    const environment = peek(`/proc/${pid}/environ`)
+    if (holds(argv)) this.#leaks.add(argv.replaceAll('\0', ' '))
+    if (!argv.includes(this.#mark) && !environment.includes(this.#mark)) return
+    const program = argv.split('\0').find(part => part !== '') ?? ''
+    const name = program.slice(program.lastIndexOf('/') + 1)
+    this.#programs.add(name)
+    if (holds(environment)) this.#holders.add(name)
   }
 }
 
