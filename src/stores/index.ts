@@ -1,6 +1,6 @@
 import type { Store } from '../model/store.ts'
 import { LocalOptions, localStore } from './local/index.ts'
-import { RcloneOptions, rcloneStore } from './rclone.ts'
+import { RcloneOptions, rcloneStore } from './rclone/index.ts'
 import { retrying } from './retrying.ts'
 import { S3Options, s3Store } from './s3/index.ts'
 

@@ -1,10 +1,10 @@
 import { posix } from 'node:path'
 import * as z from 'zod'
-import type { Context } from '../model/context.ts'
-import { usage } from '../model/failure.ts'
-import { keyFault } from '../model/key.ts'
-import { shellQuoted } from '../model/shell.ts'
-import type { Bytes } from '../model/step.ts'
+import type { Context } from '../../model/context.ts'
+import { usage } from '../../model/failure.ts'
+import { keyFault } from '../../model/key.ts'
+import { shellQuoted } from '../../model/shell.ts'
+import type { Bytes } from '../../model/step.ts'
 import {
   AlreadyExists,
   type Entry,
@@ -12,14 +12,14 @@ import {
   type PutOptions,
   type Store,
   type StoredObject,
-} from '../model/store.ts'
-import { secretOption } from '../platform/secret-source.ts'
-import { download } from './rclone-download.ts'
-import { asRcloneFailure, isRefused, RcloneError } from './rclone-failure.ts'
-import { nameOf, parseRemote, withoutSecrets } from './rclone-remote.ts'
-import { deleteObject, entriesBelow, sizeOf, tidyFolder } from './rclone-requests.ts'
-import { type Features, type Use, Uses } from './rclone-use.ts'
-import { partialName, RenameRefused, type Writing, writeAndRename, writeInPlace } from './rclone-write.ts'
+} from '../../model/store.ts'
+import { secretOption } from '../../platform/secret-source.ts'
+import { download } from './download.ts'
+import { asRcloneFailure, isRefused, RcloneError } from './failure.ts'
+import { nameOf, parseRemote, withoutSecrets } from './remote.ts'
+import { deleteObject, entriesBelow, sizeOf, tidyFolder } from './requests.ts'
+import { type Features, type Use, Uses } from './use.ts'
+import { partialName, RenameRefused, type Writing, writeAndRename, writeInPlace } from './write.ts'
 
 export const RcloneOptions = z
   .strictObject({

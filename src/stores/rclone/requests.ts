@@ -1,8 +1,8 @@
 import * as z from 'zod'
-import type { Entry } from '../model/store.ts'
-import { isAbsent } from './rclone-failure.ts'
-import { keyOf, nameOf } from './rclone-remote.ts'
-import type { Use } from './rclone-use.ts'
+import type { Entry } from '../../model/store.ts'
+import { isAbsent } from './failure.ts'
+import { keyOf, nameOf } from './remote.ts'
+import type { Use } from './use.ts'
 
 // The requests of https://rclone.org/rc/ that a store makes. All throw RcloneError when rclone says no.
 

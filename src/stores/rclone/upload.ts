@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { ClientRequest } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Context } from '../model/context.ts'
-import type { Bytes } from '../model/step.ts'
-import { abortable, answerOf, type Daemon } from './rclone-daemon.ts'
+import type { Context } from '../../model/context.ts'
+import type { Bytes } from '../../model/step.ts'
+import { abortable, answerOf, type Daemon } from './daemon.ts'
 
 /** How long rclone may take to clean up after an upload that we break off, before and after it is told firmly. */
 const graceMs = 5_000

@@ -8,7 +8,7 @@ import {
   withLargeParts,
   withoutSecrets,
   writeRemote,
-} from './rclone-remote.ts'
+} from './remote.ts'
 
 const none = async () => ({})
 

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import * as z from 'zod'
-import type { Context } from '../model/context.ts'
-import { Secret } from '../model/secret.ts'
-import type { SecretSource } from '../platform/secret-source.ts'
-import { abortable, type Daemon, type RcloneProgram, startDaemon } from './rclone-daemon.ts'
-import { inherited, settingsAsEnvironment, settingsIn } from './rclone-environment.ts'
-import { parseRemote, secretsOf } from './rclone-remote.ts'
+import type { Context } from '../../model/context.ts'
+import { Secret } from '../../model/secret.ts'
+import type { SecretSource } from '../../platform/secret-source.ts'
+import { abortable, type Daemon, type RcloneProgram, startDaemon } from './daemon.ts'
+import { inherited, settingsAsEnvironment, settingsIn } from './environment.ts'
+import { parseRemote, secretsOf } from './remote.ts'
 
 /** What `operations/fsinfo` says of a remote (https://rclone.org/rc/#operations-fsinfo). */
 export interface Features {

@@ -1,9 +1,9 @@
-import type { Context } from '../model/context.ts'
-import { Failure } from '../model/failure.ts'
-import { NotFound } from '../model/store.ts'
-import { beforeStall } from '../platform/stall.ts'
-import { type Daemon, responseTo } from './rclone-daemon.ts'
-import { isAbsent } from './rclone-failure.ts'
+import type { Context } from '../../model/context.ts'
+import { Failure } from '../../model/failure.ts'
+import { NotFound } from '../../model/store.ts'
+import { beforeStall } from '../../platform/stall.ts'
+import { type Daemon, responseTo } from './daemon.ts'
+import { isAbsent } from './failure.ts'
 
 /**
  * Streams an object, or its bytes from the first to the last of the range, through rclone's own serving of objects.

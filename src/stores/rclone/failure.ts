@@ -1,4 +1,4 @@
-import { Failure } from '../model/failure.ts'
+import { Failure } from '../../model/failure.ts'
 
 /** What rclone answered to a request that it could not carry out. */
 export class RcloneError extends Error {

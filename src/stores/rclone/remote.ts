@@ -1,4 +1,4 @@
-import { Secret } from '../model/secret.ts'
+import { Secret } from '../../model/secret.ts'
 
 /** An rclone remote as it is written: `gdrive:backups`, `:sftp,host=nas:path`, or the path of a local folder. */
 export interface Remote {

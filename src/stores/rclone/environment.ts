@@ -1,6 +1,6 @@
-import { Secret } from '../model/secret.ts'
-import type { SecretSource } from '../platform/secret-source.ts'
-import { isSecretName, parseRemote } from './rclone-remote.ts'
+import { Secret } from '../../model/secret.ts'
+import type { SecretSource } from '../../platform/secret-source.ts'
+import { isSecretName, parseRemote } from './remote.ts'
 
 /**
  * What rclone's backends and their credential chains read. HOME is the real one: rclone.conf, `~/.aws`, `~/.ssh` lie
