@@ -193,9 +193,7 @@ test('a sink that leaves its stream and then hangs is dropped after the stall, a
     },
   }
   const sinks = [leaver, hashing('good')]
-  const [left, good] = await fanOut(() => chunked(input), sinks, 65536, testContext({ stallMs: 100 }))
-  assert.match(errorOf(left).message, /store leaver has stalled/)
-  assert.equal(resultOf(good), whole)
+  const stalled = fanOut(() => chunked(input), sinks, 65536, testContext({ stallMs: 100 }))
   const controller = new AbortController()
   setTimeout(() => controller.abort(new Error('enough')), 50)
   const ctx = testContext({ signal: controller.signal })
@@ -203,6 +201,9 @@ test('a sink that leaves its stream and then hangs is dropped after the stall, a
     fanOut(() => chunked(input), sinks, 65536, ctx),
     /enough/,
   )
+  const [left, good] = await stalled
+  assert.match(errorOf(left).message, /store leaver has stalled/)
+  assert.equal(resultOf(good), whole)
 })
 
 test('a sink that is slow after the last byte is waited for while it is alive, and dropped when it hangs', async () => {

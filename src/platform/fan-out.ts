@@ -40,16 +40,28 @@ export async function fanOut<T>(
   const none = new Error('no store is left')
   const ring = new Ring(window, ctx.stallMs, () => input.abort(none))
   const work = sinks.map(sink => run(sink, ring, ctx))
-  let failure: { readonly error: unknown } | null = null
+  // Also when the input has ended, and sinks that do not heed their own signals are all that is left.
+  const abort = (): void => ring.fail(errorFrom(ctx.signal.reason))
+  ctx.signal.addEventListener('abort', abort, { once: true })
   try {
-    await fill(ring, open({ ...ctx, signal: input.signal }), input.signal)
-  } catch (error) {
-    if (input.signal.reason !== none) failure = { error }
-    ring.fail(error instanceof Error ? error : new Error(String(error)))
+    let failure: { readonly error: unknown } | null = null
+    try {
+      await fill(ring, open({ ...ctx, signal: input.signal }), input.signal)
+    } catch (error) {
+      if (input.signal.reason !== none) failure = { error }
+      ring.fail(errorFrom(error))
+    }
+    const outcomes = await Promise.all(work)
+    if (failure) throw failure.error
+    if (outcomes.some(outcome => !outcome.ok)) ctx.signal.throwIfAborted()
+    return outcomes
+  } finally {
+    ctx.signal.removeEventListener('abort', abort)
   }
-  const outcomes = await Promise.all(work)
-  if (failure) throw failure.error
-  return outcomes
+}
+
+function errorFrom(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown))
 }
 
 async function fill(ring: Ring, bytes: Bytes, signal: AbortSignal): Promise<void> {
@@ -82,11 +94,12 @@ async function run<T>(sink: Sink<T>, ring: Ring, ctx: Context): Promise<SinkOutc
     await settlesWithin(taken, graceMs)
     return { name: sink.name, ok: false, error }
   }
+  const settled = Promise.race([taken, reader.givenUp.then(giveUp)])
   // One that closed its stream early is waited for by nobody; it must still come to an end.
   const afterLeaving = reader.leftEarly
-    .then(() => beforeStall(taken, own, () => `store ${sink.name}`))
+    .then(() => beforeStall(settled, own, () => `store ${sink.name}`))
     .catch(giveUp)
-  const outcome = await Promise.race([taken, reader.givenUp.then(giveUp), afterLeaving])
+  const outcome = await Promise.race([settled, afterLeaving])
   reader.over()
   return outcome
 }
@@ -99,6 +112,6 @@ async function take<T>(sink: Sink<T>, reader: Reader, ctx: Context): Promise<Sin
     // A sink that claims success without having read to the end has not stored everything.
     return { name, ok: false, error: new Error(`${name} stopped reading`) }
   } catch (error) {
-    return { name, ok: false, error: error instanceof Error ? error : new Error(String(error)) }
+    return { name, ok: false, error: errorFrom(error) }
   }
 }

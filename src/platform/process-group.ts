@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 // What /proc (proc(5)) tells about the programs we started. Where there is no /proc, nothing is known or claimed.
 
 /** The processes of a group that still run. A zombie has ended; whether it is ever buried is up to its parent. */
-export function groupMembers(group: number): number[] {
+function groupMembers(group: number): number[] {
   return processes().filter(pid => {
     // The name, in parentheses, may hold anything.
     const [state, , processGroup] = read(pid, 'stat').split(') ').at(-1)?.split(' ') ?? []

@@ -139,6 +139,7 @@ for (const way of ways) {
     await fill(services.database.url)
     const { host, vault } = await furnished(way, services)
     const watch = new ProcessWatch(vault.secrets, host.state)
+    t.after(() => watch.stop())
     const options = { env: vault.env }
     const commands = [
       ['backup', '--json', '--verbose'],
@@ -148,7 +149,6 @@ for (const way of ways) {
     ]
     for (const command of commands) {
       const ran = await host.run(command, options)
-      if (process.env.DBG) console.log(command.join(' '), ran.seconds)
       assert.equal(ran.code, 0, `${command.join(' ')}: ${ran.stderr}`)
       assertSilent(ran, vault.secrets, command.join(' '))
     }
@@ -239,7 +239,7 @@ test('secrets do not show when what they open refuses them, with --verbose eithe
         host: database.host,
         port: database.port,
         database: 'none',
-        user: wrong,
+        user: 'me',
         password: wrong,
       },
       to: ['disk'],
@@ -266,6 +266,7 @@ test('secrets do not show when what they open refuses them, with --verbose eithe
     jobs,
   })
   const watch = new ProcessWatch([wrong], host.state)
+  t.after(() => watch.stop())
   for (const command of [
     ['backup', 'wiki', '--verbose'],
     ['backup', 'shop', '--verbose', '--json'],

@@ -336,8 +336,8 @@ function changed(place: Options, settings: Readonly<Record<string, string>>): Op
 async function uploader(options: object): Promise<ChildProcess & { pid: number }> {
   const here = import.meta.dirname
   const script = `
-    import { RcloneOptions, rcloneStore } from '${here}/rclone.ts'
-    import { testContext } from '${here}/../../test/support/context.ts'
+    import { RcloneOptions, rcloneStore } from '${here}/index.ts'
+    import { testContext } from '${here}/../../../test/support/context.ts'
     const store = rcloneStore('remote', RcloneOptions.parse(${JSON.stringify(options)}))
     async function* body() {
       for (let sent = 0; ; sent++) {
