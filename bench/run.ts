@@ -49,11 +49,14 @@ async function main(wanted: Arguments): Promise<void> {
   const name = startedAt.toISOString().slice(0, 19).replaceAll(':', '')
   mkdirSync(out, { recursive: true })
   writeFileSync(join(out, `${name}.txt`), text)
-  writeFileSync(
-    join(out, `${name}.json`),
-    JSON.stringify({ startedAt, machine, comparisons, timings, verdicts: found }, null, 1),
-  )
+  const lines = [{ startedAt, machine }, ...comparisons.flatMap(runsOf), ...timings, ...found]
+  writeFileSync(join(out, `${name}.ndjson`), lines.map(line => `${JSON.stringify(line)}\n`).join(''))
   process.stdout.write(text)
+}
+
+/** Each run by itself, with what it was a run of. */
+function runsOf({ runs, ...of }: Comparison): object[] {
+  return runs.map(run => ({ ...of, ...run }))
 }
 
 try {

@@ -210,7 +210,7 @@ suite('identities that cannot be used', () => {
     ['a recipient', mine.recipient, exitCode.wrongKey, /public key/],
     ['the public half of an SSH key', { file: `${ed25519.path}.pub` }, exitCode.wrongKey, /public key/],
     ['text', 'hunter2', exitCode.wrongKey, /something else/],
-    ['an empty file', { file: file('empty', '') }, exitCode.wrongKey, /empty/],
+    ['an empty file', { file: file('empty', '') }, exitCode.usage, /empty/],
     ['a plugin', 'AGE-PLUGIN-YUBIKEY-1QQQ', exitCode.wrongKey, /plugin/],
     ['a file that is not there', { file: '/nowhere/key' }, exitCode.usage, /no such file/],
   ]

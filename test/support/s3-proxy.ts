@@ -95,7 +95,8 @@ function forward(incoming: IncomingMessage, outgoing: ServerResponse, target: st
   upstream.on('error', () => outgoing.destroy())
   outgoing.on('close', () => upstream.destroy())
   copy(incoming, upstream, 'cutRequestAfter' in fault ? fault.cutRequestAfter : undefined, () => {
-    incoming.destroy()
+    // A request that has come whole by now does not take its connection along.
+    incoming.socket.destroy()
     upstream.destroy()
   })
 }
