@@ -161,7 +161,7 @@ suite('a store that misbehaves', { concurrency: 3 }, () => {
     let parts = 0
     dying.proxy.rule = seen =>
       isData(seen) && seen.query.has('partNumber') && ++parts > 4 ? { hang: true } : undefined
-    const running = host.start(['backup', '--stall', '4s'])
+    const running = host.start(['backup', '--stall', '12s'])
     const peak = await peakMemory(running)
     const ran = await running.ended
     assert.equal(ran.code, 3, ran.stderr)

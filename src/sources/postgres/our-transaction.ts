@@ -17,21 +17,31 @@ export function ourTransaction(serverMajor: number): Transform {
   return {
     name: 'the transaction of the restore',
     async *run(input: Bytes): Bytes {
+      // Whole chunks are held and passed on; only the first and the last few kilobytes are ever copied.
+      const held: Uint8Array[] = []
+      let bytes = 0
       let head = true
-      let held: Buffer = Buffer.alloc(0)
       for await (const chunk of input) {
-        held = held.length > 0 ? Buffer.concat([held, chunk]) : Buffer.from(chunk)
+        held.push(chunk)
+        bytes += chunk.byteLength
         if (head) {
-          if (held.length < 2 * edgeBytes) continue
-          held = withoutBegin(held, serverMajor)
+          if (bytes < 2 * edgeBytes) continue
+          const script = withoutBegin(Buffer.concat(held), serverMajor)
+          held.splice(0, held.length, script)
+          bytes = script.byteLength
           head = false
         }
-        const cut = held.length - edgeBytes
-        if (cut <= 0) continue
-        yield held.subarray(0, cut)
-        held = held.subarray(cut)
+        for (let first = held[0]; first && bytes - first.byteLength >= edgeBytes; first = held[0]) {
+          held.shift()
+          bytes -= first.byteLength
+          yield first
+        }
       }
-      yield withoutCommit(head ? withoutBegin(held, serverMajor) : held)
+      const rest = Buffer.concat(held)
+      const script = head ? withoutBegin(rest, serverMajor) : rest
+      const cut = Math.max(0, script.byteLength - edgeBytes)
+      if (cut > 0) yield script.subarray(0, cut)
+      yield withoutCommit(script.subarray(cut))
     },
   }
 }
