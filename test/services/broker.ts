@@ -57,7 +57,8 @@ export function connectBroker(socketPath: string): Registry {
 
 function post(socketPath: string, path: string): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
-    const asking = request({ socketPath, path, method: 'POST' }, async answer => {
+    // A connection of its own: one that was kept may be closed by the broker just when it is used again.
+    const asking = request({ socketPath, path, method: 'POST', agent: false }, async answer => {
       resolve({ status: answer.statusCode ?? 0, body: await text(answer) })
     })
     asking.on('error', reject).end()
