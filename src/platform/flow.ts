@@ -83,7 +83,7 @@ async function pourInto({ bytes, programs, crew }: Joined, into: Program, framin
     await crew.join(programs, bytes !== null, stdin)
     if (bytes) await crew.feed(bytes, programs.length > 0)
     await crew.judged(crew.programs.filter(program => program !== sink))
-    unblock(stdin)
+    // A program whose stdout it was has made the pipe blocking for all who share it. libuv does not mind since 1.52.
     if (framing.epilogue && !(await crew.write(framing.epilogue, stdin))) throw stoppedReading(sink)
     if (!(await flushed(stdin)) && !crew.isHandedOver) throw stoppedReading(sink)
     stdin.end()
@@ -110,16 +110,4 @@ function flushed(stdin: Writable): Promise<boolean> {
       settle(error)
     })
   })
-}
-
-/**
- * A program that was given the pipe as its stdout has made it blocking, for all who share it: a sink that does not
- * read would stop this whole process in the middle of a write. Node has no public way to take that back.
- */
-function unblock(stdin: Writable): void {
-  const handle: unknown = Reflect.get(stdin, '_handle')
-  if (typeof handle === 'object' && handle !== null) {
-    const setBlocking: unknown = Reflect.get(handle, 'setBlocking')
-    if (typeof setBlocking === 'function') setBlocking.call(handle, false)
-  }
 }

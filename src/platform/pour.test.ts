@@ -56,6 +56,19 @@ test('a program gets prologue, bytes and epilogue in this order, whatever their 
   }
 })
 
+test('programs begin only when the kernel has the whole prologue, also while nobody reads it', async () => {
+  // Small chunks, around the size of the pipe: the last of them fit into our own buffer, and nothing would wait for them.
+  const sizes = Array.from({ length: 12 }, (_, n) => 80_000 + n * 15_000)
+  const poured = sizes.map(async size => {
+    const ctx = testContext()
+    const prologue = randomBytes(size)
+    const slow = sh(`sleep 0.5; cat > ${ctx.dir}/data`)
+    await pour(sh('echo the data'), [], slow, ctx, { prologue: chunked(prologue, 3_000) })
+    assert.ok(recorded(ctx).data.equals(Buffer.concat([prologue, Buffer.from('the data\n')])), `${size} B`)
+  })
+  await Promise.all(poured)
+})
+
 test('a program that is poured into never sees the end when something upstream fails, at whatever byte', async () => {
   async function* broken(bytes: number): Bytes {
     yield* chunked(new Uint8Array(bytes))

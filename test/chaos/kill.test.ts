@@ -119,14 +119,14 @@ async function attack(
   for (let round = 0; round < count; round++) {
     const victim = victims[round % victims.length] ?? 'cairn'
     const label = `seed ${seed}, round ${round}, ${victim}`
-    const before = (await listed(host)).map(({ id }) => id)
+    const before = wholeIn(await target.raw())
     const running = host.start(['backup'])
     const hit = await strike(running, victim, random, usualMs)
     const ran = await running.ended
     if (hit) hits++
     await allGone(host).catch(error => assert.fail(`${label}: ${error}`))
     const after = (await listed(host)).map(({ id }) => id)
-    assert.deepEqual(after.slice(-before.length), before, label)
+    for (const id of before) assert.ok(after.includes(id), `${label}: ${id} is gone`)
     if (victim !== 'cairn' && ran.code !== 0) {
       assert.equal(ran.code, 1, `${label}: ${ran.stderr}`)
       assert.equal(after.length, before.length, label)
@@ -146,23 +146,28 @@ async function attack(
   assert.ok(hits >= count / 3, `only ${hits} of ${count} kills hit`)
 }
 
+/** The ids of the backups that have a manifest. */
+function wholeIn(keys: readonly string[]): string[] {
+  return keys.flatMap(key => /^\.cairn\/v1\/manifests\/wiki\/([^./]+)\.[^/]*\.json$/.exec(key)?.[1] ?? [])
+}
+
 const share = (part: number): number => Math.max(3, Math.ceil(rounds * part))
 
 test('killed at any moment, Cairn leaves whole backups or none in a folder, and its next run leaves nothing else', async () => {
-  await attack(await localTarget(), ['cairn'], share(0.5), 1)
+  await attack(await localTarget(), ['cairn'], share(0.4), 1)
 })
 
 test('a program that is killed fails the backup, and nothing of it stays in a folder', async () => {
-  await attack(await localTarget(), ['zstd', 'age', 'tar'], share(0.5), 2)
+  await attack(await localTarget(), ['zstd', 'age', 'tar'], share(0.3), 2)
 })
 
 test('killed at any moment, Cairn leaves whole backups or none in a bucket, and its next run leaves no upload', async t => {
   const s3 = await s3Target(t)
-  if (s3) await attack(s3, ['cairn', 'age', 'cairn', 'zstd'], share(0.4), 3)
+  if (s3) await attack(s3, ['cairn', 'age', 'cairn', 'zstd'], share(0.3), 3)
 })
 
 test('killed at any moment, Cairn or rclone leave whole backups or none behind rclone', async () => {
-  await attack(await rcloneTarget(), ['cairn', 'rclone', 'zstd'], share(0.4), 4)
+  await attack(await rcloneTarget(), ['cairn', 'rclone', 'zstd'], share(0.3), 4)
 })
 
 test('a pg_dump that is killed, and one that waits for a lock when Cairn is killed, leave nothing', async t => {

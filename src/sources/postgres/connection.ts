@@ -124,6 +124,18 @@ export function childEnv(connection: Connection, applicationName: string): Recor
   return env
 }
 
+/**
+ * The connection, on which the server looks every few seconds whether its client is still there (PostgreSQL docs,
+ * `client_connection_check_interval`, 14 and newer): a session that waits for a lock, or makes an index, would otherwise
+ * go on and hold its snapshot after our program was killed.
+ */
+export function noticingItsEnd(connection: Connection, serverVersionNum: number): Connection {
+  if (serverVersionNum < 140_000) return connection
+  const given = connection.params.options
+  const options = `${given ? `${given} ` : ''}-c client_connection_check_interval=3s`
+  return { ...connection, params: { ...connection.params, options } }
+}
+
 /** For messages: `postgresql://db.example:5432/shop`; no user, no secret. */
 export function showConnection({ host, port, database }: Connection): string {
   const place = host.startsWith('/') ? encodeURIComponent(host) : host.includes(':') ? `[${host}]` : host

@@ -3,7 +3,7 @@ import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import type { Bytes, Program, Step } from '../../model/step.ts'
 import { type Clients, majorOf } from './clients.ts'
-import { type Connection, childEnv } from './connection.ts'
+import { type Connection, childEnv, noticingItsEnd } from './connection.ts'
 import { judged } from './explain.ts'
 import { asBlock } from './globals.ts'
 import { ourTransaction } from './our-transaction.ts'
@@ -51,7 +51,7 @@ function psql(o: Load, warnings: string[]): Program {
     program: o.clients.path('psql'),
     args: ['-X', '-q', '-v', 'ON_ERROR_STOP=1', '--no-password', '-f', '-'],
     // Our own statements are UTF-8; the archive says what its are.
-    env: { ...childEnv(o.connection, o.name), PGCLIENTENCODING: 'UTF8' },
+    env: { ...childEnv(noticingItsEnd(o.connection, o.found.versionNum), o.name), PGCLIENTENCODING: 'UTF8' },
     judge: judged('psql'),
     onStderr(line) {
       const warning = /WARNING: +(.*)/.exec(line)?.[1]

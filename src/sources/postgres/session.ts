@@ -7,7 +7,7 @@ import { applicationName, watch } from './activity.ts'
 import { takeCensus } from './census.ts'
 import { type Clients, chooseClients, clientVersion, majorOf } from './clients.ts'
 import { connect, type Database } from './connect.ts'
-import { type Connection, childEnv, showConnection } from './connection.ts'
+import { type Connection, childEnv, noticingItsEnd, showConnection } from './connection.ts'
 import { judged } from './explain.ts'
 import { type DatabaseFacts, databaseFacts } from './facts.ts'
 import { liftTimeouts, serverVersion } from './server.ts'
@@ -19,6 +19,8 @@ const pingMs = 30_000
 /** The connection whose transaction holds the moment, and what was learnt on it. */
 interface Held {
   readonly db: Database
+  /** The server's version: 150018. */
+  readonly num: number
   readonly snapshot: string
   readonly at: Date
   readonly facts: DatabaseFacts
@@ -74,7 +76,7 @@ async function hold({ connection, clients: folder }: SessionOptions, ctx: Contex
       'SELECT pg_export_snapshot() AS snapshot, now() AS at',
     )
     const facts = await databaseFacts(db, num)
-    return { db, snapshot, at, facts, clients, client }
+    return { db, num, snapshot, at, facts, clients, client }
   } catch (error) {
     await db.close()
     throw error
@@ -108,7 +110,7 @@ function dumpArtifact(
           // A standby cannot read them (PostgreSQL docs, "Hot Standby").
           ...(held.facts.standby ? ['--no-unlogged-table-data'] : []),
         ],
-        env: childEnv(connection, name),
+        env: childEnv(noticingItsEnd(connection, held.num), name),
         judge(exit, stderrTail) {
           running.delete(name)
           return judge(exit, stderrTail)
@@ -133,7 +135,7 @@ function globalsArtifact(held: Held, connection: Connection): Artifact {
         '--no-password',
         ...(held.facts.rolePasswords ? [] : ['--no-role-passwords']),
       ],
-      env: childEnv(connection, applicationName('pg_dumpall')),
+      env: childEnv(noticingItsEnd(connection, held.num), applicationName('pg_dumpall')),
       judge: judged('pg_dumpall'),
     }),
   }
