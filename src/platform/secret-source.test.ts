@@ -45,12 +45,16 @@ test('it is read when it is needed, not before, and anew each time', async () =>
 })
 
 test('a secret that cannot be read is a usage failure that names the place', async () => {
+  const empty = join(dir, 'empty')
+  writeFileSync(empty, '\n')
   process.env.CAIRN_TEST_EMPTY = ''
   const cases: [Parameters<typeof secretSource>[0], RegExp][] = [
     [{ env: 'CAIRN_NOT_SET' }, /the environment variable CAIRN_NOT_SET: it is not set/],
     [{ env: 'CAIRN_TEST_EMPTY' }, /CAIRN_TEST_EMPTY: it is empty/],
     [{ file: join(dir, 'none') }, /none: there is no such file/],
     [{ file: dir }, /EISDIR/],
+    [{ file: empty }, /it is empty/],
+    [{ command: ['true'] }, /it is empty/],
     [{ command: ['no-such-program'] }, /the command no-such-program: there is no such program/],
     [{ command: ['sh', '-c', 'kill -9 $$'] }, /killed by SIGKILL/],
   ]

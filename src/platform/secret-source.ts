@@ -59,7 +59,7 @@ function fromEnvironment(name: string): SecretSource {
 
 function fromFile(path: string): SecretSource {
   const where = `the file ${path}`
-  const remedy = 'check the path and its permissions'
+  const remedy = 'check the path, its permissions and the content'
   return {
     where,
     file: path,
@@ -68,7 +68,7 @@ function fromFile(path: string): SecretSource {
       const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
         throw unreadable(where, error.code === 'ENOENT' ? 'there is no such file' : error.message, remedy)
       })
-      return secretIn(text)
+      return secretIn(text, where, remedy)
     },
   }
 }
@@ -93,7 +93,7 @@ function fromCommand(command: string[]): SecretSource {
         // Its message quotes what the command printed.
         throw unreadable(where, commandProblem(error), remedy)
       })
-      return secretIn(stdout)
+      return secretIn(stdout, where, remedy)
     },
   }
 }
@@ -106,8 +106,10 @@ function commandProblem(error: unknown): string {
 }
 
 /** Files and commands end their output with a newline that is not part of the secret. */
-function secretIn(text: string): Secret {
-  return new Secret(text.replace(/\r?\n$/, ''))
+function secretIn(text: string, where: string, remedy: string): Secret {
+  const value = text.replace(/\r?\n$/, '')
+  if (value === '') throw unreadable(where, 'it is empty', remedy)
+  return new Secret(value)
 }
 
 function unreadable(where: string, why: string, remedy: string): Failure {

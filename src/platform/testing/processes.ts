@@ -59,13 +59,14 @@ export function assertNothingRuns(ctx: Context): void {
   assert.deepEqual([...processesOf(ctx).values()], [])
 }
 
-/** Waits until a program of the context has this in its command line, and returns its id. */
-export async function processWith(text: string, ctx: Context): Promise<number> {
+/** Waits until a program of the context runs with this command line, without its folder, and returns its id. */
+export async function processWith(commandLine: string, ctx: Context): Promise<number> {
   let pid: number | undefined
   await until(() => {
-    pid = [...processesOf(ctx)].find(([, command]) => command.includes(text))?.[0]
+    // Not a shell that has yet to become it.
+    pid = [...processesOf(ctx)].find(([, line]) => line.replace(/^\S*\//, '').startsWith(commandLine))?.[0]
     return pid !== undefined
-  }, `no process with ${text}`)
+  }, `${commandLine} does not run`)
   return pid ?? 0
 }
 
