@@ -103,7 +103,7 @@ export function appFor(config: Config, state: State): App {
       const merged = { ...config.defaults, ...own }
       return {
         name,
-        source: openSource(own.source),
+        source: openSource(own.source, config),
         stages: await writingStages(merged, config),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
         naming: nativeNaming,
@@ -170,6 +170,13 @@ function storeAt(address: string): Store {
 /** `s3://bucket/prefix?endpoint=https://…&region=…`; credentials come from AWS's own chain. */
 function s3Address(address: string): z.output<typeof storeOptions.s3> {
   const match = /^s3:\/\/([^/?]+)\/?([^?]*)(?:\?(.*))?$/.exec(address)
+  if (/[?&](accessKeyId|secretAccessKey|sessionToken)=/.test(address)) {
+    throw usage(
+      'the address of a store holds a key',
+      'addresses are printed and logged',
+      'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+    )
+  }
   const query = Object.fromEntries(new URLSearchParams(match?.[3] ?? ''))
   const parsed = storeOptions.s3.safeParse({
     bucket: match?.[1],
@@ -184,10 +191,15 @@ function s3Address(address: string): z.output<typeof storeOptions.s3> {
   )
 }
 
-function openSource(options: SourceConfig): Source {
+/** The folders of the configured local stores: a backup must not hold them, nor a restore replace them. */
+function storeFolders(config: Config): string[] {
+  return Object.values(config.stores).flatMap(store => (store.type === 'local' ? [resolve(store.path)] : []))
+}
+
+function openSource(options: SourceConfig, config: Config): Source {
   if (options.type === 'postgres') return sources.postgres(options)
   if (options.type === 'sqlite') return sources.sqlite(options)
-  return sources.files(options)
+  return sources.files({ ...options, exclude: [...options.exclude, ...storeFolders(config)] })
 }
 
 function openRestorer(manifest: Manifest, to: string | null, config: Config): Restorer {
@@ -195,7 +207,7 @@ function openRestorer(manifest: Manifest, to: string | null, config: Config): Re
   const own = config.jobs[manifest.job]?.source
   if (engine === 'postgres') return restorers.postgres(to, own?.type === 'postgres' ? own : null)
   if (engine === 'sqlite') return restorers.sqlite(to)
-  if (engine === 'files') return restorers.files(to)
+  if (engine === 'files') return restorers.files(to, storeFolders(config))
   throw usage(
     `cannot restore ${manifest.id}`,
     `this Cairn does not know the engine "${engine}"`,

@@ -19,7 +19,16 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
     const to = app.store(options.to)
     const known = app.stores(options.store)
-    const { entry } = await findBackup(known.includes(to) ? known : [...known, to], handle, ctx)
+    const { catalog, entry } = await findBackup(known.includes(to) ? known : [...known, to], handle, ctx)
+    const unheard = catalog.silent.find(({ store }) => store === to)
+    if (unheard) throw unheard.failure
+    if (entry.copies.some(copy => copy.store === to && copy.marks.deletedAt)) {
+      throw usage(
+        `cannot copy ${entry.id}`,
+        `${to.name} is about to delete its copy`,
+        `cairn undelete ${entry.id}`,
+      )
+    }
     const from = entry.copies.map(copy => copy.store).filter(store => store !== to)
     if (from.length === 0) throw usage(`cannot copy ${entry.id}`, `${to.name} is the only store that has it`)
     const has = from.length < entry.copies.length

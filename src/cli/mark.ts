@@ -38,7 +38,8 @@ export function run(
 function mustBeInTime(entry: CatalogEntry, undeleteMs: number, ctx: Context): void {
   const announced = entry.copies.flatMap(copy => (copy.marks.deletedAt ? [copy.marks.deletedAt] : []))
   if (announced.length === 0) throw usage(`${entry.id} is not deleted`, 'there is nothing to take back')
-  const late = announced.find(at => at.getTime() + undeleteMs <= ctx.clock.now().getTime())
+  const going = entry.copies.some(copy => copy.marks.isGoing)
+  const late = announced.find(at => going || at.getTime() + undeleteMs <= ctx.clock.now().getTime())
   if (late) {
     throw usage(
       `${entry.id} cannot be undeleted`,

@@ -1,9 +1,9 @@
 import { readCatalog } from '../engine/catalog.ts'
 import { applyPrune, type PruneStep, planPrune } from '../engine/prune.ts'
 import { sweepMarks, sweepOrphans } from '../engine/sweep.ts'
-import { type ExitCode, exitCode, type Failure } from '../model/failure.ts'
+import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../model/failure.ts'
 import { takeLock } from '../platform/lock.ts'
-import { type Global, out, outJson, say, table } from './io.ts'
+import { type Global, out, outJson, say, sayFailure, table } from './io.ts'
 import { saySilent, type Work, withApp } from './work.ts'
 
 interface Options extends Global {
@@ -16,7 +16,12 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
     const steps: (PruneStep & { job: string })[] = []
     const failures: Failure[] = []
     for (const name of work.app.jobNames(jobs)) {
-      const done = await pruneJob(name, work, options.dryRun === true)
+      const done = await pruneJob(name, work, options.dryRun === true).catch((error: unknown) => {
+        work.ctx.signal.throwIfAborted()
+        const failure = asFailure(error, `cannot prune ${name}`)
+        sayFailure(failure)
+        return { steps: [], failures: [failure] }
+      })
       steps.push(...done.steps.map(step => ({ ...step, job: name })))
       failures.push(...done.failures)
     }
@@ -24,7 +29,9 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
     else if (steps.length > 0) await out(toTable(steps))
     else say('there is no backup to prune')
     if (failures.length === 0) return exitCode.ok
-    return steps.length > failures.length ? exitCode.partial : exitCode.failed
+    return steps.length > failures.length
+      ? exitCode.partial
+      : worstExit(failures.map(failure => failure.exit))
   })
 }
 
@@ -51,8 +58,13 @@ async function pruneJob(
     steps.push(...planned)
     if (dryRun) continue
     failures.push(...(await applyPrune(planned, ctx)))
-    await sweepOrphans(to.store, name, app.state.host, ctx)
-    await sweepMarks(to.store, ctx)
+    try {
+      await sweepOrphans(to.store, name, app.state.host, ctx)
+      await sweepMarks(to.store, ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      failures.push(asFailure(error, `cannot clear up in ${to.store.name}`))
+    }
   }
   return { steps, failures }
 }

@@ -1,6 +1,6 @@
 import { isLive, readCatalog, resolve } from '../engine/catalog.ts'
 import { type Verified, verifyCopy } from '../engine/verify.ts'
-import { type ExitCode, exitCode, worstExit } from '../model/failure.ts'
+import { type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
 import { type Global, out, outJson, paint, sayFailure } from './io.ts'
 import { saySilent, withApp } from './work.ts'
@@ -16,6 +16,16 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
     const catalog = await readCatalog(app.stores(options.store), null, ctx)
     const entries =
       handles.length > 0 ? handles.map(handle => resolve(catalog, handle)) : catalog.entries.filter(isLive)
+    if (entries.length === 0) {
+      saySilent(catalog)
+      const stores = app.stores(options.store).map(store => store.name)
+      throw new Failure({
+        what: 'nothing was verified',
+        why: `there is no backup in ${stores.join(', ')}`,
+        remedy: 'is the right store mounted, the right bucket named?',
+        exit: exitCode.noSuchBackup,
+      })
+    }
     const { stagesOf, canDecode } = await app.reading(options.identity)
     const results: Verified[] = []
     for (const entry of entries) {

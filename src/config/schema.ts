@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import * as z from 'zod'
 import { parseDuration } from '../model/quantity.ts'
 import { sourceOptions } from '../sources/index.ts'
@@ -141,7 +142,47 @@ export function crossCheck(
       known: [],
       word: '',
     }))
-  return [...unknown, ...homeless]
+  return [
+    ...unknown,
+    ...homeless,
+    ...places.flatMap(({ path, to }) => faultsOfList(path, to)),
+    ...sameFolders(config),
+  ]
+}
+
+/** Each store once, at least one fed directly, and whoever is fed later is fed by one of those. */
+function faultsOfList(path: PropertyKey[], to: readonly z.infer<typeof To>[]) {
+  const entries = to.map(each => (typeof each === 'string' ? { store: each, after: undefined } : each))
+  const direct = entries.filter(each => each.after === undefined).map(each => each.store)
+  const fault = (text: string) => [{ path, text, word: '', known: [] }]
+  const twice = entries.find((each, index) => entries.findIndex(other => other.store === each.store) < index)
+  if (twice) return fault(`${path.join('.')}: store "${twice.store}" stands there twice`)
+  const late = entries.find(each => each.after !== undefined && !direct.includes(each.after))
+  if (late)
+    return fault(
+      `${path.join('.')}: "after: ${late.after}" must name a store of the same list that is fed directly`,
+    )
+  return []
+}
+
+/** Two names for one folder would be one copy that counts as two. */
+function sameFolders(config: Config) {
+  const folders = Object.entries(config.stores).flatMap(([store, options]) =>
+    options.type === 'local' ? [{ store, path: resolve(options.path) }] : [],
+  )
+  return folders.flatMap(({ store, path }, index) => {
+    const twin = folders.slice(0, index).find(other => other.path === path)
+    return twin
+      ? [
+          {
+            path: ['stores', store],
+            text: `stores ${twin.store} and ${store} are the same folder`,
+            word: '',
+            known: [],
+          },
+        ]
+      : []
+  })
 }
 
 function namesIn(to: z.infer<typeof To>): string[] {

@@ -89,6 +89,7 @@ async function backupUnit(
   try {
     const captured = await capture(job, unit, inspection, begin, to, ctx)
     const stated = manifestOf(job, unit, inspection, begin, captured, ctx)
+    await to.confirm(stated.artifacts.flatMap(artifact => artifact.objects))
     unfinished = direct.filter(dest => to.lost.has(dest.store.name))
     await commit(to, stated, ctx)
     manifest = stated

@@ -90,7 +90,9 @@ async function readStore(store: Store, job: string | null, ctx: Context): Promis
       keys.set(parsed.id, entry.key)
     }
   }
-  await Promise.all([listMarks(), listManifests()])
+  // In this order: a backup whose deletion is under way is then seen with its mark, or not at all.
+  await listMarks()
+  await listManifests()
   return found.map(backup => ({
     ...backup,
     copies: [

@@ -10,7 +10,7 @@ import { cleanupContext } from '../platform/run-context.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import { checkedPart } from './reader.ts'
 import { keyOf } from './statement.ts'
-import { discard } from './sweep.ts'
+import { discard, isWhole, readBegin } from './sweep.ts'
 
 const cleanupMs = 30_000
 
@@ -39,19 +39,37 @@ export async function copyBackup(
     ...tagged(dest),
   }
   const to = delivery([dest], () => options, ctx)
-  // A half copy that an earlier attempt left would be in the way; the backup is whole elsewhere, so nobody is writing it.
-  if (dest.store.can.list && dest.store.can.remove) await discard(dest.store, begin, ctx)
+  await makeWay(dest.store, begin, ctx)
+  let begun = false
   let committing = false
   try {
     await to.put(beginKey(begin.job, begin.id), () => Buffer.from(`${JSON.stringify(begin)}\n`))
+    begun = true
     for (const object of objectsOf(manifest)) await copyObject(object, from, to, ctx)
+    await to.confirm(objectsOf(manifest).map(({ part }) => part))
     await putVersions(manifest, to, ctx)
     committing = true
     await to.put(keyOf(manifest, file), () => file)
   } catch (error) {
-    if (!committing) await discard(dest.store, begin, cleanupContext(ctx, cleanupMs)).catch(() => {})
+    if (begun && !committing) await discard(dest.store, begin, cleanupContext(ctx, cleanupMs)).catch(() => {})
     throw asFailure(error, `cannot copy to store ${dest.store.name}`)
   }
+}
+
+/**
+ * Clears away a half copy that an earlier attempt left, and marks of a copy that was deleted. Throws when there is a
+ * whole copy, or when somebody else may be making one.
+ */
+async function makeWay(store: Store, begin: Begin, ctx: Context): Promise<void> {
+  if (!store.can.list || !store.can.remove) return
+  const what = `cannot copy to store ${store.name}`
+  if (await isWhole(store, begin, ctx)) throw new Failure({ what, why: 'it has a copy already' })
+  const other = store.can.read ? await readBegin(store, beginKey(begin.job, begin.id), ctx) : null
+  if (other && other.host !== begin.host && new Date(other.expires) > ctx.clock.now()) {
+    const remedy = `try again there, or after ${other.expires}`
+    throw new Failure({ what, why: `${other.host} is making a copy, or was and died`, remedy })
+  }
+  await discard(store, begin, ctx)
 }
 
 function tagged(dest: Destination): { tags?: Readonly<Record<string, string>> } {

@@ -4,7 +4,7 @@ import type { Destination } from '../model/job.ts'
 import { pieceKey } from '../model/key.ts'
 import type { StoredPart } from '../model/manifest.ts'
 import type { Bytes } from '../model/step.ts'
-import type { PutOptions, StoredObject } from '../model/store.ts'
+import type { PutOptions, Store, StoredObject } from '../model/store.ts'
 import { fanOut, type Sink, type SinkOutcome } from '../platform/fan-out.ts'
 import { split, tally } from './pieces.ts'
 import { progress } from './progress.ts'
@@ -34,6 +34,11 @@ export interface Delivery {
    * left, or when the bytes fail: then no store that hides partial objects shows anything of it.
    */
   stream(key: string, artifact: string, open: (ctx: Context) => Bytes, sizeHint?: number): Promise<Stored>
+  /**
+   * Looks, in every live store that can be listed, whether all these objects are there in their sizes: somebody with a
+   * wrong clock may have swept them away. A store that lacks one is dropped; throws when none is left.
+   */
+  confirm(objects: readonly StoredPart[]): Promise<void>
   /** Puts a small object, the same or each store's own, into every live store, and drops stores in the same way. */
   put(key: string, body: (store: string) => Uint8Array): Promise<void>
 }
@@ -102,6 +107,15 @@ export function delivery(
       store.done()
       return { stored: counted.total(), objects }
     },
+    async confirm(objects) {
+      for (const { store } of live()) {
+        const missing = store.can.list ? await missingFrom(store, objects, ctx) : null
+        if (missing === null) continue
+        const why = `${missing} is not there any more, or not whole`
+        drop(store.name, new Failure({ what: `store ${store.name} failed`, why }))
+      }
+      if (live().length === 0) throw noneLeft(lost)
+    },
     async put(key, body) {
       const outcomes = await Promise.all(
         live().map(async (dest): Promise<SinkOutcome<StoredObject>> => {
@@ -121,6 +135,25 @@ export function delivery(
       if (live().length === 0) throw noneLeft(lost)
     },
   }
+}
+
+/** The key of the first object that a listing does not show as it was stored; null when all is well, or nobody may list. */
+async function missingFrom(
+  store: Store,
+  objects: readonly StoredPart[],
+  ctx: Context,
+): Promise<string | null> {
+  const sizes = new Map<string, number>()
+  const folders = new Set(objects.map(({ key }) => key.slice(0, key.lastIndexOf('/') + 1)))
+  try {
+    for (const folder of folders) {
+      for await (const { key, bytes } of store.list(folder, ctx)) sizes.set(key, bytes)
+    }
+  } catch {
+    ctx.signal.throwIfAborted()
+    return null
+  }
+  return objects.find(({ key, bytes }) => sizes.get(key) !== bytes)?.key ?? null
 }
 
 function wrongSize(store: string, object: StoredObject, bytes: number): Failure {

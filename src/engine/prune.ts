@@ -50,7 +50,7 @@ export async function planPrune(
     entry,
     copy,
     manifest,
-    ...actionFor(copy, manifest, decisions.get(entry.id), unreadable, now, job.undeleteMs),
+    ...actionFor(copy, manifest, decisions.get(entry.id), unreadable, now, job.undeleteMs, live),
   }))
 }
 
@@ -77,6 +77,7 @@ function actionFor(
   unreadable: boolean,
   now: Date,
   undeleteMs: number,
+  live: readonly Candidate[],
 ): { action: PruneAction; reason: string } {
   if (!manifest) return { action: 'keep', reason: 'its manifest cannot be read' }
   const { deletedAt: announced, held } = copy.marks
@@ -85,6 +86,10 @@ function actionFor(
     const due = new Date(announced.getTime() + undeleteMs)
     if (now < due) return { action: 'wait', reason: `can be taken back until ${due.toISOString()}` }
     if (unreadable) return { action: 'wait', reason: 'another manifest of this job cannot be read' }
+    const { group } = candidate(copy, manifest)
+    if (!live.some(each => each.group === group)) return { action: 'wait', reason: 'it is the last one' }
+    const child = live.find(each => each.parent === manifest.id)
+    if (child) return { action: 'wait', reason: `${child.id} builds on it` }
     return { action: 'delete', reason: `its deletion was announced at ${announced.toISOString()}` }
   }
   if (decision?.keep !== false) return { action: 'keep', reason: decision?.reason ?? 'not decided' }
@@ -145,6 +150,7 @@ export async function applyPrune(steps: readonly PruneStep[], ctx: Context): Pro
 
 /** Removes exactly the objects that the manifest names, then what speaks of them. A locked object ends it, untouched from there on. */
 async function remove({ store, manifestKey }: Copy, manifest: Manifest, ctx: Context): Promise<void> {
+  await putMark(store, manifest.id, 'deleting', {}, ctx)
   for (const { key } of manifest.artifacts.flatMap(artifact => artifact.objects)) {
     if ((await store.remove(key, undefined, ctx)) === 'locked') throw new Error(`${key} is locked`)
   }

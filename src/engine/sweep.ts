@@ -3,6 +3,7 @@ import type { Context } from '../model/context.ts'
 import {
   beginKey,
   beginPrefix,
+  dataPrefix,
   manifestPrefix,
   markKey,
   markPrefix,
@@ -15,8 +16,8 @@ import type { Store } from '../model/store.ts'
 import { collect } from './objects.ts'
 
 /**
- * Removes what a backup that never got its manifest left in a store: its data, unfinished uploads, and last its
- * begin record. A store that cannot remove gets a `failed` mark instead, and keeps the data until its own rules let it go.
+ * Removes what a backup that never got its manifest left in a store: its data, unfinished uploads, marks, and last its
+ * begin record. A backup that has its manifest there is whole and is left alone, whoever asks. A store that cannot remove gets a `failed` mark instead, and keeps the data until its own rules let it go.
  * Must not be called once a manifest may be on its way. Throws when the store does; calling it again finishes the work.
  */
 export async function discard(store: Store, begin: Begin, ctx: Context): Promise<void> {
@@ -25,11 +26,24 @@ export async function discard(store: Store, begin: Begin, ctx: Context): Promise
     await store.put(mark, Buffer.from('{"cairn":1}\n'), {}, ctx)
     return
   }
-  for (const prefix of begin.prefixes) {
+  if (await isWhole(store, begin, ctx)) return
+  for (const prefix of [...begin.prefixes, `${markPrefix}${begin.id}/`]) {
     for await (const { key } of store.list(prefix, ctx)) await store.remove(key, undefined, ctx)
     await store.sweep(prefix, ctx)
   }
   await store.remove(beginKey(begin.job, begin.id), undefined, ctx)
+}
+
+/** Whether the store has the manifest of this backup. */
+export async function isWhole(
+  store: Store,
+  { job, id }: Pick<Begin, 'job' | 'id'>,
+  ctx: Context,
+): Promise<boolean> {
+  for await (const { key } of store.list(`${manifestPrefix}${job}/${id}.`, ctx)) {
+    if (parseManifestKey(key)?.id === id) return true
+  }
+  return false
 }
 
 /**
@@ -89,9 +103,10 @@ export async function readBegin(store: Store, key: string, ctx: Context): Promis
   try {
     const parsed = Begin.safeParse(JSON.parse((await collect(store.get(key, {}, ctx))).toString('utf8')))
     const named = parseBeginKey(key)
-    return parsed.success && parsed.data.id === named?.id && parsed.data.job === named.job
-      ? parsed.data
-      : null
+    if (!parsed.success || parsed.data.id !== named?.id || parsed.data.job !== named.job) return null
+    // Whoever may only write could otherwise have the pruner delete whatever a forged record claims.
+    const own = dataPrefix(named.job, named.id)
+    return parsed.data.prefixes.every(prefix => prefix === own) ? parsed.data : null
   } catch {
     return null
   }

@@ -5,8 +5,8 @@ import * as z from 'zod'
  * over all of them in the order of their times.
  *
  * `stored`: the version ids of the objects in this store. `verified`: every byte was read back and decoded; holds the
- * plain digests. `hold`/`release`, `delete`/`undelete`: what a person or retention asked for. `proved`: restored
- * and compared. `failed`: the backup was given up.
+ * plain digests. `hold`/`release`, `delete`/`undelete`: what a person or retention asked for. `deleting`: its data
+ * is being removed, which nothing takes back. `proved`: restored and compared. `failed`: the backup was given up.
  */
 export type MarkKind =
   | 'stored'
@@ -15,6 +15,7 @@ export type MarkKind =
   | 'release'
   | 'delete'
   | 'undelete'
+  | 'deleting'
   | 'proved'
   | 'failed'
 
@@ -23,10 +24,12 @@ export interface MarkState {
   readonly held: boolean
   /** When deletion was asked for; the data may still be there, and `undelete` takes it back. */
   readonly deletedAt: Date | null
+  /** Its data is being removed: nothing takes that back. */
+  readonly isGoing: boolean
   readonly provedAt: Date | null
 }
 
-const noMarks: MarkState = { held: false, deletedAt: null, provedAt: null }
+const noMarks: MarkState = { held: false, deletedAt: null, isGoing: false, provedAt: null }
 
 /** The state after these marks, given as they stand in the keys (any order). Unknown kinds are passed over. */
 export function foldMarks(marks: readonly { readonly at: string; readonly mark: string }[]): MarkState {
@@ -35,13 +38,16 @@ export function foldMarks(marks: readonly { readonly at: string; readonly mark: 
     if (mark === 'hold') state = { ...state, held: true }
     else if (mark === 'release') state = { ...state, held: false }
     else if (mark === 'delete') state = { ...state, deletedAt: markTime(at) }
-    else if (mark === 'undelete') state = { ...state, deletedAt: null }
+    else if (mark === 'undelete' && !state.isGoing) state = { ...state, deletedAt: null }
+    else if (mark === 'deleting')
+      state = { ...state, deletedAt: state.deletedAt ?? markTime(at), isGoing: true }
     else if (mark === 'proved') state = { ...state, provedAt: markTime(at) }
   }
   return state
 }
 
-function markTime(at: string): Date {
+/** The time in a mark's key. */
+export function markTime(at: string): Date {
   const [, y, mo, d, h, mi, s, ms] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(\d{3})Z$/.exec(at) ?? []
   return new Date(`${y}-${mo}-${d}T${h}:${mi}:${s}.${ms}Z`)
 }

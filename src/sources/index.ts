@@ -32,5 +32,6 @@ export const restorers = {
       clients: own?.clients,
     }),
   sqlite: (to: string | null): Restorer => sqliteRestorer(to === null ? {} : { to }),
-  files: (to: string | null): Restorer => filesRestorer(to === null ? {} : { to }),
+  files: (to: string | null, protect: readonly string[]): Restorer =>
+    filesRestorer({ protect, ...(to === null ? {} : { to }) }),
 } as const

@@ -56,6 +56,8 @@ function argumentsFor({ tree, tar, owners, allow }: Extraction): string[] {
   const capabilities = tar.attributes.includes('--xattrs') && allow.has('setuid')
   return [
     '--extract',
+    // Our pipes are sockets: tar would take a short read for a short record, end there, and break the pipe.
+    '--read-full-records',
     '--file=-',
     `--directory=${tree}`,
     '--numeric-owner',

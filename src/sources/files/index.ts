@@ -21,6 +21,7 @@ export const FilesOptions = z.strictObject({
   paths: z
     .array(z.union([AbsolutePath, z.strictObject({ path: AbsolutePath, name: Name })]))
     .min(1)
+    .max(64)
     .describe('Folders and files; each becomes one tar, named by its last part or by "name"'),
   exclude: z
     .array(z.string().min(1))

@@ -20,7 +20,11 @@ import { gnuTar } from './tar.ts'
  * away first and removed last. Until the moves, any end, a kill included, leaves the targets as they were; a
  * failure between them takes them back. A kill between them leaves what was replaced in `.cairn-replaced-*`.
  */
-export function filesRestorer(options: { readonly to?: string }): Restorer {
+export function filesRestorer(options: {
+  readonly to?: string
+  /** Folders that are never replaced, nor anything that holds them: the stores. */
+  readonly protect?: readonly string[]
+}): Restorer {
   return {
     async plan(chain, pick) {
       return planFor(await goalsOf(chain, pick, options.to), pick.allow)
@@ -31,7 +35,7 @@ export function filesRestorer(options: { readonly to?: string }): Restorer {
       if (replaces.length > 0 && !replace)
         throw usage(`cannot restore to ${target}`, `there is ${replaces[0]} already`)
       await demandSpace(goals)
-      return bringBack(goals, target, pick.allow, read, ctx)
+      return bringBack(goals, target, pick.allow, options.protect ?? [], read, ctx)
     },
   }
 }
@@ -40,6 +44,7 @@ async function bringBack(
   goals: readonly Goal[],
   target: string,
   allow: ReadonlySet<string>,
+  protect: readonly string[],
   read: ArtifactReader,
   ctx: Context,
 ): Promise<RestoreReport> {
@@ -56,6 +61,7 @@ async function bringBack(
       warnings.push(...(await extract(goal.artifact, extraction, read, ctx)))
       await lookThrough(stage, extraction, ctx)
     }
+    for (const stage of staged) await spareStores(stage, protect)
     await moveIntoPlace(staged, ctx)
     whole = true
   } finally {
@@ -121,6 +127,20 @@ async function lookThrough(stage: Staged, extraction: Extraction, ctx: Context):
     `${stage.goal.artifact.name} is not what it says`,
     `it holds ${names.length} files instead of one`,
   )
+}
+
+/** Throws when an entry would take the place of a folder that must stay: the backup being read may lie in it. */
+async function spareStores({ goal, tree }: Staged, protect: readonly string[]): Promise<void> {
+  for (const name of await readdir(tree)) {
+    const to = goal.kind === 'file' ? goal.target : join(goal.folder, name)
+    const store = protect.find(path => path === to || path.startsWith(`${to}/`) || to.startsWith(`${path}/`))
+    if (store === undefined) continue
+    throw usage(
+      `cannot restore to ${goal.target}`,
+      `it would replace ${to}, where the store ${store} is`,
+      'restore to another folder with --to',
+    )
+  }
 }
 
 /** All or none; throws what went wrong, after everything was moved back. */
