@@ -27,6 +27,11 @@ export interface Program {
   readonly env?: Readonly<Record<string, string | Secret>>
   readonly secretFds?: readonly Secret[]
   readonly cwd?: string
+  /**
+   * It may end well before the end of its input, because the input itself says where it ends (tar, pg_restore). What
+   * follows reaches nobody then, but must still be right.
+   */
+  readonly endsEarly?: boolean
   /** Default: exit code 0 is success, all else a Failure that quotes the end of stderr. */
   judge?(exit: Exit, stderrTail: string): Verdict
   /** Is called with every line the program writes to stderr. */

@@ -98,8 +98,8 @@ export class Crew {
       for await (const chunk of bytes) {
         this.waiting.forInput = false
         this.#chunks++
-        isRead = await this.write(chunk, stdin)
-        if (!isRead) break
+        if (isRead) isRead = await this.write(chunk, stdin)
+        if (!isRead && !(await endedEarly(head))) break
         this.waiting.forInput = true
       }
     } catch (error) {
@@ -109,7 +109,8 @@ export class Crew {
     } finally {
       this.waiting.forInput = false
     }
-    if (!isRead || (isGone(stdin) && !this.isHandedOver)) throw stoppedReading(head)
+    const isCut = !isRead || (isGone(stdin) && !this.isHandedOver)
+    if (isCut && !(await endedEarly(head))) throw stoppedReading(head)
   }
 
   /**
@@ -236,6 +237,11 @@ function drained(stream: Writable): Promise<void> {
     }
     stream.on('drain', settle).on('close', settle)
   })
+}
+
+/** Whether a program that may do so has ended well. */
+export async function endedEarly(program: Running): Promise<boolean> {
+  return program.endsEarly && (await program.verdict) === null
 }
 
 function isGone(stdin: Writable): boolean {

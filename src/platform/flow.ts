@@ -2,7 +2,7 @@ import type { Writable } from 'node:stream'
 import type { Context } from '../model/context.ts'
 import type { Framing } from '../model/restore.ts'
 import { type Bytes, isProgram, type Program, type Step } from '../model/step.ts'
-import { input, stoppedReading } from './crew.ts'
+import { endedEarly, input, stoppedReading } from './crew.ts'
 import { type Joined, Line, through } from './line.ts'
 import { needProgram } from './program.ts'
 
@@ -83,9 +83,9 @@ async function pourInto({ bytes, programs, crew }: Joined, into: Program, framin
     await crew.join(programs, bytes !== null, stdin)
     if (bytes) await crew.feed(bytes, programs.length > 0)
     await crew.judged(crew.programs.filter(program => program !== sink))
-    // A program whose stdout it was has made the pipe blocking for all who share it. libuv does not mind since 1.52.
+    // A program whose stdout it was has made the pipe blocking, for us too. Node 24 does not mind; Node 20 stood still here.
     if (framing.epilogue && !(await crew.write(framing.epilogue, stdin))) throw stoppedReading(sink)
-    if (!(await flushed(stdin)) && !crew.isHandedOver) throw stoppedReading(sink)
+    if (!(await flushed(stdin)) && !crew.isHandedOver && !(await endedEarly(sink))) throw stoppedReading(sink)
     stdin.end()
     await crew.judged([sink])
   } catch (error) {

@@ -210,3 +210,35 @@ test('a flow can be poured, and fails as it would have failed', async () => {
   )
   assert.equal(recorded(failing).sawEnd, false)
 })
+
+test('a program that may end early may leave the rest, which must still be right', async () => {
+  const ctx = testContext()
+  const head = { program: 'head', args: ['-c', '1000'], endsEarly: true }
+  async function* rest(end: () => void): AsyncGenerator<Uint8Array, void, undefined> {
+    for (let n = 0; n < 200; n++) yield Buffer.alloc(64 * 1024)
+    end()
+  }
+  let read = false
+  await pour(
+    rest(() => {
+      read = true
+    }),
+    [],
+    head,
+    ctx,
+  )
+  assert.equal(read, true)
+  const broken = rest(() => {
+    throw new Error('the digest is wrong')
+  })
+  await assert.rejects(pour(broken, [], head, ctx), /the digest is wrong/)
+  await assert.rejects(
+    pour(
+      rest(() => {}),
+      [],
+      { ...head, endsEarly: false },
+      ctx,
+    ),
+    /stopped reading/,
+  )
+})

@@ -29,6 +29,7 @@ const stderrGraceMs = 500
 export interface Running {
   readonly name: string
   readonly pid: number
+  readonly endsEarly: boolean
   readonly stdin: Writable | null
   readonly stdout: Readable | null
   /** What its end means, once it has ended; never rejects. */
@@ -155,6 +156,7 @@ function running(program: Program, child: ChildProcess): Running {
   return {
     name,
     pid: child.pid ?? 0,
+    endsEarly: program.endsEarly === true,
     stdin: child.stdin,
     stdout: child.stdout,
     verdict,

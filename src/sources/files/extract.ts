@@ -37,6 +37,7 @@ export async function extract(
   let dropped = 0
   const program: Program = {
     program: 'tar',
+    endsEarly: true,
     args: argumentsFor(to),
     onStderr(line) {
       const note = noteOf(line)

@@ -67,6 +67,7 @@ function psql(o: Load, warnings: string[]): Program {
 function through(o: Load): Step[] {
   const restore: Program = {
     program: o.clients.path('pg_restore'),
+    endsEarly: true,
     args: [
       '--file=-',
       // Without it, pg_restore wraps large objects in transactions of their own, and their COMMIT would be ours.

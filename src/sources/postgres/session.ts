@@ -167,7 +167,8 @@ async function census(
   if (level === 'none') return { level, at: 'snapshot', objects: [], unseen: [] }
   try {
     const name = applicationName('census')
-    await using db = await connect(connection, name, ctx)
+    // A row count waits for locks too.
+    await using db = await connect(noticingItsEnd(connection, held.num), name, ctx)
     await using _watched = watch(connection, name, 'the census', ctx)
     await liftTimeouts(db)
     await db.rows('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
