@@ -3,12 +3,18 @@ import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { testContext } from '../../test/support/context.ts'
+import {
+  assertNothingRuns,
+  chunked,
+  failingAfter,
+  processWith,
+  silent,
+} from '../../test/support/processes.ts'
 import { randomFrom, rounds } from '../../test/support/random.ts'
 import type { Context } from '../model/context.ts'
 import type { Bytes, Program } from '../model/step.ts'
 import { fanOut, type Sink, type SinkOutcome } from './fan-out.ts'
 import { flow } from './flow.ts'
-import { assertNothingRuns, chunked, failingAfter, processWith, silent } from './testing/processes.ts'
 
 process.on('unhandledRejection', error => {
   throw error

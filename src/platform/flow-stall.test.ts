@@ -2,10 +2,6 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { testContext } from '../../test/support/context.ts'
-import type { Context } from '../model/context.ts'
-import type { Bytes, Program, Step } from '../model/step.ts'
-import { flow, pour } from './flow.ts'
-import { Stalled } from './stall.ts'
 import {
   asIs,
   assertNothingRuns,
@@ -16,7 +12,11 @@ import {
   sh,
   silent,
   stuck,
-} from './testing/processes.ts'
+} from '../../test/support/processes.ts'
+import type { Context } from '../model/context.ts'
+import type { Bytes, Program, Step } from '../model/step.ts'
+import { flow, pour } from './flow.ts'
+import { Stalled } from './stall.ts'
 
 process.on('unhandledRejection', error => {
   throw error

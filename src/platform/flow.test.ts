@@ -3,10 +3,6 @@ import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { testContext } from '../../test/support/context.ts'
-import { randomFrom, rounds } from '../../test/support/random.ts'
-import { exitCode, Failure } from '../model/failure.ts'
-import type { Step } from '../model/step.ts'
-import { flow } from './flow.ts'
 import {
   asIs,
   assertNothingRuns,
@@ -20,7 +16,11 @@ import {
   silent,
   stuck,
   until,
-} from './testing/processes.ts'
+} from '../../test/support/processes.ts'
+import { randomFrom, rounds } from '../../test/support/random.ts'
+import { exitCode, Failure } from '../model/failure.ts'
+import type { Step } from '../model/step.ts'
+import { flow } from './flow.ts'
 
 process.on('unhandledRejection', error => {
   throw error

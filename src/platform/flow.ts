@@ -2,9 +2,9 @@ import type { Writable } from 'node:stream'
 import type { Context } from '../model/context.ts'
 import type { Framing } from '../model/restore.ts'
 import { type Bytes, isProgram, type Program, type Step } from '../model/step.ts'
-import { endedEarly, input, stoppedReading } from './crew.ts'
-import { type Joined, Line, through } from './line.ts'
+import { type Joined, Pipeline, through } from './pipeline.ts'
 import { needProgram } from './program.ts'
+import { endedEarly, input, stoppedReading } from './program-group.ts'
 
 /**
  * Programs and transforms, joined into one stream.
@@ -17,27 +17,27 @@ import { needProgram } from './program.ts'
  * Nothing is started before the first chunk is asked for, and nothing at all when a program is missing.
  */
 export function flow(from: Program | Bytes, steps: readonly Step[], ctx: Context): Bytes {
-  let open: { readonly line: Line; readonly chunks: AsyncIterator<Uint8Array> } | null = null
+  let open: { readonly pipeline: Pipeline; readonly chunks: AsyncIterator<Uint8Array> } | null = null
   let isOver = false
   const over = { done: true, value: undefined } as const
 
   const opened = () => {
     ctx.signal.throwIfAborted()
     needAll([from, ...steps])
-    const line = new Line(ctx)
-    const joined = line.join(from, steps)
+    const pipeline = new Pipeline(ctx)
+    const joined = pipeline.join(from, steps)
     const bytes = (joined.programs.length === 0 && joined.bytes) || through(joined)
-    return { line, chunks: bytes[Symbol.asyncIterator]() }
+    return { pipeline, chunks: bytes[Symbol.asyncIterator]() }
   }
   const iterator: AsyncIterableIterator<Uint8Array> = {
     async next() {
       if (isOver) return over
       try {
         open ??= opened()
-        const next = await open.line.ask(open.chunks.next(), open.chunks)
+        const next = await open.pipeline.ask(open.chunks.next(), open.chunks)
         if (!next.done) return next
         isOver = true
-        await open.line.end(null)
+        await open.pipeline.end(null)
         return over
       } catch (error) {
         isOver = true
@@ -45,7 +45,7 @@ export function flow(from: Program | Bytes, steps: readonly Step[], ctx: Context
       }
     },
     async return() {
-      if (!isOver && open) await open.line.end(new Error('the reader left before the end'), open.chunks)
+      if (!isOver && open) await open.pipeline.end(new Error('the reader left before the end'), open.chunks)
       isOver = true
       return over
     },
@@ -68,30 +68,31 @@ export async function pour(
 ): Promise<void> {
   ctx.signal.throwIfAborted()
   needAll([from, ...steps, into])
-  const line = new Line(ctx)
-  await line.ask(pourInto(line.join(from, steps), into, framing))
-  await line.end(null)
+  const pipeline = new Pipeline(ctx)
+  await pipeline.ask(pourInto(pipeline.join(from, steps), into, framing))
+  await pipeline.end(null)
 }
 
-async function pourInto({ bytes, programs, crew }: Joined, into: Program, framing: Framing): Promise<void> {
+async function pourInto({ bytes, programs, group }: Joined, into: Program, framing: Framing): Promise<void> {
   try {
-    const sink = await crew.start(into, { stdin: 'pipe', stdout: 'ignore' })
+    const sink = await group.start(into, { stdin: 'pipe', stdout: 'ignore' })
     const stdin = input(sink)
-    if (framing.prologue) await crew.feed(framing.prologue, false)
+    if (framing.prologue) await group.feed(framing.prologue, false)
     // The programs write past us: what we have not handed to the kernel by now would come after theirs.
     if (!(await flushed(stdin))) throw stoppedReading(sink)
-    await crew.join(programs, bytes !== null, stdin)
-    if (bytes) await crew.feed(bytes, programs.length > 0)
-    await crew.judged(crew.programs.filter(program => program !== sink))
+    await group.join(programs, bytes !== null, stdin)
+    if (bytes) await group.feed(bytes, programs.length > 0)
+    await group.judged(group.programs.filter(program => program !== sink))
     // A program whose stdout it was has made the pipe blocking, for us too. Node 24 does not mind; Node 20 stood still here.
-    if (framing.epilogue && !(await crew.write(framing.epilogue, stdin))) throw stoppedReading(sink)
-    if (!(await flushed(stdin)) && !crew.isHandedOver && !(await endedEarly(sink))) throw stoppedReading(sink)
+    if (framing.epilogue && !(await group.write(framing.epilogue, stdin))) throw stoppedReading(sink)
+    if (!(await flushed(stdin)) && !group.isHandedOver && !(await endedEarly(sink)))
+      throw stoppedReading(sink)
     stdin.end()
-    await crew.judged([sink])
+    await group.judged([sink])
   } catch (error) {
-    throw await crew.why(error)
+    throw await group.why(error)
   } finally {
-    await crew.stop()
+    await group.stop()
   }
 }
 

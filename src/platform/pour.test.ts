@@ -4,11 +4,6 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { testContext } from '../../test/support/context.ts'
-import { randomFrom, rounds } from '../../test/support/random.ts'
-import type { Context } from '../model/context.ts'
-import { exitCode, Failure } from '../model/failure.ts'
-import type { Bytes, Program, Step } from '../model/step.ts'
-import { flow, pour } from './flow.ts'
 import {
   asIs,
   assertNothingRuns,
@@ -19,7 +14,12 @@ import {
   sh,
   silent,
   stuck,
-} from './testing/processes.ts'
+} from '../../test/support/processes.ts'
+import { randomFrom, rounds } from '../../test/support/random.ts'
+import type { Context } from '../model/context.ts'
+import { exitCode, Failure } from '../model/failure.ts'
+import type { Bytes, Program, Step } from '../model/step.ts'
+import { flow, pour } from './flow.ts'
 
 process.on('unhandledRejection', error => {
   throw error

@@ -4,9 +4,9 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { testContext } from '../../test/support/context.ts'
+import { silent } from '../../test/support/processes.ts'
 import { privateDir, startTime, sweepPrivateDirs } from './private-dir.ts'
 import { start } from './program.ts'
-import { silent } from './testing/processes.ts'
 
 test('a private folder can be entered by us only, whatever the umask, and goes with all it holds', () => {
   const parent = join(testContext().dir, 'made', 'too')

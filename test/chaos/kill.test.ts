@@ -1,4 +1,4 @@
-// budget: 200 s
+// budget: 300 s
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'

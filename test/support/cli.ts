@@ -166,7 +166,7 @@ export interface Process {
   readonly argv: string
 }
 
-export function processes(): Process[] {
+function processes(): Process[] {
   return readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
     .flatMap(name => {
@@ -192,7 +192,7 @@ function peek(path: string): string {
 }
 
 /** Processes that carry a mark in their environment or their arguments: whatever a run on that host has started. */
-export function carriers(mark: string): Process[] {
+function carriers(mark: string): Process[] {
   return processes().filter(
     ({ pid, argv }) =>
       pid !== process.pid && (argv.includes(mark) || peek(`/proc/${pid}/environ`).includes(mark)),
@@ -200,7 +200,7 @@ export function carriers(mark: string): Process[] {
 }
 
 /** Waits until a condition holds; throws what `problem` says when it does not in time. */
-export async function until(holds: () => boolean, ms: number, problem: () => string): Promise<void> {
+async function until(holds: () => boolean, ms: number, problem: () => string): Promise<void> {
   const deadline = performance.now() + ms
   while (!holds()) {
     if (performance.now() > deadline) throw new Error(problem())

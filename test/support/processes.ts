@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Context } from '../../model/context.ts'
-import type { Bytes, Program, Transform } from '../../model/step.ts'
+import type { Context } from '../../src/model/context.ts'
+import type { Bytes, Program, Transform } from '../../src/model/step.ts'
 
 /** A program of a few words of shell. */
 export function sh(script: string, more: Partial<Program> = {}): Program {

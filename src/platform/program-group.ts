@@ -11,9 +11,9 @@ const momentMs = 500
 
 /**
  * Programs that the kernel has joined, which live and end together. When one fails, the others are stopped: they might
- * wait for it for ever. When `ctx.signal` is aborted, all are stopped. Whoever starts a crew calls `stop()` in the end.
+ * wait for it for ever. When `ctx.signal` is aborted, all are stopped. Whoever starts a group calls `stop()` in the end.
  */
-export class Crew {
+export class ProgramGroup {
   /** In the order in which the bytes pass them. */
   readonly programs: Running[] = []
   /** What our side of it waits for. */
@@ -150,7 +150,7 @@ export class Crew {
     }
   }
 
-  /** Waits until these have ended; throws the most telling failure of the crew. */
+  /** Waits until these have ended; throws the most telling failure of the group. */
   async judged(programs: readonly Running[] = this.programs): Promise<void> {
     this.waiting.forEnd = true
     await Promise.all(programs.map(program => program.verdict))
@@ -161,7 +161,7 @@ export class Crew {
     if (this.#stopped) throw new Error('the programs were stopped')
   }
 
-  /** Why the crew has failed, after an error: the abort's reason, else the input, else the most telling program, else the error. */
+  /** Why the group has failed, after an error: the abort's reason, else the input, else the most telling program, else the error. */
   async why(error: unknown): Promise<unknown> {
     const { signal } = this.#ctx
     if (!signal.aborted && !this.#cause && !this.#stopped) {
@@ -184,7 +184,7 @@ export class Crew {
     return this.#pumping
   }
 
-  /** A text that changes whenever a byte moves in the crew. */
+  /** A text that changes whenever a byte moves in the group. */
   moved(): string {
     return [this.#chunks, ...this.#live().map(program => bytesMoved(program.pid))].join()
   }

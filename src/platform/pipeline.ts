@@ -1,27 +1,27 @@
 import type { Context } from '../model/context.ts'
 import { type Bytes, isProgram, type Program, type Step } from '../model/step.ts'
 import { childOf, settlesWithin, Waiter } from './abort.ts'
-import { Crew } from './crew.ts'
+import { ProgramGroup } from './program-group.ts'
 import { stall, watchForStall } from './stall.ts'
 
 /** How long an input that does not answer may hold up the end of a stream. */
 const graceMs = 2_000
 
-/** The end of the line: bytes, programs that nothing but the kernel stands between, or both, the former fed to the latter. */
+/** The end of the pipeline: bytes, programs that nothing but the kernel stands between, or both, the former fed to the latter. */
 export interface Joined {
   readonly bytes: Bytes | null
   readonly programs: readonly Program[]
-  readonly crew: Crew
+  readonly group: ProgramGroup
 }
 
 /** One stream with all the programs and transforms that make it: watched, aborted and ended as a whole. */
-export class Line {
-  /** Its signal is aborted when the line fails, or is left. */
+export class Pipeline {
+  /** Its signal is aborted when the pipeline fails, or is left. */
   readonly #ctx: Context
   readonly #over: AbortController & Disposable
   readonly #wait: Waiter
-  /** Upstream first; `before` is what a crew is fed by. */
-  readonly #crews: { readonly crew: Crew; readonly before: string }[] = []
+  /** Upstream first; `before` is what a group is fed by. */
+  readonly #groups: { readonly group: ProgramGroup; readonly before: string }[] = []
   #last = 'the input'
 
   constructor(ctx: Context) {
@@ -48,15 +48,15 @@ export class Line {
   }
 
   #joined(bytes: Bytes | null, programs: readonly Program[]): Joined {
-    const crew = new Crew(this.#ctx)
-    // A transform before the first crew is not told from the input.
-    this.#crews.push({ crew, before: this.#crews.length === 0 ? 'the input' : this.#last })
-    return { bytes, programs, crew }
+    const group = new ProgramGroup(this.#ctx)
+    // A transform before the first group is not told from the input.
+    this.#groups.push({ group, before: this.#groups.length === 0 ? 'the input' : this.#last })
+    return { bytes, programs, group }
   }
 
   /**
-   * Waits for a piece of the line's work. It counts as stalled when nothing moves anywhere in the line. Throws at
-   * once when the line is aborted; whatever is thrown, the line has ended then.
+   * Waits for a piece of the pipeline's work. It counts as stalled when nothing moves anywhere in the pipeline. Throws at
+   * once when the pipeline is aborted; whatever is thrown, the pipeline has ended then.
    */
   async ask<T>(work: Promise<T>, outlet?: AsyncIterator<unknown>): Promise<T> {
     const { signal } = this.#ctx
@@ -78,14 +78,14 @@ export class Line {
   async end(reason: unknown, outlet?: AsyncIterator<unknown>): Promise<void> {
     if (reason !== null) this.#over.abort(reason)
     const left = outlet?.return?.()
-    await Promise.all(this.#crews.map(({ crew }) => crew.stop()))
+    await Promise.all(this.#groups.map(({ group }) => group.stop()))
     // An input that heeds neither its own signal nor us must not hold us for ever.
-    await settlesWithin(Promise.all([left, ...this.#crews.map(({ crew }) => crew.inputLeft())]), graceMs)
+    await settlesWithin(Promise.all([left, ...this.#groups.map(({ group }) => group.inputLeft())]), graceMs)
     this.#over[Symbol.dispose]()
   }
 
   #moved(): string {
-    return this.#crews.map(({ crew }) => crew.moved()).join(';')
+    return this.#groups.map(({ group }) => group.moved()).join(';')
   }
 
   #stalled(): void {
@@ -94,11 +94,11 @@ export class Line {
 
   /** Who is to blame for the silence: a program that was frozen, else the first part that the others wait for. */
   #culprit(): string {
-    const frozen = this.#crews.map(({ crew }) => crew.frozen()).find(each => each !== undefined)
+    const frozen = this.#groups.map(({ group }) => group.frozen()).find(each => each !== undefined)
     if (frozen) return frozen.name
-    for (const { crew, before } of this.#crews) {
-      if (crew.waiting.forInput) return before
-      if (crew.waiting.toWrite || crew.waiting.forOutput || crew.waiting.forEnd) return crew.culprit()
+    for (const { group, before } of this.#groups) {
+      if (group.waiting.forInput) return before
+      if (group.waiting.toWrite || group.waiting.forOutput || group.waiting.forEnd) return group.culprit()
     }
     return this.#last
   }
@@ -108,18 +108,18 @@ export class Line {
 export async function* through({
   bytes,
   programs,
-  crew,
+  group,
 }: Joined): AsyncGenerator<Uint8Array, void, undefined> {
   try {
-    await crew.join(programs, bytes !== null, 'pipe')
-    const fed = bytes && crew.feed(bytes, true)
-    yield* crew.output()
+    await group.join(programs, bytes !== null, 'pipe')
+    const fed = bytes && group.feed(bytes, true)
+    yield* group.output()
     await fed
-    await crew.judged()
+    await group.judged()
   } catch (error) {
-    throw await crew.why(error)
+    throw await group.why(error)
   } finally {
-    await crew.stop()
+    await group.stop()
   }
 }
 
