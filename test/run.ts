@@ -57,7 +57,7 @@ async function surround(): Promise<Surroundings> {
   process.env.CAIRN_TEST_RUN = mark.split('=')[1]
   process.env.TMPDIR = temporary
   process.env.CAIRN_POSTGRES_CLIENTS = postgresClients
-  process.env.CAIRN_ROUNDS ??= process.env.CI ? '60' : '20'
+  process.env.CAIRN_ROUNDS ??= '20'
   const broker = await startBroker(services)
   process.env.CAIRN_TEST_BROKER = broker.socket
 

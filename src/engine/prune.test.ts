@@ -128,3 +128,14 @@ test('a locked object ends the deletion of its backup, and nothing of it is hidd
   assert.match(failures[0]?.message ?? '', /is locked/)
   assert.ok((await keysOf(store, ctx)).some(key => key.startsWith(`shop/${made[2]?.id}/`)))
 })
+
+test('a deletion that was announced waits when the backup has become the last one', async () => {
+  const { store, ctx, made, prune, later, to } = await daily(2)
+  assert.deepEqual((await prune({ ...to, keep: { last: 1 } })).actions, ['keep', 'mark'])
+  for (const key of await keysOf(store, ctx)) {
+    if (key.includes(made[0]?.id ?? '?')) await store.remove(key, undefined, ctx)
+  }
+  later(8 * day)
+  const { actions, reasons } = await prune({ ...to, keep: { last: 1 } })
+  assert.deepEqual([actions, reasons], [['wait'], ['it is the last one']])
+})

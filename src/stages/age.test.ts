@@ -1,4 +1,4 @@
-// budget: 150 s
+// budget: 240 s
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

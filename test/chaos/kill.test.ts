@@ -1,4 +1,4 @@
-// budget: 300 s
+// budget: 420 s
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'

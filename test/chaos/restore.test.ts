@@ -1,4 +1,4 @@
-// budget: 150 s
+// budget: 240 s
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-// budget: 120 s
+// budget: 240 s
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
