@@ -162,7 +162,11 @@ function openStore(name: string, { lock: _lock, tags: _tags, keep: _keep, ...opt
 function storeAt(address: string): Store {
   if (address.startsWith('s3://')) return stores.s3(address, s3Address(address))
   const remote = /^rclone:(.+)$/s.exec(address)?.[1]
-  if (remote !== undefined) return stores.rclone(address, storeOptions.rclone.parse({ remote }))
+  if (remote !== undefined) {
+    // A connection string may hold a password, and the name of a store is printed.
+    const name = /[=@]/.test(remote) ? 'the rclone remote given' : address
+    return stores.rclone(name, storeOptions.rclone.parse({ remote }))
+  }
   const path = resolve(address.replace(/^file:(\/\/)?/, ''))
   return stores.local(address, storeOptions.local.parse({ path }))
 }
