@@ -1,7 +1,8 @@
 import { stallOf } from '../app.ts'
-import { type BackupOutcome, backup, exitOf } from '../engine/backup.ts'
+import { type BackupOutcome, type Begun, backup, exitOf } from '../engine/backup.ts'
 import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../model/failure.ts'
 import { takeLock } from '../platform/lock.ts'
+import type { State } from '../platform/state.ts'
 import { type Global, outJson, sayFailure } from './io.ts'
 import { type Work, withApp } from './work.ts'
 
@@ -27,12 +28,27 @@ async function runJob(name: string, { app, ctx }: Work, global: Global): Promise
     const job = await app.job(name)
     using _lock = await takeLock(app.state.lockPath(name), `job ${name}`)
     const stallMs = global.stall === undefined ? stallOf(app.config, name) : ctx.stallMs
-    return { job: name, units: await backup(job, app.state.host, { ...ctx, stallMs }), failure: null }
+    const units = await backup(job, app.state.host, { ...ctx, stallMs }, begunBackups(app.state, name))
+    return { job: name, units, failure: null }
   } catch (error) {
     ctx.signal.throwIfAborted()
     const failure = asFailure(error, `job ${name} failed`)
     sayFailure(failure)
     return { job: name, units: [], failure }
+  }
+}
+
+/** In the journal of the state folder, an entry each. */
+function begunBackups({ journal }: State, job: string): Begun {
+  const prefix = `begun.${job}.`
+  return {
+    note: id => journal.write(`${prefix}${id}`, {}),
+    forget: id => journal.remove(`${prefix}${id}`),
+    ids: () =>
+      journal
+        .entries()
+        .filter(({ name }) => name.startsWith(prefix))
+        .map(({ name }) => name.slice(prefix.length)),
   }
 }
 

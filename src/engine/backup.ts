@@ -13,7 +13,7 @@ import { capture } from './capture.ts'
 import { copyBackup, putVersions } from './copy.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import { keyOf, manifestOf } from './statement.ts'
-import { discard, sweepOrphans } from './sweep.ts'
+import { discard, sweepOrphans, sweepRecords } from './sweep.ts'
 
 /** How long a begun backup counts as running when its host is not heard of. */
 const beginExpiresMs = 7 * 24 * 3_600_000
@@ -45,29 +45,59 @@ export function exitOf(outcomes: readonly BackupOutcome[]): ExitCode {
  * The caller holds the job's lock. `host` names this host for good: what an earlier run of ours left in the stores is
  * cleared away first. Throws when the source cannot be inspected; then nothing was touched.
  */
-export async function backup(job: Job, host: string, ctx: Context): Promise<BackupOutcome[]> {
+export async function backup(
+  job: Job,
+  host: string,
+  ctx: Context,
+  begun: Begun = forgetful,
+): Promise<BackupOutcome[]> {
   // What a run that died had stopped is put right first, whatever becomes of this run.
   for (const guard of job.guards) await guard.recover(ctx)
   ctx.emit({ type: 'phase', phase: 'inspect', job: job.name })
   const inspection = await beforeStall(job.source.inspect(ctx), ctx, () => `the source of ${job.name}`)
-  for (const { store } of job.to) await sweepQuietly(job, store, host, ctx)
+  const killed = begun.ids()
+  let isClear = true
+  for (const { store } of job.to) isClear = (await sweepQuietly(job, store, host, killed, ctx)) && isClear
+  if (isClear) for (const id of killed) begun.forget(id)
   const outcomes: BackupOutcome[] = []
   for (const unit of inspection.units) {
     ctx.signal.throwIfAborted()
-    outcomes.push(await backupUnit(job, unit, inspection, host, ctx))
+    outcomes.push(await backupUnit(job, unit, inspection, host, begun, ctx))
   }
   return outcomes
 }
 
-/** Leftovers are a cost, not a danger: failing to clear them is a warning. */
-async function sweepQuietly(job: Job, store: Store, host: string, ctx: Context): Promise<void> {
+/**
+ * Which backups of a job this host has begun and not ended, kept where a crash does not reach it. A begin record tells
+ * the same, but not of a process that was killed while it wrote that very record.
+ */
+export interface Begun {
+  /** Durable on return. */
+  note(id: string): void
+  forget(id: string): void
+  ids(): string[]
+}
+
+const forgetful: Begun = { note: () => {}, forget: () => {}, ids: () => [] }
+
+/** Leftovers are a cost, not a danger: failing to clear them is a warning, and false. */
+async function sweepQuietly(
+  job: Job,
+  store: Store,
+  host: string,
+  killed: readonly string[],
+  ctx: Context,
+): Promise<boolean> {
   try {
     await sweepOrphans(store, job.name, host, ctx)
+    for (const id of killed) await sweepRecords(store, job.name, id, ctx)
+    return true
   } catch (error) {
     ctx.signal.throwIfAborted()
     const { why, remedy } = asFailure(error, '')
     const what = `cannot clear what an interrupted backup left in ${store.name}`
     ctx.emit({ type: 'warning', what, why, remedy, store: store.name })
+    return false
   }
 }
 
@@ -76,10 +106,27 @@ async function backupUnit(
   unit: Unit,
   inspection: Inspection,
   host: string,
+  begun: Begun,
   ctx: Context,
 ): Promise<BackupOutcome> {
   const startedAt = ctx.clock.now()
   const begin = beginOf(job, newId(startedAt, randomBytes(5)), host, startedAt)
+  begun.note(begin.id)
+  try {
+    return await backupAs(begin, job, unit, inspection, ctx)
+  } finally {
+    begun.forget(begin.id)
+  }
+}
+
+async function backupAs(
+  begin: Begin,
+  job: Job,
+  unit: Unit,
+  inspection: Inspection,
+  ctx: Context,
+): Promise<BackupOutcome> {
+  const startedAt = new Date(begin.startedAt)
   const direct = job.to.filter(to => !to.after)
   const to = delivery(direct, dest => putOptions(dest, startedAt), ctx)
   // A store whose manifest may be on its way is never cleaned up: the backup might be whole there.

@@ -24,7 +24,7 @@ export interface Delivery {
   live(): readonly Destination[]
   /** Why each of the others was dropped. */
   readonly lost: ReadonlyMap<string, Failure>
-  /** The stores that took anything at all. What is lost and not among them has nothing to be cleared away. */
+  /** The stores that took anything at all, or may have when an abort came first. What is lost and not among them has nothing to be cleared away. */
   readonly reached: ReadonlySet<string>
   /** Version ids by key, in a store that keeps versions. */
   versions(store: string): Readonly<Record<string, string>>
@@ -127,11 +127,9 @@ export function delivery(
           }
         }),
       )
+      for (const { name, ok } of outcomes) if (ok || ctx.signal.aborted) reached.add(name)
       ctx.signal.throwIfAborted()
-      for (const outcome of outcomes) {
-        if (outcome.ok) reached.add(outcome.name)
-        else drop(outcome.name, outcome.error)
-      }
+      for (const outcome of outcomes) if (!outcome.ok) drop(outcome.name, outcome.error)
       if (live().length === 0) throw noneLeft(lost)
     },
   }

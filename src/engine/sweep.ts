@@ -34,6 +34,13 @@ export async function discard(store: Store, begin: Begin, ctx: Context): Promise
   await store.remove(beginKey(begin.job, begin.id), undefined, ctx)
 }
 
+/** Removes the temporary files that a process left which was killed while it wrote a record of this backup; no records. */
+export async function sweepRecords(store: Store, job: string, id: string, ctx: Context): Promise<void> {
+  if (!store.can.remove || !store.can.list) return
+  for (const prefix of [beginKey(job, id), `${manifestPrefix}${job}/${id}.`, `${markPrefix}${id}/`])
+    await store.sweep(prefix, ctx)
+}
+
 /** Whether the store has the manifest of this backup. */
 export async function isWhole(
   store: Store,
