@@ -35,6 +35,11 @@ export async function service<N extends ServiceName>(
 
 let registry: Registry | undefined
 
+/** A server that no other test touches, for what concerns all of its databases; it ends with this process. */
+export async function freshServer(major: PostgresMajor): Promise<Facts['postgres']> {
+  return (await ownRegistry().get('postgres', major)) as Facts['postgres']
+}
+
 function ownRegistry(): Registry {
   const dir = mkdtempSync(join(tmpdir(), 'cairn-'))
   chmodSync(dir, 0o755)

@@ -10,6 +10,7 @@ import {
   freshBucket,
   freshDatabase,
   freshFolder,
+  freshServer,
   newerRclone,
   orSkip,
   postgresClients,
@@ -21,14 +22,16 @@ import { run } from './process.ts'
 const clientMajors = [15, 17, 18] as const
 const rclones = ['rclone', newerRclone].filter(path => path === 'rclone' || existsSync(path))
 
+type Login = Pick<FreshDatabase, 'host' | 'port' | 'user' | 'password' | 'name'>
+
 /** Runs a client program the way a person would: libpq's variables, found by its path. */
-function client(major: number, program: string, database: FreshDatabase, ...args: string[]): Promise<string> {
+function client(major: number, program: string, database: Login, ...args: string[]): Promise<string> {
   const { host, port, user, password, name } = database
   const env = { PGHOST: host, PGPORT: String(port), PGUSER: user, PGPASSWORD: password, PGDATABASE: name }
   return run(join(postgresClients, String(major), 'bin', program), args, { env })
 }
 
-const psql = (major: number, database: FreshDatabase, sql: string) =>
+const psql = (major: number, database: Login, sql: string) =>
   client(major, 'psql', database, '-X', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-c', sql)
 
 suite('a PostgreSQL server', { concurrency: true }, () => {
@@ -66,8 +69,10 @@ suite('the PostgreSQL clients', { concurrency: true }, () => {
     })
 
     test(`of version ${major} dump a whole server with pg_dumpall, which calls pg_dump`, async t => {
-      const database = await orSkip(t, freshDatabase(major))
-      if (!database) return
+      const server = await orSkip(t, freshServer(major))
+      if (!server) return
+      const { host, port, user, password } = server
+      const database = { major, host, port, user, password, name: 'postgres' }
       await psql(major, database, 'create table thing_of_all (id int)')
       const everything = await client(major, 'pg_dumpall', database, '--no-sync')
       assert.match(everything, /CREATE ROLE postgres;/)
