@@ -19,6 +19,7 @@ export function manifestOf(
   ctx: Context,
 ): Manifest {
   const lockedUntil = lastLock(job, begin)
+  const identity = unit.identity ?? inspection.identity
   return fitted({
     cairn: 1,
     id: begin.id,
@@ -33,7 +34,7 @@ export function manifestOf(
     consistentAt: facts.consistentAt.toISOString(),
     source: {
       engine: job.source.engine,
-      identity: inspection.local ? `${inspection.identity}@${begin.host}` : inspection.identity,
+      identity: inspection.local ? `${identity}@${begin.host}` : identity,
       version: inspection.version,
       client: facts.client,
       options: facts.options,

@@ -6,6 +6,8 @@ import type { Bytes, Program } from './step.ts'
 export interface Unit {
   /** Its true name, whatever characters it holds. */
   readonly name: string
+  /** Where a source has several units: what tells this one from the others, instead of the inspection's identity. */
+  readonly identity?: string
 }
 
 /** One named byte stream that a session yields. */
