@@ -3,11 +3,13 @@ import * as z from 'zod'
 import { findConfig, readConfig } from './config/read.ts'
 import {
   Config,
+  type HooksConfig,
   type JobConfig,
   type KeepConfig,
   type SourceConfig,
   type StoreConfig,
 } from './config/schema.ts'
+import { type Hook, type Hooks, hookGuard } from './engine/hooks.ts'
 import type { StagesOf } from './engine/reader.ts'
 import type { Context } from './model/context.ts'
 import type { RunEvent } from './model/event.ts'
@@ -38,6 +40,7 @@ export interface App {
   /** All jobs, or those named; throws a Failure (exit 2) for a name that is none. */
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
+  hooks(job: string): Hooks
   /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
   store(nameOrAddress: string): Store
   /** Those named, else all that are configured. */
@@ -103,16 +106,18 @@ export function appFor(config: Config, state: State): App {
       const merged = { ...config.defaults, ...own }
       return {
         name,
-        source: openSource(own.source, config),
+        formerly: own.formerly ?? [],
+        sources: sourcesOf(own).map(source => openSource(source, config)),
         stages: await writingStages(merged, config),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
         naming: nativeNaming,
-        guards: [],
+        guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
         capture: merged.capture ?? 'stream',
         census: merged.census ?? 'counts',
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
+    hooks: name => hooksOf(config.jobs[name]?.hooks ?? config.defaults.hooks),
     stores(named) {
       const names = named.length > 0 ? named : Object.keys(config.stores)
       if (names.length === 0) {
@@ -208,7 +213,7 @@ function openSource(options: SourceConfig, config: Config): Source {
 
 function openRestorer(manifest: Manifest, to: string | null, config: Config): Restorer {
   const { engine } = manifest.source
-  const own = config.jobs[manifest.job]?.source
+  const own = ownSource(manifest, config)
   if (engine === 'postgres') return restorers.postgres(to, own?.type === 'postgres' ? own : null)
   if (engine === 'sqlite') return restorers.sqlite(to)
   if (engine === 'files') return restorers.files(to, storeFolders(config))
@@ -217,6 +222,35 @@ function openRestorer(manifest: Manifest, to: string | null, config: Config): Re
     `this Cairn does not know the engine "${engine}"`,
     'use a newer Cairn',
   )
+}
+
+/** The configured source that a backup was made of; null where that is not certain. */
+function ownSource(manifest: Manifest, config: Config): SourceConfig | null {
+  const job = jobOf(manifest.job, config)
+  const candidates = job ? sourcesOf(job).filter(source => source.type === manifest.source.engine) : []
+  return candidates.length === 1 ? (candidates[0] ?? null) : null
+}
+
+/** The job that has this name, or had it. */
+function jobOf(name: string, config: Config): JobConfig | undefined {
+  return config.jobs[name] ?? Object.values(config.jobs).find(({ formerly }) => formerly?.includes(name))
+}
+
+function sourcesOf({ source, sources }: JobConfig): SourceConfig[] {
+  return sources ?? (source ? [source] : [])
+}
+
+function hooksOf(hooks: HooksConfig | undefined): Hooks {
+  const each = (list: HooksConfig['before']): Hook[] =>
+    (list ?? []).map(({ run, timeout, env }) => ({
+      run,
+      timeoutMs: timeout,
+      env: async () => {
+        const values = Object.entries(env).map(async ([name, from]) => [name, await from.read()] as const)
+        return Object.fromEntries(await Promise.all(values))
+      },
+    }))
+  return { before: each(hooks?.before), after: each(hooks?.after), onFailure: each(hooks?.onFailure) }
 }
 
 async function writingStages(

@@ -52,13 +52,17 @@ function tool(program: string, ctx: Context): Promise<Check> {
 
 async function openJob(job: Job, stores: Map<string, Store>, ctx: Context): Promise<Check[]> {
   for (const { store } of job.to) stores.set(store.name, store)
-  const source = await attempt(`source of ${job.name}`, async () => {
-    const { version, units, estimate } = await job.source.inspect(ctx)
-    const size = estimate > 0 ? `, about ${showBytes(estimate)}` : ''
-    return `${job.source.engine} ${version}: ${units.map(unit => unit.name).join(', ')}${size}`
-  })
+  const sources: Check[] = []
+  for (const source of job.sources) {
+    const check = await attempt(`source of ${job.name}`, async () => {
+      const { version, units, estimate } = await source.inspect(ctx)
+      const size = estimate > 0 ? `, about ${showBytes(estimate)}` : ''
+      return `${source.engine} ${version}: ${units.map(unit => unit.name).join(', ')}${size}`
+    })
+    sources.push(check)
+  }
   const stages = await attempt(`stages of ${job.name}`, () => checkStages(job.stages, ctx))
-  return [source, stages]
+  return [...sources, stages]
 }
 
 /** Encodes a few bytes: missing programs and unusable keys show at once. */
