@@ -14,12 +14,11 @@ function asWritten(key: string, value: unknown): unknown {
 }
 
 /** `cairn config show|schema`. */
-export async function run(what: string, global: Global): Promise<ExitCode> {
+export async function run(what: 'show' | 'schema', global: Global): Promise<ExitCode> {
   if (what === 'schema') {
     await outJson(z.toJSONSchema(Config, { io: 'input' }))
     return exitCode.ok
   }
-  if (what !== 'show') throw usage(`there is no "cairn config ${what}"`, 'there are show and schema')
   const path = findConfig(global.config)
   if (path === null)
     throw usage(
