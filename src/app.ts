@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import * as z from 'zod'
 import { findConfig, readConfig } from './config/read.ts'
@@ -127,7 +128,7 @@ export function appFor(config: Config, state: State): App {
           'name one: --store /path, or s3://bucket/prefix',
         )
       }
-      return names.map(store)
+      return names.map(name => mustBeThere(store(name), name, config))
     },
     destination(to, job) {
       const merged = { ...config.defaults, ...config.jobs[job] }
@@ -163,6 +164,17 @@ function openStore(name: string, { lock: _lock, tags: _tags, keep: _keep, ...opt
   return stores.rclone(name, options)
 }
 
+/** A mistyped path would look like a store without backups. */
+function mustBeThere(store: Store, named: string, config: Config): Store {
+  const isFolder = !config.stores[named] && !/^(s3|rclone):/.test(named)
+  if (!isFolder || existsSync(folderAt(named))) return store
+  throw usage(`there is no store at ${named}`, 'there is no such folder', 'check the path')
+}
+
+function folderAt(address: string): string {
+  return resolve(address.replace(/^file:(\/\/)?/, ''))
+}
+
 /** A store by its address alone: what a person has on an empty machine. */
 function storeAt(address: string): Store {
   if (address.startsWith('s3://')) return stores.s3(address, s3Address(address))
@@ -172,8 +184,7 @@ function storeAt(address: string): Store {
     const name = /[=@]/.test(remote) ? 'the rclone remote given' : address
     return stores.rclone(name, storeOptions.rclone.parse({ remote }))
   }
-  const path = resolve(address.replace(/^file:(\/\/)?/, ''))
-  return stores.local(address, storeOptions.local.parse({ path }))
+  return stores.local(address, storeOptions.local.parse({ path: folderAt(address) }))
 }
 
 /** `s3://bucket/prefix?endpoint=https://…&region=…`; credentials come from AWS's own chain. */

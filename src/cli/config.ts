@@ -1,7 +1,6 @@
 import { stringify } from 'yaml'
-import * as z from 'zod'
+import { configSchema } from '../config/json-schema.ts'
 import { findConfig, readConfig } from '../config/read.ts'
-import { Config } from '../config/schema.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { writeDuration } from '../model/quantity.ts'
 import { type Global, out, outJson } from './io.ts'
@@ -16,7 +15,7 @@ function asWritten(key: string, value: unknown): unknown {
 /** `cairn config show|schema`. */
 export async function run(what: 'show' | 'schema', global: Global): Promise<ExitCode> {
   if (what === 'schema') {
-    await outJson(z.toJSONSchema(Config, { io: 'input' }))
+    await outJson(configSchema())
     return exitCode.ok
   }
   const path = findConfig(global.config)

@@ -17,7 +17,11 @@ const Duration = z
     )
     return z.NEVER
   })
-  .describe('a whole number and a unit: s, min, h, days, weeks')
+  .meta({
+    id: 'Duration',
+    description: 'a whole number and a unit: s, min, h, days, weeks',
+    example: '30 days',
+  })
 
 const name = (what: string) =>
   z.string().regex(/^[a-z0-9][a-z0-9_-]{0,59}$/, {
@@ -34,14 +38,18 @@ const Keep = z
   .refine(keep => keep.last !== undefined || keep.within !== undefined, {
     message: 'say "last", "within" or both',
   })
-  .describe('what stays; a backup that any rule keeps stays, and the newest always does')
+  .meta({
+    id: 'Keep',
+    description: 'what stays; a backup that any rule keeps stays, and the newest always does',
+    example: { last: 7 },
+  })
 
 const Lock = z
   .strictObject({
     mode: z.enum(['governance', 'compliance']),
     for: Duration.describe('how long, from the start of the backup'),
   })
-  .describe('locks every object against deletion')
+  .meta({ id: 'Lock', description: 'locks every object against deletion' })
 
 /** What every store can say beside its own options. */
 const storeCommon = {
@@ -79,7 +87,11 @@ const To = z
       after: z.string().describe('fed from that store when it has the whole backup').optional(),
     }),
   ])
-  .describe('the name of a store, or a store with what this job keeps there')
+  .meta({
+    id: 'To',
+    description: 'the name of a store, or a store with what this job keeps there',
+    example: 'disk',
+  })
 
 const Hook = z
   .union([
@@ -95,6 +107,7 @@ const Hook = z
         .default({}),
     }),
   ])
+  .meta({ id: 'Hook', example: 'systemctl stop shop' })
   .transform(said => (typeof said === 'string' ? { run: said, timeout: 5 * 60_000, env: {} } : said))
 
 const Hooks = z
@@ -140,7 +153,10 @@ const Job = z.strictObject({
     .optional(),
   formerly: z
     .array(JobName)
-    .describe('names this job had before: the backups made under them stay under its retention')
+    .meta({
+      description: 'names this job had before: the backups made under them stay under its retention',
+      example: ['store'],
+    })
     .optional(),
   ...jobCommon,
 })
