@@ -14,11 +14,11 @@ test('a URL is read as libpq reads it', () => {
     ['postgres://h', { host: 'h', params: {} }],
     [
       'postgresql://u:p%40%2F@h:77/a%20b',
-      { host: 'h', port: 77, user: 'u', password: 'p@/', database: 'a b', params: {} },
+      { host: 'h', port: '77', user: 'u', password: 'p@/', database: 'a b', params: {} },
     ],
     ['postgresql://u@/db', { user: 'u', database: 'db', params: {} }],
     ['postgresql://u:a#b?c@h/d', { host: 'h', user: 'u', password: 'a#b?c', database: 'd', params: {} }],
-    ['postgresql://[::1]:5433/x', { host: '::1', port: 5433, database: 'x', params: {} }],
+    ['postgresql://[::1]:5433/x', { host: '::1', port: '5433', database: 'x', params: {} }],
     ['postgresql:///x?host=/run/pg&user=me', { host: '/run/pg', user: 'me', database: 'x', params: {} }],
     ['postgresql://%2Frun%2Fpg/x', { host: '/run/pg', database: 'x', params: {} }],
     [
@@ -35,10 +35,10 @@ test('a URL that cannot be read is refused without being quoted', () => {
     'mysql://u:geheim@h/d',
     'postgresql://u:geheim%zz@h/d',
     'postgresql://u:ge@heim@h/d',
-    'postgresql://u:geheim@a,b/d',
+    'postgresql://u:geheim@a:1,b:x/d',
     'postgresql://u:geheim@h:99999/d',
-    'postgresql://u:geheim@h/d?sslpassword=geheim',
-    'host=h password=geheim',
+    'postgresql://u:geheim@h/d?unknown=geheim',
+    'host=h password=geheim x',
   ]) {
     assert.throws(
       () => parseUrl(url),
