@@ -1,4 +1,5 @@
 import type { Context } from '../../model/context.ts'
+import { usage } from '../../model/failure.ts'
 import type { Warning } from '../../model/manifest.ts'
 import type { Census, CensusLevel, Inspection, Session, SourceFacts } from '../../model/source.ts'
 import { partialArguments } from './arguments.ts'
@@ -80,6 +81,7 @@ async function survey(
   const clients = await chooseClients(majorOf(num), `back up ${showServer(db.connection)}`, o.clients, ctx)
   const facts = await databaseFacts(db, num)
   const { names, closed, bytes } = await connectableDatabases(db)
+  mustBeNameable(names, db.connection)
   const partial = partialArguments(o.args, true)
   const unseen: string[] = []
   if (partial.length === 0)
@@ -105,6 +107,17 @@ async function survey(
       ...(o.args.length > 0 ? { args: o.args, partial: partial.length > 0 } : {}),
     },
   }
+}
+
+/** pg_dumpall starts pg_dump by way of a shell, and refuses names that it cannot quote there. */
+function mustBeNameable(names: readonly string[], connection: Connection): void {
+  const name = names.find(each => /[\r\n]/.test(each))
+  if (name !== undefined)
+    throw usage(
+      `cannot back up ${showServer(connection)}`,
+      `pg_dumpall cannot take ${JSON.stringify(name)}: its name holds a line break`,
+      'say "databases: all" instead of "whole", or rename the database',
+    )
 }
 
 /** Throws when something in the database may not be read; returns what pg_dump would leave out silently. */
