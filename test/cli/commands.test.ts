@@ -469,7 +469,9 @@ test('a backup is found by id, by a beginning of it, as latest and as JOB@latest
       assert.equal(ran.out, '')
     }
   }
-  assert.equal((await machine().run(['show', 'latest', '--store', '/no/such/folder'])).code, 10)
+  const mistyped = await machine().run(['show', 'latest', '--store', '/no/such/folder'])
+  assert.equal(mistyped.code, 2)
+  assert.match(mistyped.stderr, /there is no store at \/no\/such\/folder/)
 })
 
 test('help and version are results and exit with 0', async () => {
