@@ -130,6 +130,19 @@ test('how to write jobs: several sources, hooks, another name', async () => {
   assert.equal(readFileSync(join(here.folder, 'said'), 'utf8'), 'maintenance-on shop\nmaintenance-off shop\n')
 })
 
+test('how to store in folders', async () => {
+  const page = readFileSync(join(root, 'docs/how-to/local.md'), 'utf8')
+  const here = await setting(null)
+  const inHere = (text: string): string =>
+    text
+      .replaceAll('/var/backups/cairn', join(here.folder, 'disk'))
+      .replaceAll('/mnt/nas', join(here.folder, 'nas'))
+      .replaceAll('/srv', here.folder)
+  someFiles(here.folder)
+  writeFileSync(join(here.folder, 'cairn.yaml'), inHere(/```yaml\n([\s\S]*?)```/.exec(page)?.[1] ?? ''))
+  assert.match(runAll(inHere(commandsOf('docs/how-to/local.md')), here), /uploads/)
+})
+
 test('how to store in S3', async (t: TestContext) => {
   const bucket = await orSkip(t, freshBucket({ lock: true }))
   if (!bucket) return
