@@ -42,6 +42,8 @@ export interface App {
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
   hooks(job: string): Hooks
+  /** All names under which a job's backups were made: its own, and those it had. */
+  namesOf(job: string): string[]
   /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
   store(nameOrAddress: string): Store
   /** Those named, else all that are configured. */
@@ -118,6 +120,7 @@ export function appFor(config: Config, state: State): App {
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
+    namesOf: name => [name, ...(config.jobs[name]?.formerly ?? [])],
     hooks: name => hooksOf(config.jobs[name]?.hooks ?? config.defaults.hooks),
     stores(named) {
       const names = named.length > 0 ? named : Object.keys(config.stores)
@@ -131,7 +134,7 @@ export function appFor(config: Config, state: State): App {
       return names.map(name => mustBeThere(store(name), name, config))
     },
     destination(to, job) {
-      const merged = { ...config.defaults, ...config.jobs[job] }
+      const merged = { ...config.defaults, ...jobOf(job, config) }
       const said = merged.to?.find(each => (typeof each === 'string' ? each : each.store) === to.name)
       return destinationOf(said ?? to.name, merged.keep, config, () => to)
     },

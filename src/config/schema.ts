@@ -93,22 +93,35 @@ const To = z
     example: 'disk',
   })
 
+const HookCommand = z
+  .union([z.string().min(1), z.array(z.string()).min(1)])
+  .describe('a line for /bin/sh, or [PROGRAM, ARG...]')
+
+const hookMs = 5 * 60_000
+
 const Hook = z
   .union([
-    z.string().min(1),
+    HookCommand,
     z.strictObject({
-      run: z
-        .union([z.string().min(1), z.array(z.string()).min(1)])
-        .describe('a line for /bin/sh, or [PROGRAM, ARG...]'),
-      timeout: Duration.describe('longer than this: ended, and failed').default(5 * 60_000),
+      run: HookCommand,
+      timeout: Duration.describe('longer than this: ended, and failed; 5 min unless set').default(hookMs),
       env: z
         .record(z.string(), secretOption)
-        .describe('environment variables; the others of Cairn are not handed on')
+        .meta({
+          description: 'environment variables; the others of Cairn are not handed on',
+          example: { TOKEN: { file: '/run/secrets/token' } },
+        })
         .default({}),
     }),
   ])
-  .meta({ id: 'Hook', example: 'systemctl stop shop' })
-  .transform(said => (typeof said === 'string' ? { run: said, timeout: 5 * 60_000, env: {} } : said))
+  .meta({
+    id: 'Hook',
+    description: 'a command, or one with a time-out or an environment',
+    example: ['systemctl', 'stop', 'shop'],
+  })
+  .transform(said =>
+    typeof said === 'string' || Array.isArray(said) ? { run: said, timeout: hookMs, env: {} } : said,
+  )
 
 const Hooks = z
   .strictObject({
@@ -123,7 +136,7 @@ const Hooks = z
       .describe('at the end of a job that failed, wholly or in part; CAIRN_ERROR says why'),
   })
   .partial()
-  .describe('commands of yours: a line for /bin/sh each, or { run, timeout, env }')
+  .describe('commands of yours, run around the reading')
 
 /** What a job can say, and so can `defaults`. */
 const jobCommon = {

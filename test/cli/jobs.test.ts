@@ -46,3 +46,43 @@ test('a job says source or sources, and a former name belongs to one job', async
   const two = { wiki: { source, formerly: ['docs'] }, docs: { source } }
   assert.match(await errorOf(two), /another job is, or was/)
 })
+
+test('a job that got another name keeps its backups: listed, found, restored and pruned as its own', async () => {
+  const host = machine()
+  const files = randomFiles(host.path('wiki'), 20_000)
+  const configure = (name: string, more: object): void =>
+    host.configure({
+      stores: { disk: { type: 'local', path: host.path('disk') } },
+      jobs: {
+        [name]: {
+          source: { type: 'files', paths: [files] },
+          to: ['disk'],
+          keep: { last: 2 },
+          undelete: '0 s',
+          ...more,
+        },
+      },
+    })
+  configure('docs', {})
+  for (let n = 0; n < 3; n++) await host.ok(['backup'])
+  const before = await listed(host)
+  configure('wiki', {})
+  assert.deepEqual((await host.ok(['list', 'wiki', '--json'])).json(), [])
+  configure('wiki', { formerly: ['docs'] })
+  assert.equal((await host.ok(['list', 'wiki', '--json'])).json<object[]>().length, 3)
+  await host.ok(['restore', 'wiki@latest', '--to', host.path('out')])
+  await host.ok(['restore', 'docs@latest', '--to', host.path('files', 'again')])
+  await host.ok(['backup'])
+  const [newest] = await listed(host)
+  await host.ok(['prune'])
+  await host.ok(['prune'])
+  const after = await listed(host)
+  assert.deepEqual(
+    after.map(({ id }) => id),
+    [newest?.id, before[0]?.id],
+  )
+  assert.deepEqual(
+    after.map(({ job }) => job),
+    ['wiki', 'docs'],
+  )
+})
