@@ -36,7 +36,10 @@ function formsOf(schema: JsonSchema | undefined): JsonSchema[] {
 }
 
 /** Options that only make sense with, or without, another one. */
-const companions: Readonly<Record<string, object>> = {}
+const companions: Readonly<Record<string, object>> = {
+  'source postgres.exclude': { databases: 'all' },
+  'source postgres.jobs': { format: 'directory' },
+}
 
 function accepts(what: string, config: object): string[] {
   try {

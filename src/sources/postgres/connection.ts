@@ -22,11 +22,10 @@ export const connectionOptions = {
     .min(1)
     .optional()
     .describe('a section of ~/.pg_service.conf, or of the file that PGSERVICEFILE names'),
-  host: z
-    .string()
-    .min(1)
-    .optional()
-    .describe('the name or address of the server; several: a,b, of which the first that answers is taken'),
+  host: z.string().min(1).optional().meta({
+    description: 'the name or address of the server; several: a,b, of which the first that answers is taken',
+    example: 'db.example',
+  }),
   port: z.int().min(1).max(65_535).optional().describe('5432 unless set'),
   user: z
     .string()
@@ -34,7 +33,11 @@ export const connectionOptions = {
     .optional()
     .describe('the role to log in as; else PGUSER, else the name of the system user'),
   password: secretOption.optional().describe('else PGPASSWORD or ~/.pgpass'),
-  socket: z.string().regex(/^[/@]/).optional().describe('the folder of the Unix socket, instead of host'),
+  socket: z
+    .string()
+    .regex(/^[/@]/)
+    .optional()
+    .meta({ description: 'the folder of the Unix socket, instead of host', example: '/var/run/postgresql' }),
   database: z.string().min(1).optional().describe('the database; wins over the one in the URL'),
   sslmode: z
     .enum(['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'])

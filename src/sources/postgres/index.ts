@@ -25,7 +25,11 @@ export const PostgresOptions = z
     exclude: z
       .array(z.string().min(1))
       .optional()
-      .describe('with databases: all, the names that are left out; * stands for any characters, ? for one'),
+      .meta({
+        description:
+          'with databases: all, the names that are left out; * stands for any characters, ? for one',
+        example: ['test_*'],
+      }),
     whole: z
       .boolean()
       .default(false)
@@ -34,16 +38,18 @@ export const PostgresOptions = z
       .enum(['custom', 'plain', 'directory'])
       .default('custom')
       .describe('how pg_dump writes; directory is read by several connections, and needs room in the spool'),
-    jobs: z
-      .int()
-      .min(1)
-      .max(64)
-      .optional()
-      .describe('with format: directory, how many tables are read at once; 1 unless set'),
+    jobs: z.int().min(1).max(64).optional().meta({
+      description: 'with format: directory, how many tables are read at once; 1 unless set',
+      example: 4,
+    }),
     args: z
       .array(z.string())
       .default([])
-      .describe('more arguments for pg_dump (with whole: for pg_dumpall), as "--exclude-table-data=logs"'),
+      .meta({
+        description:
+          'more arguments for pg_dump (with whole: for pg_dumpall), as "--exclude-table-data=logs"',
+        example: ['--exclude-table-data=logs'],
+      }),
     clients: z
       .string()
       .min(1)

@@ -15,7 +15,7 @@ import { clusterOf, liftTimeouts, serverVersion } from './server.ts'
 import type { SessionOptions } from './session.ts'
 
 /** The unit of a whole server. */
-export const wholeUnit = 'all'
+const wholeUnit = 'all'
 
 export async function inspectWhole(connection: Connection, ctx: Context): Promise<Inspection> {
   await using db = await connectSomewhere(connection, [], ctx)
