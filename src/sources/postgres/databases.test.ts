@@ -13,7 +13,7 @@ import { contents, plainOptions, sql, type Target } from '../../../test/support/
 import { flow } from '../../platform/flow.ts'
 import { PostgresOptions, postgresSource } from './index.ts'
 
-const hostile = ['a/b', `it's "odd"`, 'new\nline', '😀', 'latest', 'host=evil']
+const hostile = ['a/b', `it's "odd"\n`, '😀', 'latest', 'host=evil']
 
 /** The server of this file: what `all` means must not depend on other tests. */
 let started: ReturnType<typeof freshServer> | undefined

@@ -52,7 +52,7 @@ async function written(folder: string, dump: Program, what: string, ctx: Context
 
 /** Bytes that go to disk pass nobody: say that they move, as long as the folder grows. */
 async function growing(folder: string, signal: AbortSignal, ctx: Context): Promise<void> {
-  let before = -1
+  let before = 0
   for (;;) {
     await sleep(Math.min(3_000, ctx.stallMs / 3), undefined, { signal })
     const now = await sizeOf(folder)

@@ -173,41 +173,73 @@ test('format directory asks for room first, and a disk that is full all the same
   assert.deepEqual(readdirSync(spool), [])
 })
 
-test('what the role may not see is told, and the versions of extensions are written down', async t => {
-  const database = await orSkip(t, freshDatabase(15))
-  if (!database) return
-  const role = `r${randomBytes(4).toString('hex')}`
-  await sql(
-    database,
-    `CREATE ROLE ${role} LOGIN PASSWORD 'x12345'`,
-    'CREATE TABLE t AS SELECT 1 AS n',
-    `GRANT pg_read_all_data TO ${role}`,
-    'CREATE EXTENSION postgres_fdw',
-    'CREATE EXTENSION hstore',
-    'CREATE SERVER "far ""away" FOREIGN DATA WRAPPER postgres_fdw',
-    `CREATE USER MAPPING FOR postgres SERVER "far ""away" OPTIONS (user 'x', password 'geheim')`,
-    `CREATE USER MAPPING FOR PUBLIC SERVER "far ""away" OPTIONS (user 'y')`,
-  )
-  const ctx = testContext()
-  const limited = sourceOf({ ...database, user: role, password: 'x12345' })
-  const seen = await capture(limited, ctx)
-  const hidden = [
-    'user mapping for public on server "far ""away"',
-    'user mapping for postgres on server "far ""away"',
-  ]
-  assert.deepEqual(seen.census.unseen.toSorted(), hidden.toSorted())
-  for (const name of hidden)
-    assert.ok(
-      seen.manifest.warnings.some(({ what }) => what.endsWith(name)),
-      name,
-    )
-  assert.ok(!Buffer.from(seen.bytes.get(`postgres/${database.name}.dump`) ?? []).includes('geheim'))
-  assert.deepEqual(seen.facts.options.extensions, ['hstore', 'postgres_fdw'])
-  assert.match(
-    JSON.stringify(seen.facts.options.extensionVersions),
-    /^\{"hstore":"1\.\d+","postgres_fdw":"1\.\d"\}$/,
-  )
-  const all = await capture(sourceOf(database), ctx)
-  assert.deepEqual([all.census.unseen, all.facts.warnings], [[], []])
-  assert.ok(Buffer.from(all.bytes.get(`postgres/${database.name}.dump`) ?? []).includes('geheim'))
+/** Stands for a pg_dump that takes its time: it writes every 0.3 s, seven times, or not at all. */
+function slow(ctx: Context, writes: boolean): ReturnType<typeof asFolder> {
+  const steps = 'for i in 1 2 3 4 5 6 7; do sleep 0.3; echo x >> "$0/toc.dat"; done'
+  const script = `mkdir "$0"; ${writes ? steps : 'exec sleep 9'}`
+  const dump = ([file = '']: readonly string[]) => ({
+    program: 'sh',
+    args: ['-c', script, file.replace('--file=', '')],
+  })
+  return asFolder('postgres/x.tar', 0, dump, ctx)
+}
+
+async function lengthOf(bytes: AsyncIterable<Uint8Array>): Promise<number> {
+  let length = 0
+  for await (const chunk of bytes) length += chunk.length
+  return length
+}
+
+test('a folder that grows is no stall, one that does not is; an abort leaves nothing', async () => {
+  const ctx = testContext({ stallMs: 900 })
+  assert.ok((await lengthOf(slow(ctx, true))) > 0)
+  await assert.rejects(lengthOf(slow(ctx, false)), /has stalled/)
+  const stop = new AbortController()
+  setTimeout(() => stop.abort(new Error('enough')), 500)
+  await assert.rejects(lengthOf(slow({ ...ctx, signal: stop.signal }, true)), /enough/)
+  const bytes = slow(ctx, true)[Symbol.asyncIterator]()
+  await bytes.next()
+  await bytes.return?.(undefined)
+  assert.deepEqual(readdirSync(ctx.spool), [])
 })
+
+for (const major of [13, 18] as const) {
+  test(`what the role may not see is told, and the versions of extensions are written down (PostgreSQL ${major})`, async t => {
+    const database = await orSkip(t, freshDatabase(major))
+    if (!database) return
+    const role = `r${randomBytes(4).toString('hex')}`
+    await sql(
+      database,
+      `CREATE ROLE ${role} LOGIN PASSWORD 'x12345'`,
+      'CREATE TABLE t AS SELECT 1 AS n',
+      `GRANT SELECT ON t TO ${role}`,
+      'CREATE EXTENSION postgres_fdw',
+      'CREATE EXTENSION hstore',
+      'CREATE SERVER "far ""away" FOREIGN DATA WRAPPER postgres_fdw',
+      `CREATE USER MAPPING FOR postgres SERVER "far ""away" OPTIONS (user 'x', password 'geheim')`,
+      `CREATE USER MAPPING FOR PUBLIC SERVER "far ""away" OPTIONS (user 'y')`,
+    )
+    const ctx = testContext()
+    const limited = sourceOf({ ...database, user: role, password: 'x12345' })
+    const seen = await capture(limited, ctx)
+    const hidden = [
+      'user mapping for public on server "far ""away"',
+      'user mapping for postgres on server "far ""away"',
+    ]
+    assert.deepEqual(seen.census.unseen.toSorted(), hidden.toSorted())
+    for (const name of hidden)
+      assert.ok(
+        seen.manifest.warnings.some(({ what }) => what.endsWith(name)),
+        name,
+      )
+    assert.ok(!Buffer.from(seen.bytes.get(`postgres/${database.name}.dump`) ?? []).includes('geheim'))
+    assert.deepEqual(seen.facts.options.extensions, ['hstore', 'postgres_fdw'])
+    assert.match(
+      JSON.stringify(seen.facts.options.extensionVersions),
+      /^\{"hstore":"1\.\d+","postgres_fdw":"1\.\d"\}$/,
+    )
+    const all = await capture(sourceOf(database), ctx)
+    assert.deepEqual([all.census.unseen, all.facts.warnings], [[], []])
+    assert.ok(Buffer.from(all.bytes.get(`postgres/${database.name}.dump`) ?? []).includes('geheim'))
+  })
+}
