@@ -137,11 +137,18 @@ test('a role that may not connect everywhere backs up what it may', async t => {
     'GRANT pg_read_all_data TO limited',
   )
   t.after(() => sql(on, 'DROP ROLE limited'))
-  const host = machine()
-  configure(host, { ...on, user: 'limited', password: 'x12345' }, { databases: 'all' })
-  const { ids, said } = await backedUp(host, 3)
-  assert.match(said, /theirs","why":"permission denied for database/)
-  assert.deepEqual([...ids.keys()], ['mine', 'postgres'])
+  const options = { ...login({ ...on, user: 'limited', password: 'x12345' }), databases: 'all' }
+  const source = postgresSource(PostgresOptions.parse(options))
+  const ctx = testContext()
+  const { units, estimate } = await source.inspect(ctx)
+  assert.deepEqual(
+    units.map(({ name }) => name),
+    ['mine', 'postgres', 'theirs'],
+  )
+  assert.ok(estimate > 1_000_000)
+  await assert.rejects(source.open({ name: 'theirs' }, null, 'none', ctx), /permission denied for database/)
+  const { census } = await capture(source, ctx, { unit: { name: 'mine' } })
+  assert.deepEqual(census.objects, [{ name: 'public.here', rows: 1 }])
 })
 
 test('from one database to several, retention goes on', async t => {

@@ -50,7 +50,7 @@ async function written(folder: string, dump: Program, what: string, ctx: Context
   }
 }
 
-/** Bytes that go to disk pass nobody: say that they move, as long as the folder grows. */
+/** Bytes that go to disk reach nobody who waits for the archive: say that they move, as long as the folder grows. */
 async function growing(folder: string, signal: AbortSignal, ctx: Context): Promise<void> {
   let before = 0
   for (;;) {
