@@ -76,6 +76,8 @@ test('options that do not go together are refused, with the option to blame', ()
     [{ database: 'a', databases: ['b'] }, /not both/],
     [{ databases: ['a', 'a'] }, /twice/],
     [{ databases: [] }, /./],
+    [{ databases: ['a\0b'] }, /no NUL/],
+    [{ databases: ['é'.repeat(32)] }, /at most 63 bytes/],
     [{ databases: ['a'], exclude: ['b'] }, /databases: all/],
     [{ whole: true, databases: 'all' }, /leave out database/],
     [{ whole: true, format: 'directory' }, /leave out format/],

@@ -10,6 +10,14 @@ import { type Found, passwordIn } from './password-file.ts'
 import { placeOfService } from './service-file.ts'
 import { type Place, paramVariables, parseUrl, place } from './url.ts'
 
+/** Longer names are cut off by the server: it would be another database. */
+export const databaseName = z
+  .string()
+  .min(1)
+  .refine(name => Buffer.byteLength(name) <= 63 && !name.includes('\0'), {
+    message: 'the name of a database has at most 63 bytes, and no NUL character',
+  })
+
 /** Where a server is and who we are there. What is missing comes from the service file and libpq's environment variables. */
 export const connectionOptions = {
   url: secretOption
@@ -38,7 +46,7 @@ export const connectionOptions = {
     .regex(/^[/@]/)
     .optional()
     .meta({ description: 'the folder of the Unix socket, instead of host', example: '/var/run/postgresql' }),
-  database: z.string().min(1).optional().describe('the database; wins over the one in the URL'),
+  database: databaseName.optional().describe('the database; wins over the one in the URL'),
   sslmode: z
     .enum(['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'])
     .optional()

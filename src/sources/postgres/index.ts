@@ -4,7 +4,13 @@ import type { Inspection, Source, Unit } from '../../model/source.ts'
 import { whySilent } from './activity.ts'
 import { refusedArgument } from './arguments.ts'
 import { connect } from './connect.ts'
-import { type Connection, connectionOptions, onDatabase, resolveConnection } from './connection.ts'
+import {
+  type Connection,
+  connectionOptions,
+  databaseName,
+  onDatabase,
+  resolveConnection,
+} from './connection.ts'
 import { inspectDatabases } from './databases.ts'
 import { identityOf, serverVersion } from './server.ts'
 import { mustHoldSomething, openSession } from './session.ts'
@@ -17,7 +23,7 @@ export const PostgresOptions = z
   .strictObject({
     ...connectionOptions,
     databases: z
-      .union([z.literal('all'), z.array(z.string().min(1)).min(1)])
+      .union([z.literal('all'), z.array(databaseName).min(1)])
       .optional()
       .describe(
         'several databases, each a backup of its own: a list of names, or "all"; instead of database',
