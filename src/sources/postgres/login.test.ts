@@ -16,7 +16,7 @@ import { createServer, connect as dial } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { freshServer, orSkip, postgresClients } from '../../../test/services/index.ts'
+import { freshDatabase, freshServer, orSkip, postgresClients } from '../../../test/services/index.ts'
 import { freePorts } from '../../../test/services/process.ts'
 import { capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
@@ -348,6 +348,26 @@ test('of several hosts the first that fits is taken, and the whole backup is of 
   const { manifest, census } = await capture(postgresSource(PostgresOptions.parse({})), testContext())
   assert.deepEqual(census.objects, [{ name: 'public.here', rows: 1 }])
   assert.match(manifest.source.identity, /^pg:\d{10,}\/postgres$/)
+})
+
+test('the programs go to the host that our own connection chose, with the password for that host', async t => {
+  const on = await server(t)
+  const other = await orSkip(t, freshDatabase(17))
+  if (!on || !other) return
+  await sql(other, 'CREATE TABLE there AS SELECT generate_series(1, 3) AS n')
+  await sql(on, `CREATE DATABASE ${other.name}`)
+  await sql({ ...on, name: other.name }, 'CREATE TABLE wrong_one AS SELECT 1 AS n')
+  await sql(on, `ALTER DATABASE ${other.name} SET default_transaction_read_only = on`)
+  t.after(() => sql(on, `DROP DATABASE ${other.name}`))
+  const passwords = [on, other].map(each => `${each.host}:${each.port}:*:${each.user}:${each.password}\n`)
+  writeFileSync(file('both'), passwords.join(''), { mode: 0o600 })
+  setEnv(t, { PGPASSFILE: file('both'), PGPASSWORD: undefined })
+  const hosts = [on, other].map(each => `${each.host}:${each.port}`).join(',')
+  const url = `postgresql://${on.user}@${hosts}/${other.name}?target_session_attrs=read-write`
+  const { census, bytes } = await capture(postgresSource(PostgresOptions.parse({ url })), testContext())
+  assert.deepEqual(census.objects, [{ name: 'public.there', rows: 3 }])
+  const dump = Buffer.from(bytes.get(`postgres/${other.name}.dump`) ?? [])
+  assert.ok(dump.includes('there') && !dump.includes('wrong_one'))
 })
 
 test('PGOPTIONS reach the server, and what we cannot follow is refused', async t => {
