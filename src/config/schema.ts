@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import * as z from 'zod'
 import { parseDuration } from '../model/quantity.ts'
 import { sourceOptions } from '../sources/index.ts'
-import { AgeOptions, ZstdOptions } from '../stages/index.ts'
+import { Compression, Encryption } from '../stages/index.ts'
 import { storeOptions } from '../stores/index.ts'
 
 /** `30 days`, `12h`: gives milliseconds. */
@@ -62,12 +62,6 @@ const Source = z.discriminatedUnion('type', [
   sourceOptions.sqlite.extend({ type: z.literal('sqlite') }),
   sourceOptions.files.extend({ type: z.literal('files') }),
 ])
-
-const Encryption = z
-  .union([z.literal('none'), z.strictObject({ age: AgeOptions })])
-  .describe('age keys, or "none"')
-
-const Compression = z.union([z.literal('none'), z.strictObject({ zstd: ZstdOptions })])
 
 const To = z
   .union([

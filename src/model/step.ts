@@ -63,6 +63,8 @@ export interface Stage {
   readonly facts: Readonly<Record<string, unknown>>
   /** True where the stage hides the bytes from whoever has no key. */
   readonly encrypts: boolean
+  /** What whoever reads the record of a backup must know about it: it becomes a warning of the manifest. */
+  readonly warning?: string
   encode(): Step
   /** Throws a Failure with exit 12 when no key was configured. */
   decode(): Step

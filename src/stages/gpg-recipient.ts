@@ -1,0 +1,63 @@
+import type { Context } from '../model/context.ts'
+import { type Failure, usage } from '../model/failure.ts'
+import type { Secret } from '../model/secret.ts'
+import type { Exit, Program, Verdict } from '../model/step.ts'
+import { flow } from '../platform/flow.ts'
+import { describeExit } from '../platform/program.ts'
+
+/**
+ * The fingerprint of a public key that can be encrypted for. Throws a Failure with exit 2 for anything else: no key or
+ * several, a secret key, one that only signs, has expired or was revoked, one with several keys to encrypt for.
+ */
+export async function fingerprintOf(key: Secret, ctx: Context): Promise<string> {
+  const records = (await listing(key, ctx)).split('\n').map(line => line.split(':'))
+  const fault = faultOf(records)
+  if (fault) throw refused(fault)
+  return records.find(([type]) => type === 'fpr')?.[9] ?? ''
+}
+
+/** What `gpg --with-colons` tells of a key, a record a line (doc/DETAILS of GnuPG). */
+async function listing(key: Secret, ctx: Context): Promise<string> {
+  const judge = (exit: Exit, stderrTail: string): Verdict =>
+    exit.code === 0 ? null : refused(describeExit(exit, stderrTail))
+  const program: Program = {
+    program: 'gpg',
+    args: [
+      ...['--no-options', '--homedir', ctx.dir, '--batch', '--no-tty', '--quiet', '--no-autostart'],
+      ...['--no-default-keyring', '--keyring', '/dev/null', '--with-colons', '--show-keys', '/dev/fd/3'],
+    ],
+    secretFds: [key],
+    judge,
+  }
+  const chunks: Uint8Array[] = []
+  for await (const chunk of flow(program, [], ctx)) chunks.push(chunk)
+  return Buffer.concat(chunks).toString()
+}
+
+/** Why nothing can be encrypted for a key, or null. Fields: 0 type, 1 validity, 11 capabilities. */
+function faultOf(records: readonly string[][]): string | null {
+  const keys = records.filter(([type]) => type === 'pub' || type === 'sec')
+  const [first = []] = keys
+  if (keys.length === 0) return 'it is not a public key'
+  if (keys.length > 1) return `it holds ${keys.length} keys: give each one by itself`
+  if (first[0] === 'sec') return 'it is a secret key: export the public one (gpg --armor --export)'
+  if (first[1] === 'r') return 'it was revoked'
+  if (first[1] === 'e') return 'it has expired'
+  const forEncryption = records.filter(
+    ([type, ...rest]) => /^(pub|sub)$/.test(type ?? '') && rest[10]?.includes('e'),
+  )
+  const usable = forEncryption.filter(([, validity = '']) => !/[rein]/.test(validity))
+  if (forEncryption.length === 0) return 'it can only sign'
+  if (usable.length === 0) return 'what it has to encrypt for has expired or was revoked'
+  if (usable.length > 1)
+    return `it has ${usable.length} keys to encrypt for: export one of them (gpg --export KEYID!)`
+  return null
+}
+
+function refused(why: string): Failure {
+  return usage(
+    'cannot encrypt for a key of the gpg stage',
+    why,
+    'gpg --armor --export writes one that can be used',
+  )
+}
