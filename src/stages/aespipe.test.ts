@@ -60,7 +60,8 @@ test('one key, 64 keys and 65 keys: both ways with aespipe itself', async () => 
       input: execFileSync('aespipe', ['-d', ...options], { input: ours }),
     })
     assert.ok(undone.equals(plain))
-    assert.ok((await decoded(ours, aespipeReader([other, path]))).equals(plain), 'the second of two keys')
+    const readers = keys === 1 ? [path] : [other, path]
+    assert.ok((await decoded(ours, aespipeReader(readers))).equals(plain))
   }
 })
 

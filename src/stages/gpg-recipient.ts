@@ -24,7 +24,16 @@ async function listing(key: Secret, ctx: Context): Promise<string> {
     program: 'gpg',
     args: [
       ...['--no-options', '--homedir', ctx.dir, '--batch', '--no-tty', '--quiet', '--no-autostart'],
-      ...['--no-default-keyring', '--keyring', '/dev/null', '--with-colons', '--show-keys', '/dev/fd/3'],
+      ...[
+        '--no-default-keyring',
+        '--keyring',
+        '/dev/null',
+        '--trust-model',
+        'always',
+        '--with-colons',
+        '--show-keys',
+        '/dev/fd/3',
+      ],
     ],
     secretFds: [key],
     judge,

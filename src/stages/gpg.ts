@@ -6,7 +6,7 @@ import type { Bytes, Exit, Program, Stage, Step, Transform, Verdict } from '../m
 import { flow } from '../platform/flow.ts'
 import { describeExit } from '../platform/program.ts'
 import { type SecretSource, secretOption } from '../platform/secret-source.ts'
-import { headBytes, peek } from './detect.ts'
+import { peek } from './detect.ts'
 import { type GpgIdentity, isForPassphrase, withAgent } from './gpg-identity.ts'
 import { fingerprintOf } from './gpg-recipient.ts'
 
@@ -131,7 +131,7 @@ function decryptWith(passphrase: Secret): Program {
 }
 
 async function* decryptWithAny(input: Bytes, keys: GpgKeys, ctx: Context) {
-  const { head, whole } = await peek(input, headBytes)
+  const { head, whole } = await peek(input, trialBytes)
   try {
     if (isForPassphrase(head)) {
       const passphrase = await firstThatFits(head, keys.passphrases, ctx)
@@ -146,6 +146,9 @@ async function* decryptWithAny(input: Bytes, keys: GpgKeys, ctx: Context) {
     await whole.return()
   }
 }
+
+/** gpg reads whole blocks, its own are of 8 KiB; this many bytes hold some. */
+const trialBytes = 128 * 1024
 
 /** gpg knows from the first bytes when a passphrase does not fit, but for one in 65,536. */
 async function firstThatFits(head: Buffer, passphrases: readonly Secret[], ctx: Context): Promise<Secret> {
@@ -190,7 +193,9 @@ function judgeDecryption(exit: Exit, stderrTail: string): Verdict {
 }
 
 function saysWrongKey(stderrTail: string): boolean {
-  return /BAD_PASSPHRASE|Bad session key|Bad passphrase|No secret key|No passphrase given/.test(stderrTail)
+  return /BAD_PASSPHRASE|Bad session key|Bad passphrase|No secret key|No passphrase given|batchmode - can't get input/.test(
+    stderrTail,
+  )
 }
 
 function doesNotFit(why: string): Failure {

@@ -64,6 +64,8 @@ async function* decompress(input: Bytes, { signal }: Context) {
   const { createGunzip } = await import('node:zlib')
   const gunzip = createGunzip({ chunkSize: 128 * 1024 })
   const end = new EndWithoutNuls()
+  // What it is given after its end may be an error to it, which nobody would take then.
+  gunzip.on('error', () => {})
   try {
     yield* through(gunzip, end.watch(input), signal)
   } catch (error) {
