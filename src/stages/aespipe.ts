@@ -13,10 +13,10 @@ export const AespipeOptions = z.strictObject({
     .min(1)
     .describe('the file that holds the key: a line of at least 20 characters, or 64 or 65 of them'),
   unauthenticated: z
-    .literal(true)
-    .describe(
-      'must be true: whoever can write to the store can change what is encrypted, and it does not show',
-    ),
+    .literal(true, {
+      error: 'say "unauthenticated: true": whoever can write to the store can change what aespipe encrypted',
+    })
+    .describe('must be true: you know that a change of what is encrypted may not show'),
 })
 export type AespipeOptions = z.infer<typeof AespipeOptions>
 
