@@ -187,7 +187,12 @@ export function stageContract(
 
     test('the undo commands give the plain bytes without us', async () => {
       const tried = await open()
-      const command = [...tried.writing].reverse().map(stage => stage.undo)
+      const command =
+        tried.undo ??
+        [...tried.writing]
+          .reverse()
+          .map(stage => stage.undo)
+          .join(' | ')
       for (const size of [0, 1, 300_000]) {
         const plain = sampleBytes(seeded(size), size)
         const encoded = await encode(tried, plain, seeded(size))
