@@ -53,6 +53,7 @@ export async function backup(
 ): Promise<BackupOutcome[]> {
   // What a run that died had stopped is put right first, whatever becomes of this run.
   for (const guard of job.guards) await guard.recover(ctx)
+  for (const { warning } of job.stages) if (warning) ctx.emit({ type: 'warning', ...warning })
   ctx.emit({ type: 'phase', phase: 'inspect', job: job.name })
   const inspection = await beforeStall(job.source.inspect(ctx), ctx, () => `the source of ${job.name}`)
   const killed = begun.ids()

@@ -49,7 +49,7 @@ export function manifestOf(
 }
 
 function ofStages(job: Job): Warning[] {
-  return job.stages.flatMap(({ warning }) => (warning === undefined ? [] : [{ what: warning }]))
+  return job.stages.flatMap(({ warning }) => (warning ? [{ what: `${warning.what}: ${warning.why}` }] : []))
 }
 
 function secretsInClear(job: Job, artifacts: Captured['artifacts']): Warning[] {

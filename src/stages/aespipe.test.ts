@@ -90,6 +90,6 @@ test('that nothing is authenticated must be agreed to, and is said', async () =>
   assert.equal(AespipeOptions.safeParse({ keyFile: mine, unauthenticated: false }).success, false)
   assert.equal(AespipeOptions.safeParse({ keyFile: mine, unauthenticated: true }).success, true)
   const stage = await aespipeWriter({ keyFile: mine })
-  assert.match(stage.warning ?? '', /without authenticating/)
+  assert.match(stage.warning?.what ?? '', /without authenticating/)
   assert.equal(stage.facts.authenticated, false)
 })

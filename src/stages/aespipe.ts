@@ -36,7 +36,11 @@ export async function aespipeWriter({ keyFile }: Pick<AespipeOptions, 'keyFile'>
   await checkKeyFile(path)
   return {
     ...aespipeReader([path]),
-    warning: 'aespipe encrypts without authenticating: who can write to the store can change the backup',
+    warning: {
+      what: 'aespipe encrypts without authenticating',
+      why: 'who can write to the store can change the backup',
+      remedy: 'use age or gpg, unless another tool must read it',
+    },
     encode: () => aespipe(path, []),
   }
 }

@@ -131,7 +131,8 @@ for (const [title, make] of Object.entries(ways)) {
     const { at, way } = await host(make)
     const watch = new ProcessWatch(way.secrets, at.state)
     t.after(() => watch.stop())
-    await at.ok(['backup', '--json'])
+    const said = (await at.ok(['backup'])).stderr
+    assert.equal(said.includes('without authenticating'), title === 'aespipe', said)
     await at.ok(['verify'])
     const data = filesIn(at.path('disk', 'files'))
     assert.ok(data.length > 0 && data.every(name => name.endsWith(way.suffix)), `${data}`)
