@@ -16,7 +16,7 @@ const packages = [
   ...['postgresql-15', 'postgresql-client-15', 'sqlite3'],
   ...['zstd', 'pigz', 'isal', 'age', 'gnupg', 'aespipe'],
   ...['rclone', 'openssh-server', 'openssh-client', 'curl'],
-  ...['attr', 'acl', 'debootstrap'],
+  ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
 ]
 
 /** One thing to have. `make` may be repeated, and picks up after one that was killed. */
