@@ -16,12 +16,15 @@ import {
 } from './age-keys.ts'
 import { decryptTransform, encryptTransform, generateKeyPair, noMatch } from './age-library.ts'
 
+/** The recipient of age's own documentation. */
+export const exampleRecipient = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'
+
 export const AgeOptions = z
   .strictObject({
     recipients: z
       .array(z.string().trim())
       .default([])
-      .describe('public keys: age1…, ssh-ed25519 …, ssh-rsa …'),
+      .meta({ description: 'public keys: age1…, ssh-ed25519 …, ssh-rsa …', example: [exampleRecipient] }),
     recipientsFile: z.string().min(1).optional().describe('a file with more of them, one on each line'),
     identity: z
       .union([secretOption, z.array(secretOption).min(1)])

@@ -4,7 +4,7 @@ import { usage } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Stage } from '../model/step.ts'
 import { AespipeOptions, aespipeReader, aespipeWriter } from './aespipe.ts'
-import { AgeOptions, agePassphraseStage, ageStage } from './age.ts'
+import { AgeOptions, agePassphraseStage, ageStage, exampleRecipient } from './age.ts'
 import { GpgOptions, gpgReader, gpgWriter } from './gpg.ts'
 import { GzipOptions, gzipStage } from './gzip.ts'
 import { gpgKeys, keysFrom, lockOf, readAll } from './keys.ts'
@@ -20,7 +20,7 @@ export const Compression = z
       .strictObject({ zstd: ZstdOptions.optional(), gzip: GzipOptions.optional() })
       .refine(oneOf, { message: 'say one of "zstd" and "gzip"' }),
   ])
-  .describe('zstd (by default), gzip, or "none"')
+  .meta({ description: 'zstd (by default), gzip, or "none"', example: { zstd: { level: 1 } } })
 export type Compression = z.infer<typeof Compression>
 
 export const Encryption = z
@@ -34,7 +34,10 @@ export const Encryption = z
       })
       .refine(oneOf, { message: 'say one of "age", "gpg" and "aespipe"' }),
   ])
-  .describe('age (recommended), gpg, aespipe, or "none"')
+  .meta({
+    description: 'age (recommended), gpg, aespipe, or "none"',
+    example: { age: { recipients: [exampleRecipient] } },
+  })
 export type Encryption = z.infer<typeof Encryption>
 
 /**

@@ -99,7 +99,7 @@ export function gpgReader(keys: GpgKeys): Stage {
 }
 
 /** The passphrase, which must be one line: gpg reads no more of it. */
-export async function passphraseFrom(source: SecretSource): Promise<Secret> {
+async function passphraseFrom(source: SecretSource): Promise<Secret> {
   const passphrase = await source.read()
   if (/^[^\r\n\0]+$/.test(passphrase.reveal())) return passphrase
   throw usage(`cannot use the passphrase from ${source.where}`, 'it is empty, or more than one line')
