@@ -165,3 +165,39 @@ test('a passphrase file given for a backup that needs an age identity is said to
     message: /something else than keys/,
   })
 })
+
+test('what other tools wrote is peeled by its first bytes, layer by layer, and what is no known format is refused', async () => {
+  const reading = await readingStages(passphrase, [Encryption.parse({ age: { identity: { file: ageKey } } })])
+  const step = reading
+    .stagesOf({ ...recordOf([]), stages: [{ name: 'detect' }] })
+    .map(stage => stage.decode())
+  const read = (bytes: Uint8Array) => collect(flow(inChunks(bytes, seeded(3), 30), step, ctx))
+  const make = (command: string) =>
+    execFileSync('bash', ['-o', 'pipefail', '-c', command], { cwd: dir, maxBuffer: 1e8, stdio: 'pipe' })
+  writeFileSync(join(dir, 'data'), randomBytes(200_000))
+  const gpg = `gpg --homedir . --batch --no-autostart --s2k-count 65536 --pinentry-mode loopback --passphrase-file ${passphrase} -c`
+  const age = `age -r ${mine.recipient}`
+  execFileSync('chmod', ['700', dir])
+  for (const layers of [
+    'gzip',
+    `gzip | ${gpg}`,
+    `${gpg} --armor`,
+    `zstd | ${age}`,
+    `xz | ${age} -a`,
+    'bzip2 | gzip',
+    'cat',
+    `gzip | ${age} | gzip`,
+  ]) {
+    const tar = make('tar -c data')
+    writeFileSync(join(dir, 'data.tar'), tar)
+    assert.ok((await read(make(`cat data.tar | ${layers}`))).equals(tar), layers)
+  }
+  await assert.rejects(read(Buffer.from('hello')), { what: 'cannot tell what it is' })
+  await assert.rejects(read(Buffer.alloc(0)), { what: 'cannot tell what it is' })
+  await assert.rejects(
+    read(make('cat data.tar | gzip | gzip | gzip | gzip | gzip | gzip | gzip')),
+    /more than 6 layers/,
+  )
+  await assert.rejects(read(make('cat data.tar | gzip').subarray(0, -5)), Failure)
+  await assert.rejects(read(make(`cat data.tar | age -r ${other.recipient}`)), { exit: exitCode.wrongKey })
+})

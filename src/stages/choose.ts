@@ -5,6 +5,7 @@ import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Stage } from '../model/step.ts'
 import { AespipeOptions, aespipeReader, aespipeWriter } from './aespipe.ts'
 import { AgeOptions, agePassphraseStage, ageStage, exampleRecipient } from './age.ts'
+import { type DecoderOf, detectedStage } from './detected.ts'
 import { GpgOptions, gpgReader, gpgWriter } from './gpg.ts'
 import { GzipOptions, gzipStage } from './gzip.ts'
 import { gpgKeys, keysFrom, lockOf, readAll } from './keys.ts'
@@ -101,7 +102,17 @@ export async function readingStages(
   const agePassphrase = agePassphraseStage(await readAll(keys.of['age passphrase']))
   const gpg = gpgReader(await gpgKeys(keys))
   const aespipe = aespipeReader(keys.of['aespipe key file'].flatMap(({ file }) => file ?? []))
+  const decoderOf: DecoderOf = (format, head) => {
+    if (format === 'gzip') return gzipStage().decode()
+    if (format === 'zstd') return zstdStage().decode()
+    if (format === 'bzip2' || format === 'xz') return { program: format, args: ['-d', '-c'] }
+    if (format === 'age' && head.includes('\n-> scrypt ')) return agePassphrase.decode()
+    if (format === 'age' || format === 'armored age') return age.decode()
+    return format === 'OpenPGP' || format === 'armored OpenPGP' ? gpg.decode() : null
+  }
+  const detected = detectedStage(decoderOf)
   const stageOf = (entry: Entry): Stage | null => {
+    if (entry.name === 'detect') return detected
     if (entry.name === 'zstd') return zstdStage()
     if (entry.name === 'gzip') return gzipStage()
     if (entry.name === 'gpg') return gpg
@@ -141,4 +152,4 @@ export async function readingStages(
 /** A stage as a manifest names it. */
 type Entry = ArtifactRecord['stages'][number]
 
-const stageOfName: ReadonlySet<string> = new Set(['zstd', 'gzip', 'age', 'gpg', 'aespipe'])
+const stageOfName: ReadonlySet<string> = new Set(['zstd', 'gzip', 'age', 'gpg', 'aespipe', 'detect'])
