@@ -187,15 +187,21 @@ function judgeDecryption(exit: Exit, stderrTail: string): Verdict {
   const isAuthentic = says(/^\[GNUPG:\] GOODMDC/m) || says(/^\[GNUPG:\] DECRYPTION_INFO \d+ \d+ [1-9]/m)
   if (exit.code === 0 && says(/^\[GNUPG:\] DECRYPTION_OKAY/m) && isAuthentic) return null
   const words = stderrTail.split('\n').filter(line => !line.startsWith('[GNUPG:]'))
+  if (stderrTail.includes(asksForPassphrase)) return isLocked()
   if (saysWrongKey(stderrTail)) return doesNotFit(describeExit(exit, words.join('\n')))
   if (exit.code === 0) return new Failure({ what: 'gpg failed', why: 'it is not a whole encrypted message' })
   return new Failure({ what: 'gpg failed', why: describeExit(exit, words.join('\n')) })
 }
 
+const asksForPassphrase = "batchmode - can't get input"
+
+function isLocked(): Failure {
+  const remedy = 'set identityPassphrase of the gpg stage in a configuration'
+  return wrongKey('cannot decrypt', 'the secret key has a passphrase, and none is configured', remedy)
+}
+
 function saysWrongKey(stderrTail: string): boolean {
-  return /BAD_PASSPHRASE|Bad session key|Bad passphrase|No secret key|No passphrase given|batchmode - can't get input/.test(
-    stderrTail,
-  )
+  return /BAD_PASSPHRASE|Bad session key|Bad passphrase|No secret key|No passphrase given/.test(stderrTail)
 }
 
 function doesNotFit(why: string): Failure {
