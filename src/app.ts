@@ -115,6 +115,7 @@ export function appFor(config: Config, state: State): App {
         guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
         capture: merged.capture ?? 'stream',
         census: merged.census ?? 'counts',
+        zone: merged.timezone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
@@ -290,8 +291,7 @@ function destinationOf(
 }
 
 function retentionOf(keep: KeepConfig | undefined): Retention {
-  return {
-    ...(keep?.last === undefined ? {} : { last: keep.last }),
-    ...(keep?.within === undefined ? {} : { withinMs: keep.within }),
-  }
+  const { within, ...counts } = keep ?? {}
+  const said = Object.entries(counts).filter(([, count]) => count !== undefined)
+  return { ...Object.fromEntries(said), ...(within === undefined ? {} : { withinMs: within }) }
 }

@@ -130,6 +130,17 @@ test('how to write jobs: several sources, hooks, another name', async () => {
   assert.equal(readFileSync(join(here.folder, 'said'), 'utf8'), 'maintenance-on shop\nmaintenance-off shop\n')
 })
 
+test('how to keep what, and for how long', async () => {
+  const page = readFileSync(join(root, 'docs/how-to/retention.md'), 'utf8')
+  const here = await setting(null)
+  runAll("sqlite3 shop.db 'create table orders as select 1'", here)
+  const stores = ['disk', 'offsite'].map(name => `${name}: { type: local, path: ${here.folder}/${name} }`)
+  const config = (/```yaml\n([\s\S]*?)```/.exec(page)?.[1] ?? '').replaceAll('/srv', here.folder)
+  writeFileSync(join(here.folder, 'cairn.yaml'), `stores: { ${stores.join(', ')} }\n${config}`)
+  runAll('cairn backup && cairn backup && cairn backup && cairn backup', here)
+  assert.match(runAll(commandsOf('docs/how-to/retention.md'), here), /daily 7: the newest of|last 3/)
+})
+
 test('how to store in folders', async () => {
   const page = readFileSync(join(root, 'docs/how-to/local.md'), 'utf8')
   const here = await setting(null)

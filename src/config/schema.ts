@@ -30,18 +30,34 @@ const name = (what: string) =>
 
 const JobName = name('job').refine(text => text !== 'latest', { message: '"latest" means the newest backup' })
 
+function isZone(name: string): boolean {
+  try {
+    return new Intl.DateTimeFormat('en-US', { timeZone: name }) !== null
+  } catch {
+    return false
+  }
+}
+
+const keptPeriods = (what: string) =>
+  z.int().positive().describe(`the newest backup of each of the newest n ${what} that have one`).optional()
+
 const Keep = z
   .strictObject({
     last: z.int().positive().describe('the newest n backups').optional(),
-    within: Duration.describe('backups younger than this').optional(),
+    within: Duration.describe('backups not older than this when the newest was made').optional(),
+    hourly: keptPeriods('hours'),
+    daily: keptPeriods('days'),
+    weekly: keptPeriods('weeks, from Monday,'),
+    monthly: keptPeriods('months'),
+    yearly: keptPeriods('years'),
   })
-  .refine(keep => keep.last !== undefined || keep.within !== undefined, {
-    message: 'say "last", "within" or both',
+  .refine(keep => Object.values(keep).some(rule => rule !== undefined), {
+    message: 'say at least one of last, within, hourly, daily, weekly, monthly, yearly',
   })
   .meta({
     id: 'Keep',
     description: 'what stays; a backup that any rule keeps stays, and the newest always does',
-    example: { last: 7 },
+    example: { last: 3, daily: 7, weekly: 4, monthly: 12, yearly: 3 },
   })
 
 const Lock = z
@@ -145,6 +161,14 @@ const jobCommon = {
   census: z
     .enum(['none', 'objects', 'counts'])
     .describe('how exactly to record what was in the source')
+    .optional(),
+  timezone: z
+    .string()
+    .refine(isZone, { message: 'is not a time zone: write one like Europe/Berlin, or UTC' })
+    .meta({
+      description: 'where the days, weeks and years of retention begin; the zone of the machine unless set',
+      example: 'Europe/Berlin',
+    })
     .optional(),
   undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
   hooks: Hooks.optional(),
