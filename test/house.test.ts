@@ -12,7 +12,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['cli'],
   cli: ['app.ts', 'config', 'engine', 'model', 'platform', 'stages'],
   'app.ts': ['config', 'engine', 'model', 'platform', 'sources', 'stages', 'stores'],
-  config: ['model', 'sources', 'stages', 'stores'],
+  config: ['model', 'platform', 'sources', 'stages', 'stores'],
   engine: ['model', 'platform'],
   sources: ['model', 'platform'],
   stages: ['model', 'platform'],

@@ -62,7 +62,11 @@ const Keep = z
 
 const Lock = z
   .strictObject({
-    mode: z.enum(['governance', 'compliance']),
+    mode: z
+      .enum(['governance', 'compliance'])
+      .describe(
+        'governance: who has the right may take it off; compliance: nobody may, and it cannot be shortened',
+      ),
     for: Duration.describe('how long, from the start of the backup'),
   })
   .meta({ id: 'Lock', description: 'locks every object against deletion' })
@@ -70,7 +74,10 @@ const Lock = z
 /** What every store can say beside its own options. */
 const storeCommon = {
   lock: Lock.optional(),
-  tags: z.record(z.string(), z.string()).describe('tags of every object').optional(),
+  tags: z
+    .record(z.string(), z.string())
+    .meta({ description: 'tags of every object', example: { team: 'shop' } })
+    .optional(),
   keep: Keep.optional(),
 }
 
