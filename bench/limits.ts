@@ -20,8 +20,11 @@ export function verdicts(comparisons: readonly Comparison[], timings: readonly T
   const backups = comparisons.filter(each => each.bench === 'backup' && each.databaseBytes >= promisedFrom)
   return [
     ...backups.flatMap(speedOf),
+    ...comparisons
+      .filter(each => each.bench === 'gzip' && each.databaseBytes >= promisedFrom)
+      .map(gzipSpeedOf),
     ...comparisons.map(memoryOf),
-    ...(['backup', 'verify', 'restore'] as const).flatMap(bench => flatness(bench, comparisons)),
+    ...(['backup', 'gzip', 'verify', 'restore'] as const).flatMap(bench => flatness(bench, comparisons)),
     ...timings.flatMap(timing => listingOf(timing)),
   ]
 }
@@ -53,6 +56,13 @@ function speedOf(comparison: Comparison): Verdict[] {
   ]
   if (!isBusy(comparison)) return found
   return found.map(each => ({ ...each, found: `${each.found}, on a busy machine: says little` }))
+}
+
+function gzipSpeedOf(comparison: Comparison): Verdict {
+  const part = ratios(comparison, gzipPeer, (ours, theirs) => ours.seconds / theirs.seconds)
+  const promise = `gzip ${comparison.size}: wall at most 0.25 x of ${gzipPeer}`
+  const found = judged(promise, part, 0.25, value => `${value.toFixed(3)} x`)
+  return isBusy(comparison) ? { ...found, found: `${found.found}, on a busy machine: says little` } : found
 }
 
 /** A figure of each round, of Cairn and a peer in that same round. */

@@ -182,3 +182,11 @@ test('how to store with rclone', async () => {
   someFiles(here.folder)
   runAll(commandsOf('docs/how-to/rclone.md'), here)
 })
+
+test('how to encrypt', async () => {
+  const here = await setting(null)
+  someFiles(here.folder)
+  assert.match(runAll(commandsOf('docs/how-to/encryption.md'), here), /a file/)
+  for (const way of ['age', 'ssh', 'gpg', 'gpg-key', 'aespipe'])
+    assert.equal(readFileSync(join(here.folder, `from-${way}`, 'uploads', 'a file'), 'utf8'), 'content')
+})

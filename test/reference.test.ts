@@ -39,6 +39,8 @@ function formsOf(schema: JsonSchema | undefined): JsonSchema[] {
 const companions: Readonly<Record<string, object>> = {
   'source postgres.exclude': { databases: 'all' },
   'source postgres.jobs': { format: 'directory' },
+  'store s3.accessKeyId': { secretAccessKey: 'x' },
+  'store s3.secretAccessKey': { accessKeyId: 'x' },
 }
 
 function accepts(what: string, config: object): string[] {

@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { parseDuration } from '../model/quantity.ts'
 import { secretOption } from '../platform/secret-source.ts'
 import { sourceOptions } from '../sources/index.ts'
-import { AgeOptions, ZstdOptions } from '../stages/index.ts'
+import { Compression, Encryption } from '../stages/index.ts'
 import { storeOptions } from '../stores/index.ts'
 
 /** `30 days`, `12h`: gives milliseconds. */
@@ -62,7 +62,11 @@ const Keep = z
 
 const Lock = z
   .strictObject({
-    mode: z.enum(['governance', 'compliance']),
+    mode: z
+      .enum(['governance', 'compliance'])
+      .describe(
+        'governance: who has the right may take it off; compliance: nobody may, and it cannot be shortened',
+      ),
     for: Duration.describe('how long, from the start of the backup'),
   })
   .meta({ id: 'Lock', description: 'locks every object against deletion' })
@@ -70,7 +74,10 @@ const Lock = z
 /** What every store can say beside its own options. */
 const storeCommon = {
   lock: Lock.optional(),
-  tags: z.record(z.string(), z.string()).describe('tags of every object').optional(),
+  tags: z
+    .record(z.string(), z.string())
+    .meta({ description: 'tags of every object', example: { team: 'shop' } })
+    .optional(),
   keep: Keep.optional(),
 }
 
@@ -87,12 +94,6 @@ const Source = z.discriminatedUnion('type', [
   sourceOptions.sqlite.extend({ type: z.literal('sqlite') }),
   sourceOptions.files.extend({ type: z.literal('files') }),
 ])
-
-const Encryption = z
-  .union([z.literal('none'), z.strictObject({ age: AgeOptions })])
-  .describe('age keys, or "none"')
-
-const Compression = z.union([z.literal('none'), z.strictObject({ zstd: ZstdOptions })])
 
 const To = z
   .union([

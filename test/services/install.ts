@@ -14,7 +14,7 @@ const here = import.meta.dirname
 
 const packages = [
   ...['postgresql-15', 'postgresql-client-15', 'sqlite3'],
-  ...['zstd', 'pigz', 'isal', 'age', 'gnupg', 'aespipe'],
+  ...['zstd', 'pigz', 'isal', 'bzip2', 'xz-utils', 'age', 'gnupg', 'aespipe'],
   ...['rclone', 'openssh-server', 'openssh-client', 'curl'],
   ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
 ]
