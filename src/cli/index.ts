@@ -1,4 +1,4 @@
-import { Argument, Command, CommanderError, Option } from 'commander'
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { type ExitCode, exitCode } from '../model/failure.ts'
 import { toolVersion } from '../model/version.ts'
 import { fail, type Global } from './io.ts'
@@ -19,6 +19,11 @@ export async function run(argv: readonly string[]): Promise<ExitCode> {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCode.ok : exitCode.usage
     return fail(error, program.opts<Global>().verbose === true || argv.includes('--verbose'))
   }
+}
+
+function atLeastOne(text: string): number {
+  if (/^[1-9]\d?$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a number from 1 to 99.')
 }
 
 const storeOption = () =>
@@ -115,7 +120,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .addOption(storeOption())
     .addOption(identityOption())
     .option('--to <target>', 'a database URL, a file or a folder; default: where it came from')
-    .option('--only <artifact...>', 'these artifacts only')
+    .option('--only <name...>', 'these only: artifacts; of PostgreSQL also tables, schemas, databases')
     .addOption(
       new Option(
         '--allow <consent...>',
@@ -124,6 +129,20 @@ export function commandLine(done: (code: ExitCode) => void): Command {
         .choices(['devices', 'setuid', 'no-owner'])
         .default([]),
     )
+    .option('--no-owner', 'PostgreSQL: everything belongs to who restores')
+    .option('--no-privileges', 'PostgreSQL: without GRANTs')
+    .option('--role <role>', 'PostgreSQL: restore as this role')
+    .option('--create', 'PostgreSQL: a new database under the name it had')
+    .addOption(
+      new Option(
+        '--jobs <n>',
+        'PostgreSQL: so many connections write into a new database; needs room in CAIRN_SPOOL',
+      ).argParser(atLeastOne),
+    )
+    .addOption(
+      new Option('--schema-only', 'PostgreSQL: definitions without rows').conflicts('dataOnly'),
+    )
+    .option('--data-only', 'PostgreSQL: rows into tables that are there')
     .option('--dry-run', 'only say what would happen')
     .option('--yes', 'replace what is there')
     .action(act(() => import('./restore.ts')))

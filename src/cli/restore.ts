@@ -2,7 +2,7 @@ import { manifestFrom } from '../engine/catalog.ts'
 import { planRestore, restore } from '../engine/restore.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { showDuration } from '../model/quantity.ts'
-import type { RestorePlan } from '../model/restore.ts'
+import type { RestoreOptions, RestorePlan, Selection } from '../model/restore.ts'
 import { canAsk, consent, type Global, out, outJson, paint, say, sayFailure } from './io.ts'
 import { findBackup, withApp } from './work.ts'
 
@@ -12,6 +12,14 @@ interface Options extends Global {
   readonly to?: string
   readonly only?: readonly string[]
   readonly allow: readonly string[]
+  /** Commander's way to say --no-owner. */
+  readonly owner?: boolean
+  readonly privileges?: boolean
+  readonly role?: string
+  readonly create?: boolean
+  readonly jobs?: number
+  readonly schemaOnly?: boolean
+  readonly dataOnly?: boolean
   readonly dryRun?: boolean
   readonly yes?: boolean
 }
@@ -23,8 +31,9 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
     const { manifest } = await manifestFrom(entry, ctx)
     const { stagesOf } = await app.reading(options.identity)
     const restorer = app.restorer(manifest, options.to ?? null)
-    const pick = { ...(options.only ? { only: options.only } : {}), allow: new Set(options.allow) }
-    const plan = await planRestore(manifest, restorer, pick, ctx)
+    const pick = selectionOf(options)
+    const from = entry.copies.map(copy => copy.store)
+    const plan = await planRestore(manifest, from, restorer, pick, stagesOf, ctx)
     if (options.dryRun) {
       if (options.json) await outJson({ cairn: 1, id: manifest.id, dryRun: true, ...plan })
       else await out(planText(manifest.id, plan))
@@ -34,7 +43,6 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
     for (const why of plan.warnings) sayFailure({ what: 'restore', why, remedy: '' }, 'warning')
     const replace = await mayReplace(plan, options)
     const started = performance.now()
-    const from = entry.copies.map(copy => copy.store)
     const done = await restore(manifest, from, restorer, pick, replace, stagesOf, ctx)
     report.end()
     for (const why of done.warnings) sayFailure({ what: 'restored, but', why, remedy: '' }, 'warning')
@@ -46,6 +54,19 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
       )
     return exitCode.ok
   })
+}
+
+function selectionOf(o: Options): Selection {
+  const said: RestoreOptions = {
+    ...(o.owner === false ? { noOwner: true } : {}),
+    ...(o.privileges === false ? { noPrivileges: true } : {}),
+    ...(o.role === undefined ? {} : { role: o.role }),
+    ...(o.create ? { create: true } : {}),
+    ...(o.jobs === undefined ? {} : { jobs: o.jobs }),
+    ...(o.schemaOnly ? { schemaOnly: true } : {}),
+    ...(o.dataOnly ? { dataOnly: true } : {}),
+  }
+  return { ...(o.only ? { only: o.only } : {}), allow: new Set(o.allow), options: said }
 }
 
 function planText(id: string, plan: RestorePlan): string {

@@ -5,7 +5,7 @@ import type * as z from 'zod'
 import { usage } from '../model/failure.ts'
 import { configSchema, type JsonSchema, resolved } from './json-schema.ts'
 import { Config, crossCheck } from './schema.ts'
-import { suggest } from './suggest.ts'
+import { suggest } from '../model/suggest.ts'
 
 /** Where the configuration is looked for when nobody says. */
 const defaultPlaces = ['cairn.yaml', '/etc/cairn/cairn.yaml'] as const

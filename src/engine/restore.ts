@@ -19,7 +19,7 @@ export async function restore(
   stagesOf: StagesOf,
   ctx: Context,
 ): Promise<RestoreReport> {
-  checkSelection(manifest, pick)
+  checkSelection(manifest, restorer, pick)
   let failure: Failure | null = null
   for (const [index, store] of from.entries()) {
     ctx.signal.throwIfAborted()
@@ -38,21 +38,39 @@ export async function restore(
   throw failure ?? usage(`cannot restore ${manifest.id}`, 'no store has a whole copy')
 }
 
-/** What would happen. Reads the target only. */
+/** What would happen. Reads the target, and what it must of the backup, from the first store that can be read. */
 export async function planRestore(
   manifest: Manifest,
+  from: readonly Store[],
   restorer: Restorer,
   pick: Selection,
+  stagesOf: StagesOf,
   ctx: Context,
 ): Promise<RestorePlan> {
-  checkSelection(manifest, pick)
-  return restorer.plan([manifest], pick, ctx)
+  checkSelection(manifest, restorer, pick)
+  let failure: unknown
+  for (const store of from) {
+    try {
+      return await restorer.plan([manifest], pick, ctx, artifactReader(store, stagesOf, ctx))
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      failure = error
+      if (!isUnreadable(asFailure(error, `cannot restore ${manifest.id}`))) throw error
+    }
+  }
+  throw failure ?? usage(`cannot restore ${manifest.id}`, 'no store has a whole copy')
 }
 
-function checkSelection(manifest: Manifest, pick: Selection): void {
+function checkSelection(manifest: Manifest, restorer: Restorer, pick: Selection): void {
+  const { engine } = manifest.source
+  for (const [name, value] of Object.entries(pick.options ?? {})) {
+    if (value === undefined || restorer.options?.some(known => known === name)) continue
+    const option = `--${name.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`
+    throw usage(`cannot restore with ${option}`, `it means nothing for a backup of ${engine}`, 'leave it out')
+  }
   const names = manifest.artifacts.map(artifact => artifact.name)
   const unknown = pick.only?.find(name => !names.includes(name))
-  if (unknown === undefined) return
+  if (unknown === undefined || restorer.looksInside) return
   throw usage(
     `cannot restore only "${unknown}"`,
     `${manifest.id} has no such artifact`,

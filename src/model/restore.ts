@@ -21,10 +21,27 @@ export interface Framing {
 
 /** What part of a backup, and how. */
 export interface Selection {
-  /** Artifacts by name; all when undefined. */
+  /** Artifacts by name, or what is inside of them where the restorer can tell (tables, schemas); all when undefined. */
   readonly only?: readonly string[]
   /** Consents a person gave beyond "replace": `devices`, `setuid`, `no-owner`. */
   readonly allow: ReadonlySet<string>
+  readonly options?: RestoreOptions
+}
+
+/** What some engines can do differently, named as the options of the command line. */
+export interface RestoreOptions {
+  /** Everything belongs to who restores. */
+  readonly noOwner?: boolean
+  /** No GRANTs. */
+  readonly noPrivileges?: boolean
+  /** The role that restores, after the login. */
+  readonly role?: string
+  /** A new database under the name it had, whatever name the target has. */
+  readonly create?: boolean
+  /** How many connections write at once. */
+  readonly jobs?: number
+  readonly schemaOnly?: boolean
+  readonly dataOnly?: boolean
 }
 
 /** What a restore would do. Made by reading only. */
@@ -49,12 +66,22 @@ export interface RestoreReport {
 /**
  * Brings backups of one engine back.
  *
- * `plan` only reads: the target's state, the manifests. It throws a Failure when the restore cannot work.
+ * `plan` only reads: the target's state, the manifests, and where a reader is given the beginning of artifacts. It throws a
+ * Failure when the restore cannot work.
  * `apply` pulls the artifacts it needs. A failed artifact fails the whole before anything is committed, where
  * the engine can do that; where it cannot, the plan says so. It checks again that what the plan found empty still is.
  */
 export interface Restorer {
-  plan(chain: readonly Manifest[], pick: Selection, ctx: Context): Promise<RestorePlan>
+  /** The options it knows; others are refused before it is asked. */
+  readonly options?: readonly (keyof RestoreOptions)[]
+  /** True where `only` may name what is inside of artifacts: it says itself what is not there. */
+  readonly looksInside?: boolean
+  plan(
+    chain: readonly Manifest[],
+    pick: Selection,
+    ctx: Context,
+    read?: ArtifactReader,
+  ): Promise<RestorePlan>
   apply(
     chain: readonly Manifest[],
     pick: Selection,

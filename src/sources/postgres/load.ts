@@ -1,102 +1,169 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { randomUUID } from 'node:crypto'
 import type { Context } from '../../model/context.ts'
-import type { ArtifactRecord } from '../../model/manifest.ts'
-import type { ArtifactReader } from '../../model/restore.ts'
 import type { Bytes, Program, Step } from '../../model/step.ts'
+import type { Framing, RestoreOptions } from '../../model/restore.ts'
+import type { Archive } from './archive.ts'
 import { type Clients, majorOf } from './clients.ts'
-import { type Connection, childEnv, noticingItsEnd } from './connection.ts'
+import { type Connection, loginOf, noticingItsEnd } from './connection.ts'
 import { judged } from './explain.ts'
 import { asBlock } from './globals.ts'
 import { ourTransaction } from './our-transaction.ts'
+import { connectBeside } from './scratch.ts'
 import { holdsSomething } from './server.ts'
-import { quoteName } from './sql.ts'
-import { connectBeside, type Survey } from './target.ts'
 
-export interface Load {
+/** What all programs of one restore share. */
+export interface Loading {
+  /** To the database that is written. */
   readonly connection: Connection
-  readonly data: ArtifactRecord
   readonly clients: Clients
-  readonly found: Survey
-  /** Drop what the archive holds before making it. */
-  readonly clean: boolean
-  readonly noOwner: boolean
+  /** The target server's version: 150018. */
+  readonly versionNum: number
+  readonly options: RestoreOptions
   readonly noTablespaces: boolean
-  readonly owner: string | undefined
-  /** SQL that sets what belongs to the database; '' for nothing. */
-  readonly settings: string
-  /** The statements that make the missing roles. */
-  readonly roles: readonly string[]
-  /** The name of psql's connection. */
+  /** Only these entries of the archive, as pg_restore lists them; undefined: all. */
+  readonly list?: string | undefined
+  /** The name of our programs' connections. */
   readonly name: string
 }
 
-/** At most so many of psql's warnings are reported. */
+/** What is done in the same transaction as the data. */
+export interface Around {
+  /** Drop what the archive holds before making it. */
+  readonly clean: boolean
+  /** Look again whether the target is empty, where nobody can come between. */
+  readonly mustBeEmpty: boolean
+  readonly before: readonly string[]
+  readonly after: readonly string[]
+}
+
+/** At most so many warnings of a program are reported. */
 const mostWarnings = 20
 
 /** Two restores into one database exclude each other by this advisory lock. */
 const lockKey = 0x63_61_69_72_6e
 
 /**
- * Reads the archive through pg_restore into psql, in one transaction that we open and close ourselves: psql's input
- * ends, and COMMIT is written, only when everything before it was judged right. Not `psql -1`: it commits at the end of
- * its input, and the end of input is also what a death looks like. Returns psql's warnings.
+ * Lets pg_restore write into a database that nobody else knows. It commits as it goes, and may be done before the end
+ * of the archive was judged: what it wrote counts only when this has resolved. Returns its warnings.
  */
-export async function load(o: Load, read: ArtifactReader): Promise<string[]> {
+export async function loadDirectly(o: Loading, archive: Archive, ctx: Context): Promise<string[]> {
   const warnings: string[] = []
-  await read.into(o.data, psql(o, warnings), { prologue: prologue(o), epilogue: epilogue(o) }, through(o))
+  const { jobs } = o.options
+  // A crash of the server loses the whole new database at the worst; its new name is flushed together with all before it.
+  const hasty = withSetting(noticingItsEnd(o.connection, o.versionNum), 'synchronous_commit=off')
+  await archive.restore({
+    program: o.clients.path('pg_restore'),
+    args: [
+      `--dbname=${o.connection.database}`,
+      '--no-password',
+      '--exit-on-error',
+      ...(jobs === undefined ? [] : [`--jobs=${jobs}`]),
+      ...restoreArgs(o, ctx),
+    ],
+    ...loginOf(hasty, o.name),
+    judge: judged('pg_restore'),
+    onStderr: collecting(warnings),
+  })
   return warnings
 }
 
-function psql(o: Load, warnings: string[]): Program {
-  return {
-    program: o.clients.path('psql'),
-    args: ['-X', '-q', '-v', 'ON_ERROR_STOP=1', '--no-password', '-f', '-'],
-    // Our own statements are UTF-8; the archive says what its are.
-    env: { ...childEnv(noticingItsEnd(o.connection, o.found.versionNum), o.name), PGCLIENTENCODING: 'UTF8' },
-    judge: judged('psql'),
-    onStderr(line) {
-      const warning = /WARNING: +(.*)/.exec(line)?.[1]
-      if (warning && warnings.length < mostWarnings) warnings.push(warning)
-    },
+function withSetting(connection: Connection, setting: string): Connection {
+  const given = connection.params.options
+  const options = `${given ? `${given} ` : ''}-c ${setting}`
+  return { ...connection, params: { ...connection.params, options } }
+}
+
+function collecting(warnings: string[]) {
+  return (line: string): void => {
+    const warning = /WARNING: +(.*)/.exec(line)?.[1]
+    if (warning && warnings.length < mostWarnings) warnings.push(warning)
   }
 }
 
 /**
- * The script passes through us, for the sake of its transaction: measured at a tenth more time than with both programs
- * joined by the kernel.
+ * Reads the archive through pg_restore into psql, in one transaction that we open and close ourselves: psql's input
+ * ends, and COMMIT is written, only when everything before it was judged right. Not `psql -1`: it commits at the end of
+ * its input, and the end of input is also what a death looks like. Returns psql's warnings.
  */
-function through(o: Load): Step[] {
+export async function loadInTransaction(
+  o: Loading & Around,
+  archive: Archive,
+  ctx: Context,
+): Promise<string[]> {
+  const warnings: string[] = []
+  const { program, framing } = psql(o, warnings)
   const restore: Program = {
     program: o.clients.path('pg_restore'),
-    endsEarly: true,
     args: [
       '--file=-',
       // Without it, pg_restore wraps large objects in transactions of their own, and their COMMIT would be ours.
       '--single-transaction',
       ...(o.clean ? ['--clean', '--if-exists'] : []),
-      ...(o.noOwner ? ['--no-owner', '--no-privileges'] : []),
-      ...(o.noTablespaces ? ['--no-tablespaces'] : []),
+      ...restoreArgs(o, ctx),
     ],
     judge: judged('pg_restore'),
   }
-  return [restore, ourTransaction(majorOf(o.found.versionNum))]
+  // The script passes through us, for the sake of its transaction.
+  const steps: Step[] = [ourTransaction(majorOf(o.versionNum))]
+  await archive.script(restore, steps, program, framing)
+  return warnings
+}
+
+/** psql, and what makes all that it reads one transaction. */
+export function psql(
+  o: Pick<Loading, 'connection' | 'clients' | 'versionNum' | 'name' | 'options'> & Around,
+  warnings: string[],
+): { program: Program; framing: Framing } {
+  const login = loginOf(noticingItsEnd(o.connection, o.versionNum), o.name)
+  const program: Program = {
+    program: o.clients.path('psql'),
+    args: ['-X', '-q', '-v', 'ON_ERROR_STOP=1', '--no-password', '-f', '-'],
+    ...login,
+    // Our own statements are UTF-8; the archive says what its are.
+    env: { ...login.env, PGCLIENTENCODING: 'UTF8' },
+    judge: judged('psql'),
+    onStderr: collecting(warnings),
+  }
+  return { program, framing: { prologue: prologue(o), epilogue: epilogue(o) } }
+}
+
+function restoreArgs({ options: o, noTablespaces, list }: Loading, ctx: Context): string[] {
+  return [
+    ...(o.noOwner ? ['--no-owner'] : []),
+    ...(o.noPrivileges ? ['--no-privileges'] : []),
+    ...(o.role === undefined ? [] : [`--role=${o.role}`]),
+    ...(o.schemaOnly ? ['--schema-only'] : []),
+    ...(o.dataOnly ? ['--data-only'] : []),
+    ...(noTablespaces ? ['--no-tablespaces'] : []),
+    ...(list === undefined ? [] : [`--use-list=${listFile(list, ctx)}`]),
+  ]
+}
+
+/** In the private folder, which goes when the work ends. */
+function listFile(list: string, ctx: Context): string {
+  const path = join(ctx.dir, `${randomUUID()}.list`)
+  writeFileSync(path, list, { mode: 0o600 })
+  return path
 }
 
 /** The plan's finding is checked again where nobody can come between: inside the transaction. */
-async function* prologue(o: Load): Bytes {
+async function* prologue(o: Around): Bytes {
   const check = `IF ${holdsSomething} THEN RAISE EXCEPTION 'the target is not empty any more'; END IF`
   const lines = [
     'BEGIN;',
     `SELECT pg_catalog.pg_advisory_xact_lock(${lockKey});`,
-    o.clean ? '' : `DO $cairn$ BEGIN ${check}; END $cairn$;`,
-    o.roles.length > 0 ? asBlock(o.roles) : '',
+    o.mustBeEmpty ? `DO $cairn$ BEGIN ${check}; END $cairn$;` : '',
+    o.before.length > 0 ? asBlock(o.before) : '',
   ]
   yield Buffer.from(`${lines.join('\n')}\n`)
 }
 
-function epilogue(o: Load): Uint8Array {
-  const database = quoteName(o.connection.database)
-  const owner = o.owner ? `ALTER DATABASE ${database} OWNER TO ${quoteName(o.owner)};\n` : ''
-  return Buffer.from(`\nSET client_encoding = 'UTF8';\n${owner}${o.settings}COMMIT;\n`)
+function epilogue({ options, after }: Around & Pick<Loading, 'options'>): Uint8Array {
+  const reset = options.role === undefined ? '' : 'RESET ROLE;\n'
+  const last = after.length > 0 ? asBlock(after) : ''
+  return Buffer.from(`\nSET client_encoding = 'UTF8';\n${reset}${last}COMMIT;\n`)
 }
 
 /** Only the roles: all of them, or none. */

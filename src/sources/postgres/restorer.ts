@@ -1,201 +1,94 @@
 import type { Context } from '../../model/context.ts'
-import { Failure, usage } from '../../model/failure.ts'
+import { usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
-import type { ArtifactReader, RestorePlan, RestoreReport, Restorer, Selection } from '../../model/restore.ts'
-import type { SecretSource } from '../../platform/secret-source.ts'
+import type { ArtifactReader, RestorePlan, RestoreReport, Restorer } from '../../model/restore.ts'
 import { applicationName, watch } from './activity.ts'
-import { takeCensus } from './census.ts'
-import { type Clients, chooseClients, majorOf } from './clients.ts'
-import { connect } from './connect.ts'
-import {
-  type Connection,
-  type ConnectionOptions,
-  connectionTo,
-  onDatabase,
-  placeOf,
-  showConnection,
-} from './connection.ts'
-import { RestoreFacts } from './facts.ts'
+import { type Archive, spooled, streamed } from './archive.ts'
+import { showConnection } from './connection.ts'
+import { type Counted, counted } from './count.ts'
 import { type MissingRoles, missingRoles } from './globals.ts'
-import { createRoles, load } from './load.ts'
-import { settingsBlock, settingsName } from './settings.ts'
-import { createDatabase, dropCreated, type Survey, showLocale, survey } from './target.ts'
-
-export interface RestorerOptions {
-  /** Where it goes: `postgresql://user@host/newname`. What the URL lacks is taken from the source, on the same server. */
-  readonly target?: SecretSource | undefined
-  /** The source's own options; without a target, the backup goes back to where it came from. */
-  readonly source?: ConnectionOptions | undefined
-  /** Where the client programs are; undefined: the usual places. */
-  readonly clients?: string | undefined
-}
-
-/** Everything that a restore decides before it writes. */
-interface Prepared {
-  readonly connection: Connection
-  readonly facts: RestoreFacts
-  readonly found: Survey
-  readonly clients: Clients
-  readonly data: ArtifactRecord | null
-  readonly globals: ArtifactRecord | null
-  readonly settings: ArtifactRecord | null
-  /** The database's name at the source. */
-  readonly unit: string
-  readonly noOwner: boolean
-  readonly noTablespaces: boolean
-  readonly warnings: readonly string[]
-}
+import { createRoles, type Loading, loadDirectly, loadInTransaction } from './load.ts'
+import { mayReplace } from './part.ts'
+import { showRelation } from './pick.ts'
+import { isArchive, type Prepared, prepare, type RestorerOptions } from './prepare.ts'
+import { dropRoles } from './roles.ts'
+import { clearScratch, openScratch } from './scratch.ts'
+import { loadScript } from './script.ts'
+import { settingsStatements } from './settings.ts'
+import { quoteName } from './sql.ts'
+import { showLocale, waysToCreate } from './target.ts'
+import { applyWhole, isWhole, planWhole } from './whole-restorer.ts'
 
 /**
- * Brings a database back in one transaction: whatever goes wrong, the target is as it was, also when we are killed; a
- * database that the restore created is dropped again (it stays, empty, after SIGKILL). Roles that are missing are
- * created in the same transaction; existing ones are never changed. With consent, objects that are in the backup
- * are dropped and made anew; others stay.
+ * Brings a database back. One that is not there yet is made under another name and gets its own in the end, so that
+ * whatever goes wrong, or if we are killed, there is none of that name; one that is there is written in one
+ * transaction, so that it is as it was. Roles that are missing are created; existing ones are never changed. With
+ * consent, objects that are in the backup are dropped and made anew; others stay. A backup of a whole server brings all
+ * its databases in this way, which get their names at once.
  */
 export function postgresRestorer(options: RestorerOptions): Restorer {
   return {
-    async plan(chain, pick, ctx) {
-      return planOf(await prepare(options, chain, pick, ctx))
+    options: ['noOwner', 'noPrivileges', 'role', 'create', 'jobs', 'schemaOnly', 'dataOnly'],
+    looksInside: true,
+    async plan(chain, pick, ctx, read) {
+      const manifest = mine(chain)
+      if (isWhole(manifest)) return await planWhole(options, manifest, pick, ctx)
+      return planOf(await prepare(options, manifest, pick, ctx, read))
     },
     async apply(chain, pick, replace, read, ctx) {
-      const prepared = await prepare(options, chain, pick, ctx)
-      return await apply(prepared, replace, read, ctx)
+      const manifest = mine(chain)
+      if (isWhole(manifest)) return await applyWhole(options, manifest, pick, replace, read, ctx)
+      return await apply(await prepare(options, manifest, pick, ctx, read), replace, read, ctx)
     },
   }
 }
 
-async function prepare(
-  options: RestorerOptions,
-  chain: readonly Manifest[],
-  pick: Selection,
-  ctx: Context,
-): Promise<Prepared> {
+function mine(chain: readonly Manifest[]): Manifest {
   const manifest = chain.at(-1)
-  if (manifest?.source.engine !== 'postgres' || manifest.kind !== 'logical')
-    throw usage('cannot restore', 'this is not a backup of one PostgreSQL database', 'choose another backup')
-  const { data, globals, settings } = picked(manifest, pick)
-  const facts = RestoreFacts.parse(manifest.source.options)
-  const connection = await targetOf(options, manifest.unit)
-  const found = await survey(connection, ctx)
-  const noOwner = pick.allow.has('no-owner')
-  const makesRoles = globals !== null && !noOwner
-  const warnings = data ? obstacles({ facts, found, connection, makesRoles, noOwner }) : []
-  const wanted = Math.max(majorOf(found.versionNum), facts.clientMajor ?? 0)
-  const clients = await chooseClients(
-    wanted,
-    `restore into ${showConnection(connection)}`,
-    options.clients,
-    ctx,
-  )
-  const noTablespaces = facts.tablespaces.some(name => !found.tablespaces.has(name))
-  return {
-    ...{ connection, facts, found, clients, data, settings, noOwner, noTablespaces, warnings },
-    unit: manifest.unit,
-    globals: makesRoles ? globals : null,
-  }
-}
-
-function picked(manifest: Manifest, { only }: Selection) {
-  const names = manifest.artifacts.map(artifact => artifact.name)
-  const unknown = only?.find(name => !names.includes(name))
-  if (unknown !== undefined)
-    throw usage('cannot restore', `the backup has no ${unknown}`, `it has ${names.join(', ')}`)
-  const chosen = manifest.artifacts.filter(artifact => only === undefined || only.includes(artifact.name))
-  const data = chosen.find(artifact => artifact.role === 'data') ?? null
-  const settings = chosen.find(artifact => artifact.name === settingsName) ?? null
-  const globals = chosen.find(artifact => artifact.role === 'globals' && artifact !== settings) ?? null
-  if (!data && !globals)
-    throw usage('cannot restore', 'nothing of what was named can be restored', 'name the data')
-  if (data && data.media !== 'pg_dump-custom')
-    throw usage('cannot restore', `${data.name} is ${data.media}, not an archive of pg_dump`)
-  return { data, globals, settings }
-}
-
-/** A target on the source's own server needs no second password. */
-async function targetOf({ target, source }: RestorerOptions, unit: string): Promise<Connection> {
-  // On another machine the secret that the job's own options name may not be there; a target can do without.
-  const own = source && (await placeOf(source).catch(error => (target ? undefined : Promise.reject(error))))
-  if (!target) return onDatabase(connectionTo(own ?? { params: {} }), unit)
-  const said = await placeOf({ url: target })
-  const place = connectionTo(said)
-  const ours = own && connectionTo(own)
-  const sameServer = ours !== undefined && ours.host === place.host && ours.port === place.port
-  const sameUser = said.user === undefined || said.user === ours?.user
-  const merged =
-    sameServer && sameUser
-      ? connectionTo({ ...own, ...said, params: { ...own?.params, ...said.params } })
-      : place
-  return onDatabase(merged, said.database ?? unit)
-}
-
-/** Throws a Failure for what makes the restore impossible; returns what will only be different. */
-function obstacles(o: {
-  readonly facts: RestoreFacts
-  readonly found: Survey
-  readonly connection: Connection
-  readonly makesRoles: boolean
-  readonly noOwner: boolean
-}): string[] {
-  const { facts, found } = o
-  const what = `cannot restore into ${showConnection(o.connection)}`
-  const from = majorOf(facts.serverVersionNum ?? 0)
-  const to = majorOf(found.versionNum)
-  if (to < from)
-    throw usage(
-      what,
-      `the backup is of PostgreSQL ${from}, and the target is older: ${to}`,
-      `use a server of ${from}`,
-    )
-  if (found.state === 'absent' && !found.mayCreateDatabase)
-    throw usage(
-      what,
-      'there is no such database, and this role may not create one',
-      'create it, or use another role',
-    )
-  const lacking = facts.extensions.filter(name => !found.extensions.has(name))
-  if (lacking.length > 0)
-    throw usage(
-      what,
-      `the server lacks the extensions ${lacking.join(', ')}`,
-      'install their packages at the server',
-    )
-  const roles = facts.neededRoles.filter(name => !found.roles.has(name))
-  if (roles.length > 0 && !o.noOwner && !(o.makesRoles && found.mayCreateRole)) {
-    const why = o.makesRoles ? 'and this role may not create roles' : 'and the globals are left out'
-    throw usage(
-      what,
-      `the roles ${roles.join(', ')} are missing there, ${why}`,
-      'create them, or allow "no-owner"',
-    )
-  }
-  const spaces = facts.tablespaces.filter(name => !found.tablespaces.has(name))
-  return spaces.length > 0
-    ? [`the tablespaces ${spaces.join(', ')} are missing: everything goes into the default one`]
-    : []
+  if (manifest?.source.engine === 'postgres' && manifest.kind === 'logical') return manifest
+  throw usage('cannot restore', 'this is not a backup of one PostgreSQL database', 'choose another backup')
 }
 
 function planOf(p: Prepared): RestorePlan {
-  const { connection, facts, found } = p
-  const missing = (facts.roles ?? facts.neededRoles).filter(name => !found.roles.has(name))
-  const steps: string[] = []
-  if (p.globals && missing.length > 0) steps.push(`creates the roles that are missing: ${missing.join(', ')}`)
-  if (p.globals && !facts.roles) steps.push('creates the other roles of the backup that are missing')
-  if (p.data) {
-    const kind = [facts.encoding, showLocale(facts)].filter(Boolean).join(', ')
-    if (found.state === 'absent') steps.unshift(`creates the database ${connection.database} (${kind})`)
-    if (found.state === 'used') steps.push('drops what the backup holds too; what it does not hold stays')
-    steps.push(`restores ${p.data.name} with pg_restore ${p.clients.major}, all in one transaction`)
-    if (p.settings && found.state === 'absent') steps.push('sets what the database was set to')
-    steps.push('counts the rows')
-  }
-  const used = p.data && found.state === 'used'
+  const { connection, found, part } = p
+  const used = p.data && found.state === 'used' && !part && p.names.length === 0
   const tables = found.tables.map(name => `table ${name}`)
+  const all = tables.length > 0 ? tables : [`what is in the database ${connection.database}`]
   return {
     target: showConnection(connection),
-    steps,
-    replaces: !used ? [] : tables.length > 0 ? tables : [`what is in the database ${connection.database}`],
+    steps: [...rolesSteps(p), ...(p.data ? dataSteps(p, p.data) : [])],
+    replaces: part ? part.replaces.map(each => showRelation(each)) : used ? all : [],
     warnings: p.warnings,
   }
+}
+
+function rolesSteps({ facts, found, globals }: Prepared): string[] {
+  const missing = (facts.roles ?? facts.neededRoles).filter(name => !found.roles.has(name))
+  const steps: string[] = []
+  if (globals && missing.length > 0) steps.push(`creates the roles that are missing: ${missing.join(', ')}`)
+  if (globals && !facts.roles) steps.push('creates the other roles of the backup that are missing')
+  return steps
+}
+
+function dataSteps(p: Prepared, data: ArtifactRecord): string[] {
+  const { found, facts, part } = p
+  const kind = [facts.encoding, showLocale(facts)].filter(Boolean).join(', ')
+  const absent = found.state === 'absent'
+  const what = part ? `${part.relations.map(showRelation).join(', ')} of ${data.name}` : data.name
+  const tool = `${isArchive(data) ? 'pg_restore' : 'psql'} ${p.clients.major}`
+  const jobs = p.options.jobs === undefined ? '' : `, ${p.options.jobs} jobs at once`
+  const steps: string[] = []
+  if (absent) steps.push(`creates the database ${p.connection.database} (${kind}), under another name until it is whole`)
+  if (found.state === 'used' && !part && !p.options.dataOnly)
+    steps.push('drops what the backup holds too; what it does not hold stays')
+  if (part && part.before.length > 0)
+    steps.push(`makes ${part.before.length} foreign keys anew that other tables have on what is replaced`)
+  steps.push(`restores ${what} with ${tool}${absent ? jobs : ', all in one transaction'}`)
+  if (p.settings && absent) steps.push('sets what the database was set to')
+  steps.push('counts the rows')
+  if (found.scratch.length > 0 && absent)
+    steps.push(`drops what killed restores left: ${found.scratch.join(', ')}`)
+  return steps
 }
 
 async function apply(
@@ -204,9 +97,10 @@ async function apply(
   read: ArtifactReader,
   ctx: Context,
 ): Promise<RestoreReport> {
-  const { connection, found } = p
-  const target = showConnection(connection)
-  if (p.data && found.state === 'used' && !replace)
+  const { found, part, data } = p
+  const target = showConnection(p.connection)
+  if (part) mayReplace(part, replace, target)
+  else if (data && found.state === 'used' && !replace)
     throw usage(
       `cannot restore into ${target}`,
       'it is not empty',
@@ -214,27 +108,105 @@ async function apply(
     )
   const roles = await rolesOf(p, read)
   const warnings = [...p.warnings, ...roles.warnings]
-  if (!p.data) {
-    await createRoles(connection, roles.statements, ctx)
+  if (!data) {
+    await createRoles(p.connection, roles.statements, ctx)
     return { target, objects: null, rows: null, warnings }
   }
-  const created = found.state === 'absent'
-  if (created) warnings.push(...(await createDatabase(connection, p.facts, ctx)))
-  const name = applicationName('restore')
+  const into = found.state === 'absent' ? intoNew : intoExisting
+  return { target, ...(await into({ ...p, data }, roles, read, warnings, ctx)), warnings }
+}
+
+type WithData = Prepared & { readonly data: ArtifactRecord }
+
+/** Into a database of another name, which gets its own when all was judged right. */
+async function intoNew(
+  p: WithData,
+  roles: MissingRoles,
+  read: ArtifactReader,
+  warnings: string[],
+  ctx: Context,
+): Promise<Counted> {
+  if (p.found.scratch.length > 0) await clearScratch(p.connection, ctx)
+  const name = p.connection.database
+  const last = [...ownerOf(p, roles), ...(await settingsOf(p, read))]
+  // Roles belong to the whole server: other sessions must see them before there is anything that they own.
+  await createRoles(p.connection, roles.statements, ctx)
   try {
-    await using _watched = watch(connection, name, 'the restore', ctx)
-    const owner = created ? ownerOf(p, roles) : undefined
-    const clean = found.state === 'used'
-    // A database that was there keeps its own.
-    const settings = created ? await settingsOf(p, read) : ''
-    warnings.push(
-      ...(await load({ ...p, data: p.data, clean, owner, settings, roles: roles.statements, name }, read)),
-    )
+    await using archive = await archiveOf(p, read, ctx)
+    await using scratch = await openScratch(p.connection, ctx)
+    const { connection, way } = await scratch.create({ name, replace: false, ways: waysToCreate(p.facts) })
+    if (way > 0)
+      warnings.push(
+        `the locale of the source (${showLocale(p.facts)}) is not there: the order of texts may differ`,
+      )
+    const loading = loadingOf({ ...p, connection })
+    await watching(loading, ctx, async () => {
+      warnings.push(
+        ...(archive
+          ? await loadDirectly(loading, archive, ctx)
+          : await loadScript(loading, p.data, p.psqlVersion, read)),
+      )
+    })
+    const found = await counted(connection, p.part?.relations ?? null, warnings, ctx)
+    warnings.push(...(await scratch.publish(last)))
+    return found
   } catch (error) {
-    if (created) await dropCreated(connection, name, ctx)
+    await dropRoles(p.connection, roles.roles, ctx)
     throw error
   }
-  return { target, ...(await counted(connection, warnings, ctx)), warnings }
+}
+
+/** In one transaction, the roles included. */
+async function intoExisting(
+  p: WithData,
+  roles: MissingRoles,
+  read: ArtifactReader,
+  warnings: string[],
+  ctx: Context,
+): Promise<Counted> {
+  const { part, found } = p
+  const used = found.state === 'used'
+  const loading = {
+    ...loadingOf(p),
+    clean: part ? part.replaces.length > 0 : used && !p.options.dataOnly,
+    mustBeEmpty: !used,
+    before: [...roles.statements, ...(part?.before ?? [])],
+    after: part?.after ?? [],
+  }
+  await using archive = await archiveOf(p, read, ctx)
+  await watching(loading, ctx, async () => {
+    warnings.push(
+      ...(archive
+        ? await loadInTransaction(loading, archive, ctx)
+        : await loadScript(loading, p.data, p.psqlVersion, read)),
+    )
+  })
+  return await counted(p.connection, part?.relations ?? null, warnings, ctx)
+}
+
+/** Null: it is a script. A folder, and several jobs, take an archive that can be read at any place. */
+async function archiveOf(p: WithData, read: ArtifactReader, ctx: Context): Promise<Archive | null> {
+  if (!isArchive(p.data)) return null
+  const inSpool = p.data.media === 'pg_dump-directory' || p.options.jobs !== undefined
+  return inSpool ? await spooled(p.data, read, ctx) : streamed(p.data, read)
+}
+
+function loadingOf(p: Prepared): Loading {
+  return {
+    ...{ connection: p.connection, clients: p.clients, options: p.options, noTablespaces: p.noTablespaces },
+    versionNum: p.found.versionNum,
+    list: p.part?.list,
+    name: applicationName('restore'),
+  }
+}
+
+async function watching(
+  { connection, name }: Loading,
+  ctx: Context,
+  work: () => Promise<void>,
+): Promise<void> {
+  await using _watched = watch(connection, name, 'the restore', ctx)
+  await work()
 }
 
 async function rolesOf({ globals, found }: Prepared, read: ArtifactReader): Promise<MissingRoles> {
@@ -255,29 +227,16 @@ async function textOf(artifact: ArtifactRecord, read: ArtifactReader): Promise<s
   return Buffer.concat(chunks).toString('utf8')
 }
 
-async function settingsOf({ settings, unit, connection }: Prepared, read: ArtifactReader): Promise<string> {
-  return settings ? settingsBlock(await textOf(settings, read), unit, connection.database) : ''
+/** What belongs to the database and not to what is in it; of a part of it nothing is set. */
+async function settingsOf(p: Prepared, read: ArtifactReader): Promise<string[]> {
+  if (!p.settings || p.part) return []
+  return settingsStatements(await textOf(p.settings, read), p.unit, p.connection.database)
 }
 
 /** A database that we create belongs to whom it belonged, if that role is there and we may give it away. */
-function ownerOf({ facts, found, noOwner }: Prepared, roles: MissingRoles): string | undefined {
-  const there =
-    facts.owner !== undefined && (found.roles.has(facts.owner) || roles.roles.includes(facts.owner))
-  return there && found.superuser && !noOwner ? facts.owner : undefined
-}
-
-/** The restore stands, whatever becomes of the counting. */
-async function counted(connection: Connection, warnings: string[], ctx: Context) {
-  try {
-    const name = applicationName('census')
-    await using db = await connect(connection, name, ctx)
-    await using _watched = watch(connection, name, 'the count', ctx)
-    await db.rows('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
-    const { objects } = await takeCensus(db, 'counts', ctx.alive)
-    return { objects: objects.length, rows: objects.reduce((sum, { rows }) => sum + (rows ?? 0), 0) }
-  } catch (error) {
-    ctx.signal.throwIfAborted()
-    warnings.push(`the rows were not counted: ${error instanceof Failure ? error.why : String(error)}`)
-    return { objects: null, rows: null }
-  }
+function ownerOf({ facts, found, options, connection }: Prepared, roles: MissingRoles): string[] {
+  const { owner } = facts
+  if (owner === undefined || options.noOwner || !found.superuser) return []
+  if (!found.roles.has(owner) && !roles.roles.includes(owner)) return []
+  return [`ALTER DATABASE ${quoteName(connection.database)} OWNER TO ${quoteName(owner)}`]
 }

@@ -65,16 +65,9 @@ function settingValue(name: string, value: string): string {
     .join(', ')
 }
 
-/**
- * The same SQL for a database of another name, as one DO block. A statement that cannot be carried out there (a role
- * that is missing, a setting for superusers only) is a warning, and the others go on.
- */
-export function settingsBlock(sql: string, from: string, to: string): string {
-  const body = [...statements(sql)].map(tokens => {
-    const statement = sqlOf(renamed(tokens, from, to))
-    return `BEGIN EXECUTE ${quoteText(statement)}; EXCEPTION WHEN OTHERS THEN RAISE WARNING '%', SQLERRM; END;`
-  })
-  return body.length > 0 ? `DO ${quoteText(`BEGIN\n${body.join('\n')}\nEND`)};\n` : ''
+/** The same SQL for a database of another name, as statements. */
+export function settingsStatements(sql: string, from: string, to: string): string[] {
+  return [...statements(sql)].map(tokens => sqlOf(renamed(tokens, from, to)))
 }
 
 function renamed(tokens: readonly Token[], from: string, to: string): Token[] {

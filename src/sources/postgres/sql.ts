@@ -63,6 +63,17 @@ export function* statements(sql: string): Generator<Token[], void, undefined> {
   }
 }
 
+/** All tokens of a piece of SQL. */
+export function tokensOf(sql: string): Token[] {
+  const tokens: Token[] = []
+  for (let at = skipSpace(sql, 0); at < sql.length; at = skipSpace(sql, at)) {
+    const token = tokenAt(sql, at)
+    tokens.push(token)
+    at += token.text.length
+  }
+  return tokens
+}
+
 function skipSpace(sql: string, from: number): number {
   let at = from
   for (;;) {

@@ -11,7 +11,7 @@ export function suggest(word: string, known: Iterable<string>): string | null {
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours from one word to the other (optimal string alignment). */
-function editDistance(a: string, b: string): number {
+export function editDistance(a: string, b: string): number {
   let before: number[] = []
   let previous = Array.from({ length: b.length + 1 }, (_, index) => index)
   for (let i = 0; i < a.length; i++) {
