@@ -38,6 +38,14 @@ export interface Around {
   readonly after: readonly string[]
 }
 
+/** Nothing but the data. */
+export const alone: Around = { clean: false, mustBeEmpty: false, before: [], after: [] }
+
+/** From 17 on pg_restore sets transaction_timeout, which older servers do not know. */
+export function talksTo(clientMajor: number, versionNum: number): boolean {
+  return clientMajor < 17 || majorOf(versionNum) >= 17
+}
+
 /** At most so many warnings of a program are reported. */
 const mostWarnings = 20
 

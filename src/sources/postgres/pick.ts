@@ -106,9 +106,10 @@ function unknownName(name: string, relations: readonly TocEntry[]) {
   const known = [...relations.map(showEntry), ...schemas.map(showName)]
   const short = (text: string): string => text.replace(/^.*\./s, '').toLowerCase()
   const near = known
-    .map(each => ({ each, far: Math.min(editDistance(short(each), short(name)), editDistance(each, name)) }))
+    .map(each => ({ each, whole: editDistance(each, name), last: editDistance(short(each), short(name)) }))
+    .map(({ each, whole, last }) => ({ each, whole, far: Math.min(whole, last) }))
     .filter(({ far }) => far <= Math.max(2, name.length / 3))
-    .sort((a, b) => a.far - b.far)
+    .sort((a, b) => a.far - b.far || a.whole - b.whole)
     .slice(0, 5)
     .map(({ each }) => each)
   const hint =

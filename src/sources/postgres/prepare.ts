@@ -13,6 +13,7 @@ import {
   showConnection,
 } from './connection.ts'
 import { RestoreFacts } from './facts.ts'
+import { talksTo } from './load.ts'
 import { type Part, partOf } from './part.ts'
 import { settingsName } from './settings.ts'
 import { type Survey, survey } from './target.ts'
@@ -69,6 +70,12 @@ export async function prepare(
   const purpose = `restore into ${showConnection(connection)}`
   const major = Math.max(majorOf(found.versionNum), facts.clientMajor ?? 0)
   const clients = await chooseClients(major, purpose, options.clients, ctx)
+  if (wishes.jobs !== undefined && !talksTo(clients.major, found.versionNum))
+    throw usage(
+      `cannot ${purpose} with several jobs`,
+      `pg_restore ${clients.major} does not talk to a server of ${majorOf(found.versionNum)} directly`,
+      `install postgresql-client-${majorOf(found.versionNum)}, or leave out --jobs`,
+    )
   const part = data && names.length > 0 && read ? await partOf(data, names, found, read, ctx) : null
   return {
     ...{ connection, facts, found, clients, data, settings, part, names },

@@ -7,7 +7,7 @@ import { type Archive, spooled, streamed } from './archive.ts'
 import { showConnection } from './connection.ts'
 import { type Counted, counted } from './count.ts'
 import { type MissingRoles, missingRoles } from './globals.ts'
-import { createRoles, type Loading, loadDirectly, loadInTransaction } from './load.ts'
+import { alone, createRoles, type Loading, loadDirectly, loadInTransaction, talksTo } from './load.ts'
 import { mayReplace } from './part.ts'
 import { showRelation } from './pick.ts'
 import { isArchive, type Prepared, prepare, type RestorerOptions } from './prepare.ts'
@@ -143,7 +143,7 @@ async function intoNew(
     await watching(loading, ctx, async () => {
       warnings.push(
         ...(archive
-          ? await loadDirectly(loading, archive, ctx)
+          ? await loadNew(loading, archive, ctx)
           : await loadScript(loading, p.data, p.psqlVersion, read)),
       )
     })
@@ -154,6 +154,12 @@ async function intoNew(
     await dropRoles(p.connection, roles.roles, ctx)
     throw error
   }
+}
+
+/** A pg_restore that is too new to talk to the server itself goes through psql. */
+function loadNew(loading: Loading, archive: Archive, ctx: Context): Promise<string[]> {
+  if (talksTo(loading.clients.major, loading.versionNum)) return loadDirectly(loading, archive, ctx)
+  return loadInTransaction({ ...loading, ...alone }, archive, ctx)
 }
 
 /** In one transaction, the roles included. */

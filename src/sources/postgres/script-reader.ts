@@ -132,7 +132,8 @@ class Scanner {
     const end = text.indexOf('\n', start)
     if (end < 0) throw new Incomplete()
     const line = text.slice(start, end).trimEnd()
-    if (/^\\(un)?restrict \w+$/.test(line)) return { end }
+    // What follows a connect sets the encoding itself.
+    if (/^\\((un)?restrict|encoding) \w+$/.test(line)) return { end }
     const database = /^\\connect (.+)$/.exec(line)?.[1]
     if (database === undefined) throw strange(this.#name, `it holds a command to psql: ${line.slice(0, 80)}`)
     this.#complete = false

@@ -4,14 +4,12 @@ import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader, Framing } from '../../model/restore.ts'
 import type { Bytes, Transform } from '../../model/step.ts'
 import { majorOf } from './clients.ts'
-import { type Around, type Loading, psql } from './load.ts'
+import { type Around, alone, type Loading, psql } from './load.ts'
 import { type Piece, readScript } from './script-reader.ts'
 import { quoteName } from './sql.ts'
 
 /** What is passed on at once. */
 const blockBytes = 64 * 1024
-
-const alone: Around = { clean: false, mustBeEmpty: false, before: [], after: [] }
 
 /** Reads a script of pg_dump into psql, in one transaction of ours. Returns psql's warnings. */
 export async function loadScript(
