@@ -139,9 +139,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
         'PostgreSQL: so many connections write into a new database; needs room in CAIRN_SPOOL',
       ).argParser(atLeastOne),
     )
-    .addOption(
-      new Option('--schema-only', 'PostgreSQL: definitions without rows').conflicts('dataOnly'),
-    )
+    .addOption(new Option('--schema-only', 'PostgreSQL: definitions without rows').conflicts('dataOnly'))
     .option('--data-only', 'PostgreSQL: rows into tables that are there')
     .option('--dry-run', 'only say what would happen')
     .option('--yes', 'replace what is there')

@@ -3,9 +3,9 @@ import { resolve } from 'node:path'
 import { type Document, isMap, isNode, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
 import type * as z from 'zod'
 import { usage } from '../model/failure.ts'
+import { suggest } from '../model/suggest.ts'
 import { configSchema, type JsonSchema, resolved } from './json-schema.ts'
 import { Config, crossCheck } from './schema.ts'
-import { suggest } from '../model/suggest.ts'
 
 /** Where the configuration is looked for when nobody says. */
 const defaultPlaces = ['cairn.yaml', '/etc/cairn/cairn.yaml'] as const

@@ -76,12 +76,7 @@ export interface Restorer {
   readonly options?: readonly (keyof RestoreOptions)[]
   /** True where `only` may name what is inside of artifacts: it says itself what is not there. */
   readonly looksInside?: boolean
-  plan(
-    chain: readonly Manifest[],
-    pick: Selection,
-    ctx: Context,
-    read?: ArtifactReader,
-  ): Promise<RestorePlan>
+  plan(chain: readonly Manifest[], pick: Selection, ctx: Context, read?: ArtifactReader): Promise<RestorePlan>
   apply(
     chain: readonly Manifest[],
     pick: Selection,

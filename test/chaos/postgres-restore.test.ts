@@ -81,14 +81,20 @@ test('killed at any moment, a restore into a new database leaves only a database
     const backup = await capture(source, ctx)
     for (const cut of moments) {
       await killedAt(cut, backup, { target: (await urlOf(server, 'back').read()).reveal(), options })
-      const left = (await names(server)).filter(name => !['postgres', 'shop', 'template0', 'template1'].includes(name))
+      const left = (await names(server)).filter(
+        name => !['postgres', 'shop', 'template0', 'template1'].includes(name),
+      )
       // Before an archive was spooled, there is nothing yet.
-      assert.ok(left.length <= 1 && left.every(name => /^cairn_restoring_[0-9a-f]{12}$/.test(name)), left.join())
+      assert.ok(
+        left.length <= 1 && left.every(name => /^cairn_restoring_[0-9a-f]{12}$/.test(name)),
+        left.join(),
+      )
       assert.equal(left.length, format === 'directory' ? 0 : 1)
     }
     const restorer = postgresRestorer({ target: urlOf(server, 'back') })
     const plan = await restorer.plan([backup.manifest], { allow: new Set() }, ctx)
-    if (format !== 'directory') assert.match(plan.steps.join('\n'), /drops what killed restores left: cairn_restoring_/)
+    if (format !== 'directory')
+      assert.match(plan.steps.join('\n'), /drops what killed restores left: cairn_restoring_/)
     await restorer.apply([backup.manifest], { allow: new Set(), options }, false, backup.reader, ctx)
     assert.deepEqual(await contents(back), expected)
     assert.deepEqual(await names(server), ['back', 'postgres', 'shop', 'template0', 'template1'])
@@ -103,7 +109,10 @@ test('killed at any moment, the restore of a whole server leaves every database 
   await sql(server, 'CREATE DATABASE one', 'CREATE DATABASE two')
   const databases = ['one', 'two'].map(name => ({ ...server, name }))
   for (const database of databases)
-    await sql(database, `CREATE TABLE t AS SELECT n, '${database.name}' AS m FROM generate_series(1, 20000) n`)
+    await sql(
+      database,
+      `CREATE TABLE t AS SELECT n, '${database.name}' AS m FROM generate_series(1, 20000) n`,
+    )
   const ctx = testContext()
   const { database: _, ...login } = plainOptions(server) as { database?: string }
   const backup = await capture(postgresSource(PostgresOptions.parse({ ...login, whole: true })), ctx)

@@ -63,6 +63,7 @@ export function explainQuery(error: unknown, connection: Connection): Failure {
   const why = error instanceof Error ? error.message : String(error)
   const remedies: Readonly<Record<string, string>> = {
     '42501': 'use a role that may do this',
+    '55006': 'close the applications that use the database, and try again',
     '53200': 'raise max_locks_per_transaction at the server',
     '57P01': 'see the log of the server: it was shut down, or the connection was ended by an administrator',
   }

@@ -39,7 +39,10 @@ export async function partOf(
   for (const { entry, to } of picked.ties) {
     const missing = to.filter(each => !there.has(each))
     if (missing.length === 0) entries.add(entry.id)
-    else warnings.push(`${entry.tag} (${entry.kind}) is left out: ${missing.map(showRelation).join(', ')} is not there`)
+    else
+      warnings.push(
+        `${entry.tag} (${entry.kind}) is left out: ${missing.map(showRelation).join(', ')} is not there`,
+      )
   }
   return {
     relations: picked.relations,

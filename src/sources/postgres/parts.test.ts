@@ -78,7 +78,10 @@ for (const [format, major] of [
       'INSERT INTO app.log VALUES (now(), $$after the backup$$)',
     )
     const spoilt = await contents(from)
-    await assert.rejects(restore(from, from.name, ['app.customers']), { exit: 2, message: /is there already/ })
+    await assert.rejects(restore(from, from.name, ['app.customers']), {
+      exit: 2,
+      message: /is there already/,
+    })
     assert.deepEqual(await contents(from), spoilt)
     const report = await restore(from, from.name, ['app.customers'], true)
     assert.deepEqual([report.objects, report.rows], [1, 500])
@@ -86,7 +89,8 @@ for (const [format, major] of [
     assert.equal(after['app.customers'], before['app.customers'])
     assert.deepEqual(await parts(from, 'app.customers'), wanted)
     assert.deepEqual(await parts(from, 'app.orders'), references)
-    for (const name of ['app.mine', 'app.log_rest', 'app.orders']) assert.equal(after[name], spoilt[name], name)
+    for (const name of ['app.mine', 'app.log_rest', 'app.orders'])
+      assert.equal(after[name], spoilt[name], name)
   })
 }
 
@@ -102,7 +106,10 @@ test('tables, with odd names and in parts, and schemas come into another databas
   const odd = `Odd "schema".a table; with ' all`
   // What it takes comes along where there is nothing yet; a foreign key to what is not there is left out, and said.
   const report = await restore(to, to.name, ['orders', odd])
-  assert.match(report.warnings.join(), /orders_customer_fkey \(FK CONSTRAINT\) is left out: app.customers is not there/)
+  assert.match(
+    report.warnings.join(),
+    /orders_customer_fkey \(FK CONSTRAINT\) is left out: app.customers is not there/,
+  )
   assert.deepEqual(Object.keys(await found()).sort(), ['app.orders', 'app.orders_id_seq', odd].sort())
   await sql(to, `CREATE TYPE app.mood AS ENUM ('good', 'bad')`)
   await assert.rejects(restore(to, to.name, ['"app".Customers']), /app.noisy\(\) does not exist/)
@@ -118,7 +125,12 @@ test('tables, with odd names and in parts, and schemas come into another databas
   await sql(to, `DROP DATABASE ${name}`)
 
   const plan = (only: string[]) =>
-    postgresRestorer({ target: urlOf(from, from.name) }).plan([manifest], { only, allow: new Set() }, ctx, reader)
+    postgresRestorer({ target: urlOf(from, from.name) }).plan(
+      [manifest],
+      { only, allow: new Set() },
+      ctx,
+      reader,
+    )
   assert.deepEqual((await plan(['orders'])).replaces, ['app.orders', 'app.orders_id_seq'])
   for (const [wrong, hint] of [
     ['app.custmers', /did you mean app.customers/],
@@ -177,5 +189,8 @@ test('jobs, owners, privileges and parts of the definition are as they are wishe
   await all({ dataOnly: true }, to.name, true)
   assert.deepEqual(await contents(to), await contents(from))
   await assert.rejects(all({ create: true }, 'postgres'), { exit: 2, message: /it is there already/ })
-  await assert.rejects(restore(to, to.name, ['app.orders'], true, { options: { role: 'no_such_role' } }), /no_such_role/)
+  await assert.rejects(
+    restore(to, to.name, ['app.orders'], true, { options: { role: 'no_such_role' } }),
+    /no_such_role/,
+  )
 })

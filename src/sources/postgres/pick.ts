@@ -1,6 +1,6 @@
 import { usage } from '../../model/failure.ts'
 import { editDistance } from '../../model/suggest.ts'
-import { quoteName, tokensOf, nameOf } from './sql.ts'
+import { nameOf, quoteName, tokensOf } from './sql.ts'
 import type { TocEntry } from './toc.ts'
 
 /** A table or the like, by its true names. */

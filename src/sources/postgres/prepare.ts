@@ -152,7 +152,11 @@ function check(
   if (o.create && found.state !== 'absent')
     throw usage(what, 'it is there already', 'leave out --create, or rename the one that is there')
   if (o.dataOnly && found.state !== 'used')
-    throw usage(what, 'it has no tables for the rows', 'leave out --data-only, or restore --schema-only first')
+    throw usage(
+      what,
+      'it has no tables for the rows',
+      'leave out --data-only, or restore --schema-only first',
+    )
   if (unnamed && found.state === 'used' && names.length === 0 && data)
     throw usage(
       what,
@@ -182,7 +186,7 @@ export async function targetOf(
 }
 
 /** Throws a Failure for what makes the restore impossible; returns what will only be different. */
-export function obstacles(o: {
+function obstacles(o: {
   readonly facts: RestoreFacts
   readonly found: Survey
   readonly connection: Connection

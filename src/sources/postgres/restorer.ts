@@ -78,7 +78,10 @@ function dataSteps(p: Prepared, data: ArtifactRecord): string[] {
   const tool = `${isArchive(data) ? 'pg_restore' : 'psql'} ${p.clients.major}`
   const jobs = p.options.jobs === undefined ? '' : `, ${p.options.jobs} jobs at once`
   const steps: string[] = []
-  if (absent) steps.push(`creates the database ${p.connection.database} (${kind}), under another name until it is whole`)
+  if (absent)
+    steps.push(
+      `creates the database ${p.connection.database} (${kind}), under another name until it is whole`,
+    )
   if (found.state === 'used' && !part && !p.options.dataOnly)
     steps.push('drops what the backup holds too; what it does not hold stays')
   if (part && part.before.length > 0)

@@ -118,7 +118,10 @@ async function rename(
         [name],
       )
       if (old && !replace)
-        throw usage(`cannot restore as ${JSON.stringify(name)}`, 'somebody has made a database of that name since')
+        throw usage(
+          `cannot restore as ${JSON.stringify(name)}`,
+          'somebody has made a database of that name since',
+        )
       if (old) {
         const aside = scratch.replace('restoring', 'replaced')
         replaced.push(aside)

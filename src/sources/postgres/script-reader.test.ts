@@ -53,7 +53,8 @@ SELECT pg_catalog.setval('s', 1, $x$1;$x$);
     'data \\.\n',
     "SELECT pg_catalog.setval('s', 1, $x$1;$x$);",
   ]
-  for (const size of [1, 2, 5, 64, 10_000]) assert.deepEqual(await pieces(script + end, size), expected, String(size))
+  for (const size of [1, 2, 5, 64, 10_000])
+    assert.deepEqual(await pieces(script + end, size), expected, String(size))
 })
 
 test('what psql would carry out itself is refused, and so is a script without its end', async () => {
@@ -69,7 +70,13 @@ test('what psql would carry out itself is refused, and so is a script without it
     '\\connect "postgresql://evil/x" other\n',
   ])
     await assert.rejects(pieces(script + end), /cannot restore|connects to something else|psql|COPY/, script)
-  for (const script of ['SELECT 1;\n', `${end}SELECT 1;\n`, `COPY t FROM stdin;\n1\n${end}`, `SELECT ';\n${end}`, ''])
+  for (const script of [
+    'SELECT 1;\n',
+    `${end}SELECT 1;\n`,
+    `COPY t FROM stdin;\n1\n${end}`,
+    `SELECT ';\n${end}`,
+    '',
+  ])
     await assert.rejects(pieces(script), { exit: 20, message: /is not whole/ }, script)
 })
 
@@ -83,7 +90,8 @@ test('transactions, databases and settings that a server does not know are left 
   const script = `SET transaction_timeout = 0;\nBEGIN;\nSELECT 1;\nCOMMIT;\nALTER DATABASE x SET a = 'b';\nGRANT CONNECT ON DATABASE x TO y;\nALTER ROLE y IN DATABASE x SET a TO 'b';\n${end}`
   const bytes = async (version: number) => {
     let text = ''
-    for await (const block of scriptBytes(readScript(inChunks(Buffer.from(script)), 'x'), version)) text += Buffer.from(block)
+    for await (const block of scriptBytes(readScript(inChunks(Buffer.from(script)), 'x'), version))
+      text += Buffer.from(block)
     return text
   }
   assert.equal(await bytes(150_000), 'SELECT 1;\n')

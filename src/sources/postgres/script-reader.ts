@@ -52,7 +52,11 @@ class Scanner {
   *finish(): Generator<Piece> {
     yield* this.#pieces(true)
     if (this.#complete && !this.#inData && this.#held.length === 0) return
-    throw damage(`${this.#name} is not whole`, 'it does not end as a dump of pg_dump does', 'restore another backup')
+    throw damage(
+      `${this.#name} is not whole`,
+      'it does not end as a dump of pg_dump does',
+      'restore another backup',
+    )
   }
 
   *#pieces(atEnd: boolean): Generator<Piece> {
@@ -158,7 +162,8 @@ function strange(name: string, why: string): Failure {
   return new Failure({
     what: `cannot restore ${name}`,
     why,
-    remedy: 'pg_dump writes no such thing: look at the script (cairn cat), and restore it by hand if you trust it',
+    remedy:
+      'pg_dump writes no such thing: look at the script (cairn cat), and restore it by hand if you trust it',
   })
 }
 

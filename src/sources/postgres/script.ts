@@ -71,7 +71,8 @@ export async function* scriptBytes(pieces: AsyncIterable<Piece>, serverVersionNu
   let block: Buffer[] = []
   let size = 0
   for await (const piece of pieces) {
-    if (piece.kind === 'connect' || (piece.kind === 'statement' && !isKept(piece.words, serverVersionNum))) continue
+    if (piece.kind === 'connect' || (piece.kind === 'statement' && !isKept(piece.words, serverVersionNum)))
+      continue
     block.push(piece.bytes)
     size += piece.bytes.length
     if (piece.kind === 'statement' && piece.bytes.at(-1) !== 0x0a) {
@@ -92,10 +93,19 @@ const newline = Buffer.from('\n')
 function isKept(words: readonly string[], serverVersionNum: number): boolean {
   const [first = '', second = ''] = words
   // Large objects stand between a BEGIN and a COMMIT of their own.
-  if (first === 'BEGIN' || first === 'COMMIT' || first === 'END' || (first === 'START' && second === 'TRANSACTION'))
+  if (
+    first === 'BEGIN' ||
+    first === 'COMMIT' ||
+    first === 'END' ||
+    (first === 'START' && second === 'TRANSACTION')
+  )
     return false
   if (['ROLLBACK', 'ABORT', 'PREPARE'].includes(first))
-    throw usage('cannot restore this script', `it says ${first}`, 'pg_dump writes no such thing: look at the script')
+    throw usage(
+      'cannot restore this script',
+      `it says ${first}`,
+      'pg_dump writes no such thing: look at the script',
+    )
   if (first === 'SET' && second === 'TRANSACTION_TIMEOUT') return majorOf(serverVersionNum) >= 17
   return !isAboutDatabase(words)
 }
@@ -105,5 +115,7 @@ export function isAboutDatabase(words: readonly string[]): boolean {
   const at = words.indexOf('DATABASE')
   if (['CREATE', 'DROP', 'ALTER'].includes(words[0] ?? '') && at === 1) return true
   if (words[0] === 'ALTER' && words[1] === 'ROLE') return at > 0 && words[at - 1] === 'IN'
-  return ['COMMENT', 'GRANT', 'REVOKE', 'SECURITY'].includes(words[0] ?? '') && at > 0 && words[at - 1] === 'ON'
+  return (
+    ['COMMENT', 'GRANT', 'REVOKE', 'SECURITY'].includes(words[0] ?? '') && at > 0 && words[at - 1] === 'ON'
+  )
 }

@@ -13,7 +13,7 @@ import {
   type Target,
   urlOf,
 } from '../../../test/support/postgres/hostile.ts'
-import { inChunks, readerOver } from '../../../test/support/reader.ts'
+import { inChunks, type Kept, readerOver } from '../../../test/support/reader.ts'
 import { secretSource } from '../../platform/secret-source.ts'
 import { PostgresOptions, postgresRestorer, postgresSource } from './index.ts'
 
@@ -29,7 +29,9 @@ async function names(server: Target): Promise<string[]> {
 function scripted({ manifest, bytes }: Captured, change: (script: Buffer) => Buffer) {
   const data = manifest.artifacts.find(({ role }) => role === 'data')?.name ?? ''
   const changed = change(Buffer.from(bytes.get(data) ?? []))
-  return readerOver(new Map([...bytes, [data, () => inChunks(changed, 8_192)]]), testContext())
+  const kept = new Map<string, Kept>(bytes)
+  kept.set(data, () => inChunks(changed, 8_192))
+  return readerOver(kept, testContext())
 }
 
 for (const [from, to] of [
@@ -54,7 +56,7 @@ for (const [from, to] of [
         ctx,
       )
       assert.ok((report.rows ?? 0) > 1000)
-      const back = { ...target, name }
+      const back: Target = { ...target, name }
       assert.deepEqual(await contents(back), await contents(source))
       if (from === to) assert.equal(await definitions(back), await definitions(source))
     }
@@ -78,8 +80,12 @@ test('a plain dump that is cut, or fails half-way, leaves no database and nothin
   )
   changes.push(
     script => Buffer.from(script.toString().replace('\n\\.\n', '\nnot a number\n\\.\n')),
-    script => Buffer.from(script.toString().replace('\nCREATE TABLE public.b', '\n\\! touch /tmp/evil\nCREATE TABLE public.b')),
-    script => Buffer.from(script.toString().replace('\nCREATE TABLE public.b', '\nROLLBACK;\nCREATE TABLE public.b')),
+    script =>
+      Buffer.from(
+        script.toString().replace('\nCREATE TABLE public.b', '\n\\! touch /tmp/evil\nCREATE TABLE public.b'),
+      ),
+    script =>
+      Buffer.from(script.toString().replace('\nCREATE TABLE public.b', '\nROLLBACK;\nCREATE TABLE public.b')),
   )
   for (const change of changes)
     for (const name of [target.name, `${target.name}_new`]) {
@@ -91,7 +97,10 @@ test('a plain dump that is cut, or fails half-way, leaves no database and nothin
     }
   const into = (name: string, pick: object) =>
     postgresRestorer({ target: urlOf(target, name) }).plan([backup.manifest], { ...nothing, ...pick }, ctx)
-  await assert.rejects(into(`${target.name}_new`, { only: ['a'] }), /plain SQL, of which no parts can be taken/)
+  await assert.rejects(
+    into(`${target.name}_new`, { only: ['a'] }),
+    /plain SQL, of which no parts can be taken/,
+  )
   await assert.rejects(into(`${target.name}_new`, { options: { jobs: 2 } }), { message: /--jobs/ })
   await assert.rejects(into(source.name, {}), /plain SQL replaces nothing/)
 })
@@ -141,8 +150,10 @@ test('a whole server comes back: all of it at once, existing roles as they are, 
   for (const change of [
     (script: Buffer) => script.subarray(0, script.length - 100),
     (script: Buffer) => script.subarray(0, script.length >> 1),
-    (script: Buffer) => Buffer.from(whole(script).replace('\nCREATE TABLE public.wide', '\n\\! ls\nCREATE TABLE public.wide')),
-    (script: Buffer) => Buffer.from(whole(script).replace('\nCREATE TABLE public.wide', '\nCREATE TABEL public.wide')),
+    (script: Buffer) =>
+      Buffer.from(whole(script).replace('\nCREATE TABLE public.wide', '\n\\! ls\nCREATE TABLE public.wide')),
+    (script: Buffer) =>
+      Buffer.from(whole(script).replace('\nCREATE TABLE public.wide', '\nCREATE TABEL public.wide')),
   ]) {
     await assert.rejects(restorer.apply([manifest], nothing, true, scripted(backup, change), ctx))
     await untouched()
@@ -162,6 +173,11 @@ test('a whole server comes back: all of it at once, existing roles as they are, 
   const one = postgresRestorer({ target: urlOf(target, 'beside') })
   await one.apply([manifest], { ...nothing, only: ['shop'] }, false, reader, ctx)
   assert.deepEqual(await contents({ ...target, name: 'beside' }), await contents(shop))
-  await assert.rejects(restorer.plan([manifest], { ...nothing, only: ['shopp'] }, ctx), { remedy: /did you mean shop/ })
-  await assert.rejects(one.plan([manifest], nothing, ctx), /of a whole server, and the target is one database/)
+  await assert.rejects(restorer.plan([manifest], { ...nothing, only: ['shopp'] }, ctx), {
+    remedy: /did you mean shop/,
+  })
+  await assert.rejects(
+    one.plan([manifest], nothing, ctx),
+    /of a whole server, and the target is one database/,
+  )
 })

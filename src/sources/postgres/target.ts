@@ -85,7 +85,9 @@ async function connectIfThere(connection: Connection, ctx: Context): Promise<Dat
  * template0 holds nothing of its own, and may be had in any encoding (PostgreSQL docs, "Template Databases").
  */
 export function waysToCreate(facts: RestoreFacts): string[] {
-  const encoding = facts.encoding ? `TEMPLATE template0 ENCODING ${quoteText(facts.encoding)}` : 'TEMPLATE template0'
+  const encoding = facts.encoding
+    ? `TEMPLATE template0 ENCODING ${quoteText(facts.encoding)}`
+    : 'TEMPLATE template0'
   const libc =
     facts.collate && facts.ctype
       ? ` LC_COLLATE ${quoteText(facts.collate)} LC_CTYPE ${quoteText(facts.ctype)}`
@@ -102,4 +104,3 @@ function providerOf({ provider, locale }: RestoreFacts): string {
 export function showLocale(facts: RestoreFacts): string {
   return [facts.locale ?? facts.collate, facts.provider === 'i' ? 'ICU' : ''].filter(Boolean).join(' ')
 }
-

@@ -38,7 +38,8 @@ export async function readToc(bytes: Bytes): Promise<TocEntry[]> {
 /** The archive itself; of a tar, the content of its first member. */
 function archiveIn(bytes: Buffer): Buffer {
   if (bytes.subarray(257, 262).toString('latin1') !== 'ustar') return bytes
-  if (bytes.subarray(0, 8).toString('latin1') !== 'toc.dat\0') throw unreadable('toc.dat is not its first file')
+  if (bytes.subarray(0, 8).toString('latin1') !== 'toc.dat\0')
+    throw unreadable('toc.dat is not its first file')
   const size = Number.parseInt(bytes.subarray(124, 136).toString('latin1'), 8)
   return bytes.subarray(512, 512 + size)
 }
@@ -57,7 +58,7 @@ class TooShort extends Error {}
 const since = { relkind: 1_16, algorithm: 1_15, tableAccessMethod: 1_14 }
 
 /** Null when the bytes end before the table does. */
-export function parseToc(bytes: Buffer): TocEntry[] | null {
+function parseToc(bytes: Buffer): TocEntry[] | null {
   try {
     return entriesOf(new Reader(bytes))
   } catch (error) {
@@ -68,7 +69,8 @@ export function parseToc(bytes: Buffer): TocEntry[] | null {
 
 /** As ReadHead, ReadToc and ReadExtraToc do (PostgreSQL source, pg_backup_archiver.c, _custom.c, _directory.c). */
 function entriesOf(from: Reader): TocEntry[] {
-  if (from.raw(5).toString('latin1') !== 'PGDMP') throw unreadable('it does not begin as an archive of pg_dump')
+  if (from.raw(5).toString('latin1') !== 'PGDMP')
+    throw unreadable('it does not begin as an archive of pg_dump')
   const [major, minor] = [from.byte(), from.byte()]
   const version = major * 100 + minor
   from.byte()

@@ -80,16 +80,33 @@ async function look(
   const facts = RestoreFacts.parse(manifest.source.options)
   refuse(found, facts)
   const wanted = Math.max(majorOf(found.versionNum), facts.clientMajor ?? 0)
-  const clients = await chooseClients(wanted, `restore to ${showConnection(connection)}`, options.clients, ctx)
+  const clients = await chooseClients(
+    wanted,
+    `restore to ${showConnection(connection)}`,
+    options.clients,
+    ctx,
+  )
   const there = await databases(found.connection, ctx)
-  return { connection: found.connection, found, clients, data, only: only.length > 0 ? only : null, newName, there }
+  return {
+    connection: found.connection,
+    found,
+    clients,
+    data,
+    only: only.length > 0 ? only : null,
+    newName,
+    there,
+  }
 }
 
 function refuse(found: Survey, facts: RestoreFacts): void {
   const what = `cannot restore to ${showConnection(found.connection)}`
   const [from, to] = [majorOf(facts.serverVersionNum ?? 0), majorOf(found.versionNum)]
   if (to < from)
-    throw usage(what, `the backup is of PostgreSQL ${from}, and the target is older: ${to}`, `use a server of ${from}`)
+    throw usage(
+      what,
+      `the backup is of PostgreSQL ${from}, and the target is older: ${to}`,
+      `use a server of ${from}`,
+    )
   if (!found.mayCreateDatabase) throw usage(what, 'this role may not create databases', 'use another role')
 }
 
@@ -163,7 +180,9 @@ export async function applyWhole(
 ): Promise<RestoreReport> {
   const server = await look(options, manifest, pick, ctx)
   const target = showConnection(server.connection)
-  const { globals, databases: scripts } = await surveyScript(readScript(read.open(server.data), server.data.name))
+  const { globals, databases: scripts } = await surveyScript(
+    readScript(read.open(server.data), server.data.name),
+  )
   mustBeKnown(server.only, [...scripts.keys()])
   const warnings: string[] = []
   const goals = goalsOf(server, scripts, warnings)
@@ -212,7 +231,9 @@ function goalsOf(
   for (const [name, script] of scripts) {
     if (only ? !only.includes(name) : script.create === null && !script.holdsSomething) continue
     if (!only && name === 'template1') {
-      warnings.push('template1 holds something, and is left out: take it with --only template1 --to …/newname')
+      warnings.push(
+        'template1 holds something, and is left out: take it with --only template1 --to …/newname',
+      )
       continue
     }
     goals.set(name, { ...script, name: newName ?? name })
@@ -261,7 +282,11 @@ async function createAll(
 ): Promise<Map<string, Connection>> {
   const made = new Map<string, Connection>()
   for (const [from, { name, create }] of goals) {
-    const ways = [...(create ? [create] : []), 'TEMPLATE template0', `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`]
+    const ways = [
+      ...(create ? [create] : []),
+      'TEMPLATE template0',
+      `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`,
+    ]
     const replace = server.there.has(name)
     made.set(from, (await scratch.create({ name, replace, ways })).connection)
   }

@@ -1,5 +1,5 @@
-import type { Piece } from './script-reader.ts'
 import { isAboutDatabase } from './script.ts'
+import type { Piece } from './script-reader.ts'
 import { nameOf, sqlOf, statements, type Token } from './sql.ts'
 
 /** What a script of pg_dumpall holds of one database. */
@@ -40,10 +40,7 @@ export async function surveyScript(pieces: AsyncIterable<Piece>): Promise<WholeS
   return { globals: globals.join('\n'), databases }
 }
 
-function aboutDatabase(
-  sql: string,
-  of: (name: string) => { create: string | null; about: string },
-): void {
+function aboutDatabase(sql: string, of: (name: string) => { create: string | null; about: string }): void {
   for (const tokens of statements(sql)) {
     const at = tokens.findIndex(token => token.kind === 'word' && token.value === 'DATABASE')
     const name = nameOf(tokens[at + 1])
