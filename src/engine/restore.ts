@@ -19,7 +19,7 @@ export async function restore(
   stagesOf: StagesOf,
   ctx: Context,
 ): Promise<RestoreReport> {
-  checkSelection(manifest, pick)
+  if (!restorer.picksInside) checkSelection(manifest, pick)
   let failure: Failure | null = null
   for (const [index, store] of from.entries()) {
     ctx.signal.throwIfAborted()
@@ -45,7 +45,7 @@ export async function planRestore(
   pick: Selection,
   ctx: Context,
 ): Promise<RestorePlan> {
-  checkSelection(manifest, pick)
+  if (!restorer.picksInside) checkSelection(manifest, pick)
   return restorer.plan([manifest], pick, ctx)
 }
 

@@ -21,7 +21,7 @@ export interface Framing {
 
 /** What part of a backup, and how. */
 export interface Selection {
-  /** Artifacts by name; all when undefined. */
+  /** Artifacts by name, or parts of them where the restorer knows parts; all when undefined. */
   readonly only?: readonly string[]
   /** Consents a person gave beyond "replace": `devices`, `setuid`, `no-owner`. */
   readonly allow: ReadonlySet<string>
@@ -54,6 +54,8 @@ export interface RestoreReport {
  * the engine can do that; where it cannot, the plan says so. It checks again that what the plan found empty still is.
  */
 export interface Restorer {
+  /** True: names in `only` may also stand for parts of an artifact (a table), and the restorer judges them all. */
+  readonly picksInside?: boolean
   plan(chain: readonly Manifest[], pick: Selection, ctx: Context): Promise<RestorePlan>
   apply(
     chain: readonly Manifest[],

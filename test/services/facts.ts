@@ -19,6 +19,24 @@ export interface PostgresFacts {
   osUser: string
 }
 
+/** A MariaDB or MySQL server. */
+export interface MariadbFacts {
+  flavour: 'mariadb' | 'mysql'
+  /** `10.11`, `11.8`, `9.7`. */
+  series: string
+  host: string
+  port: number
+  /** The path of the Unix socket. */
+  socket: string
+  /** May do everything, from this machine, by TCP and by the socket. */
+  user: string
+  password: string
+  /** The folder of this version's client programs. */
+  bin: string
+  data: string
+  pid: number
+}
+
 export interface S3Facts {
   /** http, path style only. */
   endpoint: string
@@ -51,6 +69,8 @@ export interface WebdavFacts {
 
 export interface Facts {
   postgres: PostgresFacts
+  mariadb: MariadbFacts
+  mysql: MariadbFacts
   s3: S3Facts
   sftp: SftpFacts
   webdav: WebdavFacts
