@@ -86,12 +86,13 @@ export function judgedQuestion(connection: Connection): NonNullable<Program['jud
   }
 }
 
-/** What a program prints whatever it does: notes about names that will go, and about passwords. */
+/** What a program says itself, without notes about names that will go, and without the statement, which holds rows. */
 function withoutNoise(stderr: string): string {
-  return stderr
+  const lines = stderr
     .split('\n')
-    .filter(line => !/deprecated|\[Warning\]|^\s*$|^-{5,}$/i.test(line))
-    .join('\n')
+    .filter(line => !/deprecated|\[Warning\]|^WARNING: option|^\s*$/i.test(line))
+  const own = lines.filter(line => /^(ERROR \d|(.*\/)?(mysql|mariadb)[\w-]*: )/.test(line))
+  return (own.length > 0 ? own : lines).join('\n')
 }
 
 /** The number that the server gave to what went wrong. */

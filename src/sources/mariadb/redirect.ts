@@ -11,6 +11,7 @@ import {
   tableFor,
   textOf,
   triggerFor,
+  withoutSequences,
 } from './statements.ts'
 
 /** Where a database of the dump goes, and what of it. */
@@ -112,7 +113,7 @@ class Redirecting {
         if (route && !route.tables) await this.#late(alterFor(piece, route.target))
         return null
       case 'table':
-        return this.#aboutTable(piece, meaning, route)
+        return await this.#aboutTable(piece, meaning, route)
       case 'rows':
         return this.#wants(route, meaning.name) ? ended(piece) : null
       case 'view':
@@ -128,11 +129,11 @@ class Redirecting {
     }
   }
 
-  #aboutTable(
+  async #aboutTable(
     piece: Piece,
     meaning: Extract<Meaning, { about: 'table' }>,
     route: Route | undefined,
-  ): Buffer | null {
+  ): Promise<Buffer | null> {
     if (meaning.verb === 'create') this.#table = meaning.name
     // Nothing is there to be dropped.
     if (meaning.verb === 'drop' || !this.#wants(route, meaning.name) || !route) return null
@@ -144,7 +145,9 @@ class Redirecting {
       nameBytes(route.target),
       table => this.#wants(route, table),
     )
-    return Buffer.from(`${text}\n`, 'latin1')
+    const parts = withoutSequences(text, meaning.name)
+    for (const statement of parts.later) await this.#late(Buffer.from(statement, 'latin1'))
+    return Buffer.from(`${parts.text}\n`, 'latin1')
   }
 
   #createDatabase(piece: Piece, name: string): Buffer | null {

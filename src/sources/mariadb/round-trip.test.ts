@@ -35,7 +35,7 @@ for (const which of sqlServers) {
     const plan = await beside.plan([manifest], nothing, ctx)
     assert.deepEqual(plan.replaces, [])
     const report = await beside.apply([manifest], nothing, false, reader, ctx)
-    // A view that calls a function names the function's database, as the server keeps it.
+    // A view keeps the name of a database that was written in it.
     assert.match(report.warnings.join(), /names the database .* itself/)
     assert.equal(
       report.rows,

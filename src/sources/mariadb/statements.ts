@@ -110,7 +110,7 @@ export function textOf(bytes: string): string {
   return Buffer.from(bytes, 'latin1').toString('utf8')
 }
 
-const texts = /'(?:[^'\\]|\\[\s\S]|'')*'/
+const texts = /'(?:[^'\\]|\\[\s\S]|'')*'/g
 const qualified = new RegExp(`${texts.source}|(REFERENCES )?\`((?:[^\`]|\`\`)+)\`(\\.?)`, 'g')
 
 /**
@@ -133,6 +133,25 @@ export function tableFor(
       return references && !comesAlong(plain) ? `${references}${quoted(to)}.${quoted(plain)}` : all
     },
   )
+}
+
+const sequenceDefault = /^(\s+(`(?:[^`]|``)+`) .*?) DEFAULT (nextval\(`(?:[^`]|``)+`\.`(?:[^`]|``)+`\))/gm
+
+/**
+ * A CREATE TABLE without the defaults that are a sequence's next value, and the statements that set them when the sequence is
+ * in its place. Throws a Failure for a default that computes with one.
+ */
+export function withoutSequences(text: string, table: string): { text: string; later: string[] } {
+  if (!/\bnextval\(/i.test(text)) return { text, later: [] }
+  const later: string[] = []
+  const quoted = `\`${table.replaceAll('`', '``')}\``
+  const without = text.replace(sequenceDefault, (_, before: string, column: string, value: string) => {
+    later.push(`ALTER TABLE ${quoted} ALTER COLUMN ${column} SET DEFAULT ${value};\n`)
+    return before
+  })
+  if (/\bnextval\(/i.test(without.replace(texts, "''")))
+    throw unreadable(`a default of ${quoted} computes with a sequence`)
+  return { text: without, later }
 }
 
 /** MariaDB keeps a trigger as it was written, perhaps with the database before its name and its table's. */

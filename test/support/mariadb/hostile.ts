@@ -46,10 +46,10 @@ export async function fillHostile(target: SqlTarget): Promise<void> {
 
 const tables = `
 CREATE TABLE \`odd \`\`name\`\`, "with" 'all'.dots; -- and /* more\` (\`sel ect\` int PRIMARY KEY, \`new
-line;\` text COMMENT 'it''s; a \\n comment', \`😀\` enum('sad', 'o''k', 'ha"ppy', '😀'));
+line;\` text COMMENT 'it''s; a \\n comment', \`☃ ünï\` enum('sad', 'o''k', 'ha"ppy', '☃'));
 CREATE TABLE bytes (id int AUTO_INCREMENT PRIMARY KEY, b longblob, v varbinary(20), f binary(4), t longtext, bits bit(13));
 CREATE TABLE empty_one (id int PRIMARY KEY AUTO_INCREMENT) AUTO_INCREMENT = 777;
-CREATE TABLE generated (a int, b int GENERATED ALWAYS AS (a * 2) VIRTUAL, c int GENERATED ALWAYS AS (a * 3) STORED, d text,
+CREATE TABLE computed (a int, b int GENERATED ALWAYS AS (a * 2) VIRTUAL, c int GENERATED ALWAYS AS (a * 3) STORED, d text,
   KEY (b), j json, g geometry, p point);
 CREATE TABLE hidden (a int, z int INVISIBLE DEFAULT 7);
 CREATE TABLE dates (d date, dt datetime(6), ts timestamp(3) NULL, y year, t time(2));
@@ -80,11 +80,11 @@ INSERT INTO functional VALUES (1, '{"x": "y"}');
 `
 
 const rows = `
-INSERT INTO \`odd \`\`name\`\`, "with" 'all'.dots; -- and /* more\` VALUES (1, 'tab\\there\\nnew line\\r\\\\back', '😀'), (2, '-- Dump completed;\\n\\\\', 'o''k'), (3, NULL, NULL), (4, '', 'sad');
+INSERT INTO \`odd \`\`name\`\`, "with" 'all'.dots; -- and /* more\` VALUES (1, 'tab\\there\\nnew line\\r\\\\back', '☃'), (2, '-- Dump completed;\\n\\\\', 'o''k'), (3, NULL, NULL), (4, '', 'sad');
 INSERT INTO bytes (b, v, f, t, bits) VALUES (0x00ff00c328275c22603b0a, 0x275c, 0x00, '\\\\', b'1010101010101'), (NULL, NULL, NULL, NULL, NULL), ('', '', '', '', 0),
   (REPEAT(0x00ff5c27, 5000), 0x0a0d1a00, 0xffffffff, CONCAT('👩‍👩‍👧‍👦 ', CHAR(0x1a), CHAR(0)), b'1');
 INSERT INTO bytes (id, b) VALUES (0, 'zero');
-INSERT INTO generated (a, d, j, g, p) VALUES (1, 'x', '{"a": "it''s \\\\n \\\\"q\\\\" 😀"}', ST_GeomFromText('POLYGON((0 0,4 0,4 4,0 0))'), ST_GeomFromText('POINT(1 2)')), (NULL, NULL, NULL, NULL, NULL);
+INSERT INTO computed (a, d, j, g, p) VALUES (1, 'x', '{"a": "it''s \\\\n \\\\"q\\\\" 😀"}', ST_GeomFromText('POLYGON((0 0,4 0,4 4,0 0))'), ST_GeomFromText('POINT(1 2)')), (NULL, NULL, NULL, NULL, NULL);
 INSERT INTO hidden (a, z) VALUES (1, 9), (2, 7);
 INSERT INTO dates VALUES ('0000-00-00', '0000-00-00 00:00:00', NULL, 0, '-838:59:58.5'), ('2024-02-29', '9999-12-31 23:59:59.999999', '2001-09-09 01:46:40.123', 2155, '00:00:00.01');
 SET foreign_key_checks = 0;
@@ -111,32 +111,33 @@ CREATE TRIGGER DATABASE_NAME.stamp AFTER INSERT ON DATABASE_NAME.child FOR EACH 
 CREATE TRIGGER second AFTER INSERT ON child FOR EACH ROW FOLLOWS stamp INSERT INTO log VALUES (CONCAT('second ', NEW.id))//
 CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY DO BEGIN DELETE FROM log; END//
 DELIMITER ;
-CREATE VIEW uses_function AS SELECT twice(id) AS n FROM child;
+CREATE VIEW uses_function AS SELECT DATABASE_NAME.twice(id) AS n FROM child;
 `
 
 /** What a database holds, in a form that two databases can be compared by: rows, digests of all values, definitions. */
 export async function contents(target: SqlTarget): Promise<Record<string, string>> {
   const schema = quoteText(target.name)
   const found: Record<string, string> = {}
-  const list = async (query: string): Promise<string[]> =>
-    (await sql(target, query)).split('\n').filter(Boolean)
-  const columns = await list(
-    `SELECT CONCAT(TO_BASE64(TABLE_NAME), ' ', GROUP_CONCAT(TO_BASE64(COLUMN_NAME) ORDER BY ORDINAL_POSITION SEPARATOR ' '))
+  const names = (
+    await sql(
+      target,
+      `SELECT REPLACE(TO_BASE64(TABLE_NAME), '\\n', ''), GROUP_CONCAT(REPLACE(TO_BASE64(COLUMN_NAME), '\\n', '') ORDER BY ORDINAL_POSITION SEPARATOR ' ')
        FROM information_schema.COLUMNS JOIN information_schema.TABLES USING (TABLE_SCHEMA, TABLE_NAME)
-      WHERE TABLE_SCHEMA = ${schema} AND TABLE_TYPE <> 'SEQUENCE' GROUP BY TABLE_NAME`.replaceAll(
-      'GROUP_CONCAT',
-      'GROUP_CONCAT',
-    ),
+      WHERE TABLE_SCHEMA = ${schema} AND TABLE_TYPE <> 'SEQUENCE' GROUP BY TABLE_NAME`,
+    )
   )
-  for (const line of columns) {
-    const [table = '', ...names] = line.split(' ').map(each => Buffer.from(each, 'base64').toString())
-    const values = names.map(name => `IFNULL(HEX(CAST(${quoteName(name)} AS BINARY)), 'NULL')`)
+    .split('\n')
+    .filter(Boolean)
+  const tables = names.map(line => line.split(/[ \t]/).map(each => Buffer.from(each, 'base64').toString()))
+  const queries = tables.map(([table = '', ...columns]) => {
+    const values = columns.map(name => `IFNULL(HEX(CAST(${quoteName(name)} AS BINARY)), 'NULL')`)
     const row = `SHA2(CONCAT_WS('|', ${values.join(', ')}), 256)`
-    const query = `SELECT CONCAT(COUNT(*), ' ', IFNULL(SUM(CONV(LEFT(${row}, 8), 16, 10)), 0)) FROM ${quoteTable(target.name, table)}`
-    found[`rows of ${table}`] = (await sql(target, query)).trim()
-    const definition = await sql(target, `SHOW CREATE TABLE ${quoteTable(target.name, table)}`)
-    found[`definition of ${table}`] = definition.replaceAll(target.name, 'THIS_DATABASE')
-  }
+    const sum = `IFNULL(SUM(CONV(LEFT(${row}, 8), 16, 10)), 0)`
+    return `SELECT COUNT(*), ${sum} FROM ${quoteTable(target.name, table)}; SHOW CREATE TABLE ${quoteTable(target.name, table)}; SELECT '=====';`
+  })
+  const answers = (await sql(target, `${queries.join('\n')} DO 0`)).split('=====\n')
+  for (const [index, [table = '']] of tables.entries())
+    found[table] = (answers[index] ?? '').replaceAll(target.name.replaceAll('`', '``'), 'THIS_DATABASE')
   const others = [
     `SELECT 'routine', ROUTINE_NAME, ROUTINE_TYPE, ROUTINE_DEFINITION, SQL_MODE, DEFINER FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = ${schema} ORDER BY 2`,
     `SELECT 'trigger', TRIGGER_NAME, EVENT_MANIPULATION, EVENT_OBJECT_TABLE, ACTION_ORDER, ACTION_STATEMENT, ACTION_TIMING FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = ${schema} ORDER BY 2`,
