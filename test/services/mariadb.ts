@@ -38,6 +38,7 @@ export async function startMariadb(start: Starting, series: MariadbSeries): Prom
   ])
   return await serve(start, facts, 'mariadbd', [
     ...options,
+    '--debug-no-sync',
     '--innodb-log-file-size=16M',
     `--init-file=${file}`,
   ])
@@ -65,7 +66,7 @@ export async function startMysql(start: Starting): Promise<MariadbFacts> {
     '--initialize-insecure',
     `--init-file=${file}`,
   ])
-  return await serve(start, facts, 'mysqld', options)
+  return await serve(start, facts, 'mysqld', [...options, '--innodb-flush-method=nosync'])
 }
 
 async function factsFor(

@@ -83,7 +83,7 @@ export function checkArgs(args: readonly string[]): void {
   for (const arg of args) {
     const [, name = ''] = /^--(?:loose[-_])?([A-Za-z0-9][\w-]+)(?:=|$)/s.exec(arg) ?? []
     // The argument may hold a secret: only its name is repeated.
-    const shown = /^--?[\w-]*/.exec(arg)?.[0] || 'an argument'
+    const shown = /^(--[\w-]*|-\w?)/.exec(arg)?.[0] || 'an argument'
     if (name === '')
       throw usage(
         'the configuration is wrong',
@@ -92,10 +92,6 @@ export function checkArgs(args: readonly string[]): void {
       )
     const plain = name.toLowerCase().replaceAll('_', '-')
     const found = refused.find(([, names]) => names.some(each => each.startsWith(plain)))
-    if (found && !allowed.includes(plain))
-      throw usage('the configuration is wrong', `args: --${plain} cannot be given: ${found[0]}`)
+    if (found) throw usage('the configuration is wrong', `args: --${plain} cannot be given: ${found[0]}`)
   }
 }
-
-/** Whole names that happen to be the beginning of a refused one. */
-const allowed: readonly string[] = []

@@ -35,7 +35,7 @@ const remedies: Readonly<Record<number, string>> = {
   2006: 'see the log of the server: it ended the connection; a row larger than max_allowed_packet does that too',
   2013: 'see the log of the server: it ended the connection',
   2026: 'check the ssl options and the certificate of the server',
-  2059: 'the client programs lack the login method of this user: use those of the server',
+  2059: 'use the client programs of the server: is it the product that was said (type: mariadb or type: mysql)?',
   3948: 'turn off what loads local files',
 }
 

@@ -40,6 +40,8 @@ export interface RestorerOptions {
 interface Prepared {
   readonly server: Reached
   readonly clients: Clients
+  /** Where the programs were looked for. */
+  readonly folder: string | undefined
   readonly manifest: Manifest
   readonly data: ArtifactRecord | null
   readonly accounts: ArtifactRecord | null
@@ -93,7 +95,17 @@ async function prepare(
     server.facts.series,
     `restore into ${showConnection(connection)}`,
   )
-  const p = { server, clients, manifest, data, accounts, isWhole, wanted, renamed: connection.database }
+  const p = {
+    server,
+    clients,
+    folder: options.clients,
+    manifest,
+    data,
+    accounts,
+    isWhole,
+    wanted,
+    renamed: connection.database,
+  }
   return { ...p, goals: data ? await goalsOf(p, ctx) : [], warnings: data ? obstacles(server, manifest) : [] }
 }
 
@@ -355,8 +367,8 @@ function demandFound({ wanted, goals, isWhole }: Prepared, met: Met): void {
 }
 
 /** What the plan found may be otherwise by now. */
-async function recheck({ server, goals }: Prepared, ctx: Context): Promise<void> {
-  const now = await reach(server.connection, undefined, ctx).catch(() => server)
+async function recheck({ server, goals, folder }: Prepared, ctx: Context): Promise<void> {
+  const now = await reach(server.connection, folder, ctx)
   for (const goal of goals) {
     const { state, replaces } = await survey(now, goal.from, goal.target, goal.tables, ctx)
     if (state === goal.state && replaces.join() === goal.replaces.join()) continue

@@ -69,7 +69,7 @@ function without(found: Record<string, string>, pattern: RegExp): Record<string,
   return Object.fromEntries(Object.entries(found).filter(([name]) => !pattern.test(name)))
 }
 
-for (const which of ['11.8', 'mysql'] as const)
+for (const which of ['10.11', 'mysql'] as const)
   sourceContract(which, async () => {
     const from = await freshSqlDatabase(which)
     const to = await freshSqlDatabase(which)

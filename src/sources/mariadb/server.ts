@@ -1,5 +1,5 @@
 import type { Context } from '../../model/context.ts'
-import { usage } from '../../model/failure.ts'
+import { Failure, usage } from '../../model/failure.ts'
 import { ask, type Row, type Server } from './ask.ts'
 import { type Clients, findClients, type Series, seriesOf } from './clients.ts'
 import { type Connection, type Flavour, flavourNames, showConnection } from './connection.ts'
@@ -40,16 +40,18 @@ export async function reach(
 ): Promise<Reached> {
   const found = await findClients(connection.flavour, folder, ctx)
   const server = { connection, clients: found[0] }
-  const [version = [], variables = [], databases = [], grants = []] = await ask(
+  const [version = [], variables = [], databases = [], grants = [], cipher = []] = await ask(
     server,
     [
       'SELECT VERSION()',
       `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'max_allowed_packet')`,
       'SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA',
       'SHOW GRANTS',
+      `SHOW SESSION STATUS LIKE 'Ssl_cipher'`,
     ],
     ctx,
   )
+  demandEncrypted(connection, cipher[0]?.[1] ?? '')
   const text = version[0]?.[0] ?? ''
   demandFlavour(connection, /mariadb/i.test(text) ? 'mariadb' : 'mysql')
   const named = new Map(variables.map(([name = '', value = '']) => [name, value]))
@@ -75,6 +77,17 @@ function databasesOf(rows: readonly Row[]): Map<string, DatabaseFacts> {
       .filter(([name = '']) => !systemDatabases.includes(name.toLowerCase()))
       .map(([name = '', charset = '', collation = '']) => [name, { charset, collation }]),
   )
+}
+
+/** MariaDB's older programs take --ssl for a wish, and go on in clear text. */
+function demandEncrypted(connection: Connection, cipher: string): void {
+  const mode = connection.ssl?.mode
+  if (cipher !== '' || mode === undefined || mode === 'disabled' || mode === 'preferred') return
+  throw new Failure({
+    what: `cannot connect to ${showConnection(connection)}`,
+    why: `the connection is not encrypted, and ssl mode ${mode} was asked for`,
+    remedy: 'turn on TLS at the server, or change the ssl options if the network may be trusted',
+  })
 }
 
 function demandFlavour(connection: Connection, flavour: Flavour): void {

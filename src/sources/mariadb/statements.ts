@@ -28,7 +28,7 @@ const named = (match: RegExpExecArray): string => (match[1] ?? '').replaceAll('`
 
 /** Everything that the dumpers write, as far as it was tried; what is not here is refused. In this order: the first that fits. */
 const rules: readonly Rule[] = [
-  [/^(?:INSERT|REPLACE)(?: IGNORE)? {1,2}INTO `((?:[^`]|``)+)`/, m => ({ about: 'rows', name: named(m) })],
+  [/^(?:INSERT|REPLACE)(?: +IGNORE)? +INTO `((?:[^`]|``)+)`/, m => ({ about: 'rows', name: named(m) })],
   [new RegExp(`^${versioned}?SET\\s`, 'i'), () => ({ about: 'session' })],
   [/^USE `((?:[^`]|``)+)`\s*;$/, m => ({ about: 'use', name: named(m) })],
   [
