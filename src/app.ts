@@ -1,13 +1,16 @@
+import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import * as z from 'zod'
 import { findConfig, readConfig } from './config/read.ts'
 import {
   Config,
+  type HooksConfig,
   type JobConfig,
   type KeepConfig,
   type SourceConfig,
   type StoreConfig,
 } from './config/schema.ts'
+import { type Hook, type Hooks, hookGuard } from './engine/hooks.ts'
 import type { StagesOf } from './engine/reader.ts'
 import type { Context } from './model/context.ts'
 import type { RunEvent } from './model/event.ts'
@@ -38,6 +41,9 @@ export interface App {
   /** All jobs, or those named; throws a Failure (exit 2) for a name that is none. */
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
+  hooks(job: string): Hooks
+  /** All names under which a job's backups were made: its own, and those it had. */
+  namesOf(job: string): string[]
   /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
   store(nameOrAddress: string): Store
   /** Those named, else all that are configured. */
@@ -103,16 +109,19 @@ export function appFor(config: Config, state: State): App {
       const merged = { ...config.defaults, ...own }
       return {
         name,
-        source: openSource(own.source, config),
+        formerly: own.formerly ?? [],
+        sources: sourcesOf(own).map(source => openSource(source, config)),
         stages: await writingStages(merged, config),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
         naming: nativeNaming,
-        guards: [],
+        guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
         capture: merged.capture ?? 'stream',
         census: merged.census ?? 'counts',
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
+    namesOf: name => [name, ...(config.jobs[name]?.formerly ?? [])],
+    hooks: name => hooksOf(config.jobs[name]?.hooks ?? config.defaults.hooks),
     stores(named) {
       const names = named.length > 0 ? named : Object.keys(config.stores)
       if (names.length === 0) {
@@ -122,10 +131,10 @@ export function appFor(config: Config, state: State): App {
           'name one: --store /path, or s3://bucket/prefix',
         )
       }
-      return names.map(store)
+      return names.map(name => mustBeThere(store(name), name, config))
     },
     destination(to, job) {
-      const merged = { ...config.defaults, ...config.jobs[job] }
+      const merged = { ...config.defaults, ...jobOf(job, config) }
       const said = merged.to?.find(each => (typeof each === 'string' ? each : each.store) === to.name)
       return destinationOf(said ?? to.name, merged.keep, config, () => to)
     },
@@ -158,6 +167,17 @@ function openStore(name: string, { lock: _lock, tags: _tags, keep: _keep, ...opt
   return stores.rclone(name, options)
 }
 
+/** A mistyped path would look like a store without backups. */
+function mustBeThere(store: Store, named: string, config: Config): Store {
+  const isFolder = !config.stores[named] && !/^(s3|rclone):/.test(named)
+  if (!isFolder || existsSync(folderAt(named))) return store
+  throw usage(`there is no store at ${named}`, 'there is no such folder', 'check the path')
+}
+
+function folderAt(address: string): string {
+  return resolve(address.replace(/^file:(\/\/)?/, ''))
+}
+
 /** A store by its address alone: what a person has on an empty machine. */
 function storeAt(address: string): Store {
   if (address.startsWith('s3://')) return stores.s3(address, s3Address(address))
@@ -167,8 +187,7 @@ function storeAt(address: string): Store {
     const name = /[=@]/.test(remote) ? 'the rclone remote given' : address
     return stores.rclone(name, storeOptions.rclone.parse({ remote }))
   }
-  const path = resolve(address.replace(/^file:(\/\/)?/, ''))
-  return stores.local(address, storeOptions.local.parse({ path }))
+  return stores.local(address, storeOptions.local.parse({ path: folderAt(address) }))
 }
 
 /** `s3://bucket/prefix?endpoint=https://…&region=…`; credentials come from AWS's own chain. */
@@ -210,7 +229,7 @@ function openSource(options: SourceConfig, config: Config): Source {
 
 function openRestorer(manifest: Manifest, to: string | null, config: Config): Restorer {
   const { engine } = manifest.source
-  const own = config.jobs[manifest.job]?.source
+  const own = ownSource(manifest, config)
   if (engine === 'postgres') return restorers.postgres(to, own?.type === 'postgres' ? own : null)
   if (engine === 'mariadb' || engine === 'mysql')
     return restorers[engine](to, own?.type === engine ? own : null)
@@ -221,6 +240,35 @@ function openRestorer(manifest: Manifest, to: string | null, config: Config): Re
     `this Cairn does not know the engine "${engine}"`,
     'use a newer Cairn',
   )
+}
+
+/** The configured source that a backup was made of; null where that is not certain. */
+function ownSource(manifest: Manifest, config: Config): SourceConfig | null {
+  const job = jobOf(manifest.job, config)
+  const candidates = job ? sourcesOf(job).filter(source => source.type === manifest.source.engine) : []
+  return candidates.length === 1 ? (candidates[0] ?? null) : null
+}
+
+/** The job that has this name, or had it. */
+function jobOf(name: string, config: Config): JobConfig | undefined {
+  return config.jobs[name] ?? Object.values(config.jobs).find(({ formerly }) => formerly?.includes(name))
+}
+
+function sourcesOf({ source, sources }: JobConfig): SourceConfig[] {
+  return sources ?? (source ? [source] : [])
+}
+
+function hooksOf(hooks: HooksConfig | undefined): Hooks {
+  const each = (list: HooksConfig['before']): Hook[] =>
+    (list ?? []).map(({ run, timeout, env }) => ({
+      run,
+      timeoutMs: timeout,
+      env: async () => {
+        const values = Object.entries(env).map(async ([name, from]) => [name, await from.read()] as const)
+        return Object.fromEntries(await Promise.all(values))
+      },
+    }))
+  return { before: each(hooks?.before), after: each(hooks?.after), onFailure: each(hooks?.onFailure) }
 }
 
 async function writingStages(

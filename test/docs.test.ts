@@ -107,6 +107,42 @@ test('how to back up files', async () => {
   assert.match(runAll(commandsOf('docs/how-to/files.md'), here), /a file/)
 })
 
+test('how to write jobs: several sources, hooks, another name', async () => {
+  const here = await setting(null)
+  const page = readFileSync(join(root, 'docs/how-to/jobs.md'), 'utf8')
+  const config = /```yaml\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
+  const files = ['maintenance-on', 'maintenance-off', 'call-for-help']
+  mkdirSync(join(here.folder, 'bin'))
+  for (const name of files) {
+    const path = join(here.folder, 'bin', name)
+    writeFileSync(path, `#!/bin/sh\necho "${name} $CAIRN_JOB" >> ${here.folder}/said\n`, { mode: 0o755 })
+  }
+  someFiles(here.folder)
+  runAll("sqlite3 shop.db 'create table orders as select 1'", here)
+  writeFileSync(
+    join(here.folder, 'cairn.yaml'),
+    config
+      .replaceAll('/usr/local/bin', join(here.folder, 'bin'))
+      .replaceAll('/srv/shop', here.folder)
+      .replaceAll('/var/backups/cairn', join(here.folder, 'store')),
+  )
+  runAll(commandsOf('docs/how-to/jobs.md'), here)
+  assert.equal(readFileSync(join(here.folder, 'said'), 'utf8'), 'maintenance-on shop\nmaintenance-off shop\n')
+})
+
+test('how to store in folders', async () => {
+  const page = readFileSync(join(root, 'docs/how-to/local.md'), 'utf8')
+  const here = await setting(null)
+  const inHere = (text: string): string =>
+    text
+      .replaceAll('/var/backups/cairn', join(here.folder, 'disk'))
+      .replaceAll('/mnt/nas', join(here.folder, 'nas'))
+      .replaceAll('/srv', here.folder)
+  someFiles(here.folder)
+  writeFileSync(join(here.folder, 'cairn.yaml'), inHere(/```yaml\n([\s\S]*?)```/.exec(page)?.[1] ?? ''))
+  assert.match(runAll(inHere(commandsOf('docs/how-to/local.md')), here), /uploads/)
+})
+
 test('how to store in S3', async (t: TestContext) => {
   const bucket = await orSkip(t, freshBucket({ lock: true }))
   if (!bucket) return

@@ -1,5 +1,6 @@
 import { stallOf } from '../app.ts'
 import { type BackupOutcome, type Begun, backup, exitOf } from '../engine/backup.ts'
+import { runFailureHooks } from '../engine/hooks.ts'
 import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../model/failure.ts'
 import { takeLock } from '../platform/lock.ts'
 import type { State } from '../platform/state.ts'
@@ -17,7 +18,12 @@ interface JobOutcome {
 export function run(jobs: readonly string[], global: Global): Promise<ExitCode> {
   return withApp(global, async work => {
     const outcomes: JobOutcome[] = []
-    for (const name of work.app.jobNames(jobs)) outcomes.push(await runJob(name, work, global))
+    for (const name of work.app.jobNames(jobs)) {
+      const outcome = await runJob(name, work, global)
+      outcomes.push(outcome)
+      const failures = [outcome.failure ?? [], ...outcome.units.map(unit => unit.failures)].flat()
+      if (failures.length > 0) await runFailureHooks(name, work.app.hooks(name), failures, work.ctx)
+    }
     if (global.json) await outJson({ cairn: 1, jobs: outcomes.map(toJson) })
     return exitOfAll(outcomes)
   })

@@ -1,25 +1,23 @@
 import { stringify } from 'yaml'
-import * as z from 'zod'
+import { configSchema } from '../config/json-schema.ts'
 import { findConfig, readConfig } from '../config/read.ts'
-import { Config } from '../config/schema.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { writeDuration } from '../model/quantity.ts'
 import { type Global, out, outJson } from './io.ts'
 
 /** The durations of the configuration, which are milliseconds inside the program. */
-const durations = new Set(['within', 'stall', 'undelete', 'for'])
+const durations = new Set(['within', 'stall', 'undelete', 'for', 'timeout'])
 
 function asWritten(key: string, value: unknown): unknown {
   return durations.has(key) && typeof value === 'number' ? writeDuration(value) : value
 }
 
 /** `cairn config show|schema`. */
-export async function run(what: string, global: Global): Promise<ExitCode> {
+export async function run(what: 'show' | 'schema', global: Global): Promise<ExitCode> {
   if (what === 'schema') {
-    await outJson(z.toJSONSchema(Config, { io: 'input' }))
+    await outJson(configSchema())
     return exitCode.ok
   }
-  if (what !== 'show') throw usage(`there is no "cairn config ${what}"`, 'there are show and schema')
   const path = findConfig(global.config)
   if (path === null)
     throw usage(

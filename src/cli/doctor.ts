@@ -5,10 +5,10 @@ import { asFailure, type ExitCode, exitCode } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { safeName } from '../model/key.ts'
 import { showBytes } from '../model/quantity.ts'
-import type { Stage } from '../model/step.ts'
+import { isProgram, type Stage, type Step } from '../model/step.ts'
 import type { Store } from '../model/store.ts'
 import { flow } from '../platform/flow.ts'
-import { findProgram } from '../platform/program.ts'
+import { needProgram } from '../platform/program.ts'
 import { edge } from '../platform/run-context.ts'
 import { type Global, out, outJson, paint } from './io.ts'
 import { withApp } from './work.ts'
@@ -25,48 +25,73 @@ export function run(jobs: readonly string[], global: Global): Promise<ExitCode> 
   return withApp(global, async ({ app, ctx, report }) => {
     const names = app.jobNames(jobs)
     const checks: Check[] = [{ what: 'configuration', ok: true, found: `${names.length} jobs`, remedy: '' }]
-    for (const program of ['tar', 'zstd', 'age', 'rclone']) checks.push(await tool(program, ctx))
     const stores = new Map<string, Store>()
     for (const name of names) {
-      const opened = await attempt(`job ${name}`, async () => openJob(await app.job(name), stores, ctx))
+      const opened = await attempt(`job ${name}`, async () => openJob(await app.job(name), app, stores, ctx))
       checks.push(...(Array.isArray(opened) ? opened : [opened]))
     }
     for (const store of stores.values()) checks.push(...(await checkStore(store, app, ctx)))
     checks.push(await attempt('reading keys', () => checkKeys(app)))
     report.end()
-    if (global.json) await outJson({ cairn: 1, ok: checks.every(check => check.ok), checks })
-    else await out(checks.map(line).join('\n'))
-    return checks.every(check => check.ok) ? exitCode.ok : exitCode.failed
+    const ok = checks.every(check => check.ok)
+    if (global.json) await outJson({ cairn: 1, ok, checks })
+    else await out([...checks.map(line), '', ...whatToDo(checks, names)].join('\n'))
+    return ok ? exitCode.ok : exitCode.failed
   })
 }
 
-/** What a missing program means is said by whatever needs it; here it is only named. */
-function tool(program: string, ctx: Context): Promise<Check> {
-  return attempt(program, async () => {
-    if (!findProgram(program)) return 'not installed'
-    const args = program === 'rclone' ? ['version'] : ['--version']
-    const said = await collect(flow({ program, args }, [], edge(ctx)))
-    return said.toString().trim().split('\n')[0] ?? ''
-  })
+/** The remedies of what failed, each once; or what comes next. */
+function whatToDo(checks: readonly Check[], jobs: readonly string[]): string[] {
+  const failed = checks.filter(check => !check.ok)
+  if (failed.length === 0) return [`All is well. Next: cairn backup ${jobs.join(' ')}`]
+  const remedies = failed.map(({ what, remedy, found }) => `${what}: ${remedy || found}`)
+  return [
+    `${failed.length} of ${checks.length} checks failed. What to do, then again cairn doctor:`,
+    ...remedies.map((remedy, index) => `  ${index + 1}. ${remedy}`),
+  ]
 }
 
-async function openJob(job: Job, stores: Map<string, Store>, ctx: Context): Promise<Check[]> {
+async function openJob(job: Job, app: App, stores: Map<string, Store>, ctx: Context): Promise<Check[]> {
   for (const { store } of job.to) stores.set(store.name, store)
-  const source = await attempt(`source of ${job.name}`, async () => {
-    const { version, units, estimate } = await job.source.inspect(ctx)
-    const size = estimate > 0 ? `, about ${showBytes(estimate)}` : ''
-    return `${job.source.engine} ${version}: ${units.map(unit => unit.name).join(', ')}${size}`
-  })
+  const sources: Check[] = []
+  for (const source of job.sources) {
+    const check = await attempt(`source of ${job.name}`, async () => {
+      const { version, units, estimate } = await source.inspect(ctx)
+      const size = estimate > 0 ? `, about ${showBytes(estimate)}` : ''
+      return `${source.engine} ${version}: ${units.map(unit => unit.name).join(', ')}${size}`
+    })
+    sources.push(check)
+  }
   const stages = await attempt(`stages of ${job.name}`, () => checkStages(job.stages, ctx))
-  return [source, stages]
+  return [...sources, stages, ...(await checkHooks(job.name, app))]
+}
+
+/** A program that is not there would only be noticed at night. Lines for the shell are the shell's. */
+async function checkHooks(job: string, app: App): Promise<Check[]> {
+  const { before, after, onFailure } = app.hooks(job)
+  const programs = [...before, ...after, ...onFailure].flatMap(({ run }) =>
+    typeof run === 'string' ? [] : [run[0] ?? ''],
+  )
+  return await Promise.all(
+    [...new Set(programs)].map(program =>
+      attempt(`hook ${program} of ${job}`, async () =>
+        needProgram(program, 'correct its path in hooks, or make it executable with chmod +x'),
+      ),
+    ),
+  )
 }
 
 /** Encodes a few bytes: missing programs and unusable keys show at once. */
 async function checkStages(stages: readonly Stage[], ctx: Context): Promise<string> {
   const steps = stages.map(stage => stage.encode())
   await collect(flow(sample(), steps, edge(ctx)))
-  const names = stages.map(stage => stage.name).join(', ') || 'none'
+  const names = steps.map((step, index) => nameOf(step, stages[index]?.name ?? '')).join(', ') || 'none'
   return stages.some(stage => stage.encrypts) ? names : `${names}: backups are NOT encrypted`
+}
+
+/** Where a program that is faster is missing, the work is done in this process. */
+function nameOf(step: Step, stage: string): string {
+  return isProgram(step) ? `${stage} by ${step.program}` : `${stage} in Node.js`
 }
 
 async function* sample(): AsyncGenerator<Uint8Array, void, undefined> {

@@ -1,4 +1,4 @@
-import { Command, CommanderError, Option } from 'commander'
+import { Argument, Command, CommanderError, Option } from 'commander'
 import { type ExitCode, exitCode } from '../model/failure.ts'
 import { toolVersion } from '../model/version.ts'
 import { fail, type Global } from './io.ts'
@@ -32,7 +32,8 @@ function collect(value: string, before: readonly string[] | undefined): string[]
   return [...(before ?? []), value]
 }
 
-function commandLine(done: (code: ExitCode) => void): Command {
+/** The whole command line; `done` is told how a command ended. */
+export function commandLine(done: (code: ExitCode) => void): Command {
   const program = new Command('cairn')
     .description('Backs up databases and files, proves that the backups restore, and restores them.')
     .version(`cairn ${toolVersion}`)
@@ -41,33 +42,43 @@ function commandLine(done: (code: ExitCode) => void): Command {
     .showSuggestionAfterError()
     .showHelpAfterError('(cairn --help, or cairn COMMAND --help)')
     .addHelpText('after', overview)
+    .configureHelp({ showGlobalOptions: true })
+    .option(
+      '--config <file>',
+      'the configuration (default: CAIRN_CONFIG, ./cairn.yaml, /etc/cairn/cairn.yaml)',
+    )
+    .option('--json', 'print the result as JSON')
+    .option('--quiet', 'no progress')
+    .option('--verbose', 'show the causes of a failure')
+    .addOption(new Option('--stall <duration>', 'nothing moves for this long: failed').hideHelp())
+
+  /** Loads a command and runs it with these, its arguments, and all options: its own and those of `cairn` itself. */
+  const act =
+    (load: () => Promise<{ run(...args: never[]): Promise<ExitCode> }>, ...first: string[]) =>
+    async (...args: unknown[]): Promise<void> => {
+      const own = args.at(-1) as Command
+      const run = (await load()).run as (...args: unknown[]) => Promise<ExitCode>
+      done(await run(...first, ...args.slice(0, -2), own.optsWithGlobals()))
+    }
 
   const command = (usage: string, description: string, example: string): Command =>
     program
       .command(usage)
       .description(description)
       .exitOverride()
-      .option(
-        '--config <file>',
-        'the configuration (default: CAIRN_CONFIG, ./cairn.yaml, /etc/cairn/cairn.yaml)',
-      )
-      .option('--json', 'print the result as JSON')
-      .option('--quiet', 'no progress')
-      .option('--verbose', 'show the causes of a failure')
-      .addOption(new Option('--stall <duration>', 'nothing moves for this long: failed').hideHelp())
       .addHelpText('after', `\nExample:\n${example.replaceAll(/^/gm, '  ')}`)
 
   command('init', 'write a commented cairn.yaml and, unless there is one, a key', 'cairn init --defaults')
     .option('--defaults', 'do not ask')
     .option('--force', 'replace a configuration that is there')
-    .action(async options => done(await (await import('./init.ts')).run(options)))
+    .action(act(() => import('./init.ts')))
   command(
     'doctor [job...]',
     'check configuration, tools, sources, stores and keys',
     'cairn doctor shop',
-  ).action(async (jobs, options) => done(await (await import('./doctor.ts')).run(jobs, options)))
+  ).action(act(() => import('./doctor.ts')))
   command('backup [job...]', 'run the jobs once, now', 'cairn backup\ncairn backup shop --json').action(
-    async (jobs, options) => done(await (await import('./backup.ts')).run(jobs, options)),
+    act(() => import('./backup.ts')),
   )
   command(
     'list [job]',
@@ -76,11 +87,11 @@ function commandLine(done: (code: ExitCode) => void): Command {
   )
     .addOption(storeOption())
     .option('--deleted', 'also those whose deletion can still be taken back')
-    .action(async (job, options) => done(await (await import('./list.ts')).run(job, options)))
+    .action(act(() => import('./list.ts')))
   command('show <backup>', 'one backup, and how to restore it by hand', 'cairn show latest')
     .addOption(storeOption())
     .addOption(identityOption())
-    .action(async (backup, options) => done(await (await import('./show.ts')).run(backup, options)))
+    .action(act(() => import('./show.ts')))
   command(
     'cat <backup> <artifact>',
     'write one artifact, decrypted and decompressed, to stdout',
@@ -88,13 +99,11 @@ function commandLine(done: (code: ExitCode) => void): Command {
   )
     .addOption(storeOption())
     .addOption(identityOption())
-    .action(async (backup, artifact, options) =>
-      done(await (await import('./cat.ts')).run(backup, artifact, options)),
-    )
+    .action(act(() => import('./cat.ts')))
   command('copy <backup>', 'give a store the whole copy it lacks', 'cairn copy latest --to offsite')
     .addOption(storeOption())
     .requiredOption('--to <store>', 'the store that gets it')
-    .action(async (backup, options) => done(await (await import('./copy.ts')).run(backup, options)))
+    .action(act(() => import('./copy.ts')))
   command(
     'restore <backup>',
     'bring a backup back, whole or not at all',
@@ -114,7 +123,7 @@ function commandLine(done: (code: ExitCode) => void): Command {
     )
     .option('--dry-run', 'only say what would happen')
     .option('--yes', 'replace what is there')
-    .action(async (backup, options) => done(await (await import('./restore.ts')).run(backup, options)))
+    .action(act(() => import('./restore.ts')))
   command(
     'verify [backup...]',
     'read every byte back from the stores and check it',
@@ -122,23 +131,37 @@ function commandLine(done: (code: ExitCode) => void): Command {
   )
     .addOption(storeOption())
     .addOption(identityOption())
-    .action(async (backups, options) => done(await (await import('./verify.ts')).run(backups, options)))
+    .action(act(() => import('./verify.ts')))
   for (const [verb, description] of marks) {
     command(`${verb} <backup>`, description, `cairn ${verb} 20261121T020000Z-k7f3q9x2`)
       .addOption(storeOption())
-      .action(async (backup, options) => done(await (await import('./mark.ts')).run(verb, backup, options)))
+      .action(act(() => import('./mark.ts'), verb))
   }
   command('prune [job...]', 'apply retention, and say why for every backup', 'cairn prune --dry-run')
     .option('--dry-run', 'only say what would happen')
-    .action(async (jobs, options) => done(await (await import('./prune.ts')).run(jobs, options)))
+    .action(act(() => import('./prune.ts')))
   command(
-    'config <what>',
+    'config',
     'show: the effective configuration, secrets masked; schema: its JSON Schema',
     'cairn config show',
-  ).action(async (what, options) => done(await (await import('./config.ts')).run(what, options)))
+  )
+    .addArgument(new Argument('<what>').choices(['show', 'schema']))
+    .action(act(() => import('./config.ts')))
   command('demo', 'a complete round trip on this machine, with nothing to configure', 'cairn demo')
     .option('--keep', 'leave the folder of the demo in place')
-    .action(async options => done(await (await import('./demo.ts')).run(options)))
+    .action(act(() => import('./demo.ts')))
+  command(
+    'completion',
+    'print what makes a shell complete the words of cairn',
+    'cairn completion bash > /etc/bash_completion.d/cairn\ncairn completion zsh > ~/.zfunc/_cairn\ncairn completion fish > ~/.config/fish/completions/cairn.fish',
+  )
+    .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
+    .action(act(() => import('./completion.ts')))
+  program
+    .command('complete', { hidden: true })
+    .argument('[words...]')
+    .exitOverride()
+    .action(async words => done(await (await import('./complete.ts')).run(program, words)))
   return program
 }
 

@@ -10,11 +10,11 @@ export interface Global {
   readonly stall?: string
 }
 
-/** Results go to stdout. Resolves when the text was taken, so that a slow pipe loses nothing. */
+/** Results go to stdout. Resolves when the text was taken, so that a slow pipe loses nothing, or its reader has gone. */
 export function out(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(text.endsWith('\n') ? text : `${text}\n`, error =>
-      error ? reject(error) : resolve(),
+      error && (error as NodeJS.ErrnoException).code !== 'EPIPE' ? reject(error) : resolve(),
     )
   })
 }

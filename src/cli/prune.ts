@@ -46,7 +46,7 @@ async function pruneJob(
   const prunable = job.to.filter(({ store }) => store.can.list && store.can.read && store.can.remove)
   const catalog = await readCatalog(
     prunable.map(to => to.store),
-    name,
+    app.namesOf(name),
     ctx,
   )
   const failures = catalog.silent.map(({ failure }) => failure)
@@ -59,7 +59,7 @@ async function pruneJob(
     if (dryRun) continue
     failures.push(...(await applyPrune(planned, ctx)))
     try {
-      await sweepOrphans(to.store, name, app.state.host, ctx)
+      for (const each of app.namesOf(name)) await sweepOrphans(to.store, each, app.state.host, ctx)
       await sweepMarks(to.store, ctx)
     } catch (error) {
       ctx.signal.throwIfAborted()

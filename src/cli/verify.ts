@@ -15,7 +15,9 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
   return withApp(options, async ({ app, ctx, report }) => {
     const catalog = await readCatalog(app.stores(options.store), null, ctx)
     const entries =
-      handles.length > 0 ? handles.map(handle => resolve(catalog, handle)) : catalog.entries.filter(isLive)
+      handles.length > 0
+        ? handles.map(handle => resolve(catalog, handle, app.namesOf))
+        : catalog.entries.filter(isLive)
     if (entries.length === 0) {
       saySilent(catalog)
       const stores = app.stores(options.store).map(store => store.name)

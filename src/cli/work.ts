@@ -46,13 +46,14 @@ function stallFlag({ stall }: Global): number | undefined {
 
 /** The backup that a handle names, in these stores. Stores that do not answer are reported on stderr. */
 export async function findBackup(
+  app: App,
   stores: readonly Store[],
   handle: string,
   ctx: Context,
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
   const job = /^(.+)@latest$/.exec(handle)?.[1] ?? null
-  const catalog = await readCatalog(stores, job, ctx)
-  const entry = resolve(catalog, handle)
+  const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx)
+  const entry = resolve(catalog, handle, app.namesOf)
   saySilent(catalog)
   return { catalog, entry }
 }

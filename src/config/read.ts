@@ -1,8 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Document, isMap, isNode, isScalar, LineCounter, type Node, parseDocument } from 'yaml'
-import * as z from 'zod'
+import type * as z from 'zod'
 import { usage } from '../model/failure.ts'
+import { configSchema, type JsonSchema, resolved } from './json-schema.ts'
 import { Config, crossCheck } from './schema.ts'
 import { suggest } from './suggest.ts'
 
@@ -126,30 +127,24 @@ function explain(issue: z.core.$ZodIssue, raw: unknown): Fault[] {
 
 /** The keys that the schema allows at a place, by walking its JSON Schema beside the document. */
 function knownKeys(path: readonly PropertyKey[], raw: unknown): string[] {
-  let schema: JsonSchema | undefined = z.toJSONSchema(Config, { io: 'input' }) as JsonSchema
+  const root = configSchema()
+  let schema: JsonSchema | undefined = root
   let value = raw
   for (const key of path) {
-    schema = branchFor(schema, value)
+    schema = branchFor(schema, value, root)
     value = (value as Record<PropertyKey, unknown> | undefined)?.[key]
     schema = schema?.properties?.[String(key)] ?? schema?.additionalProperties ?? schema?.items
   }
-  return Object.keys(branchFor(schema, value)?.properties ?? {})
-}
-
-interface JsonSchema {
-  readonly properties?: Record<string, JsonSchema & { const?: unknown }>
-  readonly additionalProperties?: JsonSchema
-  readonly items?: JsonSchema
-  readonly anyOf?: JsonSchema[]
-  readonly oneOf?: JsonSchema[]
+  return Object.keys(branchFor(schema, value, root)?.properties ?? {})
 }
 
 /** Of alternatives, the one whose `type` is the document's; else the first that has properties. */
-function branchFor(schema: JsonSchema | undefined, value: unknown): JsonSchema | undefined {
-  const branches = schema?.anyOf ?? schema?.oneOf
-  if (!branches) return schema
+function branchFor(schema: JsonSchema | undefined, value: unknown, root: JsonSchema): JsonSchema | undefined {
+  const whole = schema && resolved(schema, root)
+  const branches = whole?.anyOf ?? whole?.oneOf
+  if (!branches) return whole
   const type = (value as { type?: unknown } | null)?.type
-  const withKeys = branches.filter(branch => branch.properties)
+  const withKeys = branches.map(branch => resolved(branch, root)).filter(branch => branch.properties)
   return withKeys.find(({ properties }) => properties?.type && properties.type.const === type) ?? withKeys[0]
 }
 

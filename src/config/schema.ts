@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import * as z from 'zod'
 import { parseDuration } from '../model/quantity.ts'
+import { secretOption } from '../platform/secret-source.ts'
 import { sourceOptions } from '../sources/index.ts'
 import { AgeOptions, ZstdOptions } from '../stages/index.ts'
 import { storeOptions } from '../stores/index.ts'
@@ -16,7 +17,11 @@ const Duration = z
     )
     return z.NEVER
   })
-  .describe('a whole number and a unit: s, min, h, days, weeks')
+  .meta({
+    id: 'Duration',
+    description: 'a whole number and a unit: s, min, h, days, weeks',
+    example: '30 days',
+  })
 
 const name = (what: string) =>
   z.string().regex(/^[a-z0-9][a-z0-9_-]{0,59}$/, {
@@ -33,14 +38,18 @@ const Keep = z
   .refine(keep => keep.last !== undefined || keep.within !== undefined, {
     message: 'say "last", "within" or both',
   })
-  .describe('what stays; a backup that any rule keeps stays, and the newest always does')
+  .meta({
+    id: 'Keep',
+    description: 'what stays; a backup that any rule keeps stays, and the newest always does',
+    example: { last: 7 },
+  })
 
 const Lock = z
   .strictObject({
     mode: z.enum(['governance', 'compliance']),
     for: Duration.describe('how long, from the start of the backup'),
   })
-  .describe('locks every object against deletion')
+  .meta({ id: 'Lock', description: 'locks every object against deletion' })
 
 /** What every store can say beside its own options. */
 const storeCommon = {
@@ -80,7 +89,56 @@ const To = z
       after: z.string().describe('fed from that store when it has the whole backup').optional(),
     }),
   ])
-  .describe('the name of a store, or a store with what this job keeps there')
+  .meta({
+    id: 'To',
+    description: 'the name of a store, or a store with what this job keeps there',
+    example: 'disk',
+  })
+
+const HookCommand = z
+  .union([z.string().min(1), z.array(z.string()).min(1)])
+  .describe('a line for /bin/sh, or [PROGRAM, ARG...]')
+
+const hookMs = 5 * 60_000
+
+const Hook = z
+  .union([
+    HookCommand,
+    z.strictObject({
+      run: HookCommand,
+      timeout: Duration.describe('longer than this: ended, and failed; 5 min unless set').default(hookMs),
+      env: z
+        .record(z.string(), secretOption)
+        .meta({
+          description: 'environment variables; the others of Cairn are not handed on',
+          example: { TOKEN: { file: '/run/secrets/token' } },
+        })
+        .default({}),
+    }),
+  ])
+  .meta({
+    id: 'Hook',
+    description: 'a command, or one with a time-out or an environment',
+    example: ['systemctl', 'stop', 'shop'],
+  })
+  .transform(said =>
+    typeof said === 'string' || Array.isArray(said) ? { run: said, timeout: hookMs, env: {} } : said,
+  )
+
+const Hooks = z
+  .strictObject({
+    before: z.array(Hook).describe('before the sources are looked at; the first that fails stops the job'),
+    after: z
+      .array(Hook)
+      .describe(
+        'when the sources were read, whatever happened; after a crash, at the beginning of the next run',
+      ),
+    onFailure: z
+      .array(Hook)
+      .describe('at the end of a job that failed, wholly or in part; CAIRN_ERROR says why'),
+  })
+  .partial()
+  .describe('commands of yours, run around the reading')
 
 /** What a job can say, and so can `defaults`. */
 const jobCommon = {
@@ -97,8 +155,26 @@ const jobCommon = {
     .describe('how exactly to record what was in the source')
     .optional(),
   undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
+  hooks: Hooks.optional(),
   stall: Duration.describe('nothing moves for this long: failed; 10 min unless set').optional(),
 }
+
+const Job = z.strictObject({
+  source: Source.optional(),
+  sources: z
+    .array(Source)
+    .min(1)
+    .describe('several, backed up one after another in one run, each by itself; instead of source')
+    .optional(),
+  formerly: z
+    .array(JobName)
+    .meta({
+      description: 'names this job had before: the backups made under them stay under its retention',
+      example: ['store'],
+    })
+    .optional(),
+  ...jobCommon,
+})
 
 /** The configuration, with every value in the form the program uses (durations in milliseconds, secrets as sources). */
 export const Config = z.strictObject({
@@ -106,13 +182,14 @@ export const Config = z.strictObject({
   encryption: Encryption.optional(),
   compression: Compression.optional(),
   defaults: z.strictObject(jobCommon).default({}),
-  jobs: z.record(JobName, z.strictObject({ source: Source, ...jobCommon })).default({}),
+  jobs: z.record(JobName, Job).default({}),
 })
 
 export type Config = z.infer<typeof Config>
 export type JobConfig = Config['jobs'][string]
 export type StoreConfig = Config['stores'][string]
-export type SourceConfig = JobConfig['source']
+export type SourceConfig = z.infer<typeof Source>
+export type HooksConfig = z.infer<typeof Hooks>
 export type KeepConfig = z.infer<typeof Keep>
 
 /** Faults that one value alone does not show: names that stand for nothing. Each with the path where it stands. */
@@ -147,9 +224,41 @@ export function crossCheck(
   return [
     ...unknown,
     ...homeless,
+    ...sourceCount(config),
+    ...formerNames(config),
     ...places.flatMap(({ path, to }) => faultsOfList(path, to)),
     ...sameFolders(config),
   ]
+}
+
+function sourceCount(config: Config) {
+  return Object.entries(config.jobs)
+    .filter(([, job]) => (job.source === undefined) === (job.sources === undefined))
+    .map(([job, { source }]) => ({
+      path: ['jobs', job],
+      text: source
+        ? `job "${job}" says both "source" and "sources"`
+        : `job "${job}" says no source: add "source"`,
+      word: '',
+      known: [],
+    }))
+}
+
+/** A former name that another job has would put that job's backups under this one's retention. */
+function formerNames(config: Config) {
+  const jobs = Object.entries(config.jobs)
+  const holders = (name: string) =>
+    jobs.filter(([job, { formerly }]) => job === name || formerly?.includes(name)).length
+  return jobs.flatMap(([job, { formerly }]) =>
+    (formerly ?? [])
+      .filter(name => name === job || holders(name) > 1)
+      .map(name => ({
+        path: ['jobs', job, 'formerly'],
+        text: `job "${job}" cannot have been "${name}": ${name === job ? 'that is its name' : 'another job is, or was'}`,
+        word: '',
+        known: [],
+      })),
+  )
 }
 
 /** Each store once, at least one fed directly, and whoever is fed later is fed by one of those. */

@@ -7,7 +7,7 @@ import { keysOf, readingWith, testJob, wholeBackup } from '../../test/support/jo
 import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-source.ts'
 import { exitCode, Failure } from '../model/failure.ts'
 import { manifestPrefix } from '../model/key.ts'
-import type { Guard } from '../model/source.ts'
+import type { Guard, Source } from '../model/source.ts'
 import { openState } from '../platform/state.ts'
 import { memoryStore, weakStore } from '../stores/memory.ts'
 import { backup, exitOf } from './backup.ts'
@@ -222,8 +222,61 @@ test('guards are left in the opposite order whatever happens, also those that fa
     )
   wholeBackup(await run(false))
   assert.deepEqual(calls.splice(0), ['enter a', 'enter b', 'leave b', 'leave a'])
-  assert.equal(exitOf(await run(true)), exitCode.failed)
+  await assert.rejects(run(true), /b: no/)
   assert.deepEqual(calls, ['enter a', 'enter b', 'leave b', 'leave a'])
+})
+
+test('the guards of a job are entered once, and left when the last unit of its last source was read', async () => {
+  const ctx = testContext()
+  const calls: string[] = []
+  const watched = (units: string[]): Source => {
+    const source = syntheticSource({ artifacts: three, units })
+    const open = source.open.bind(source)
+    source.open = async (unit, ...rest) => {
+      calls.push(unit.name)
+      return await open(unit, ...rest)
+    }
+    return source
+  }
+  const guard: Guard = {
+    name: 'the app',
+    enter: async () => void calls.push('enter'),
+    leave: async () => void calls.push('leave'),
+    recover: async () => {},
+  }
+  const job = testJob(watched(['a', 'b']), [memoryStore('one')], { guards: [guard] })
+  const outcomes = await backup({ ...job, sources: [...job.sources, watched(['c'])] }, host, ctx)
+  assert.equal(exitOf(outcomes), exitCode.ok)
+  assert.deepEqual(calls, ['enter', 'a', 'b', 'c', 'leave'])
+})
+
+test('a guard that cannot be left is a failure of the run, though every backup is whole', async () => {
+  const stuck: Guard = {
+    name: 'the app',
+    enter: async () => {},
+    leave: () => Promise.reject(new Error('it does not start')),
+    recover: async () => {},
+  }
+  const source = syntheticSource({ artifacts: three })
+  const job = testJob(source, [memoryStore('one')], { guards: [stuck], capture: 'spool' })
+  const outcomes = await backup(job, host, testContext())
+  assert.notEqual(exitOf(outcomes), exitCode.ok)
+})
+
+test('a source that cannot be looked at does not stop the others of its job; two that are the same do', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const source = syntheticSource({ artifacts: three })
+  const gone: Source = { ...source, inspect: () => Promise.reject(new Error('no such server')) }
+  const job = testJob(source, [store])
+  const outcomes = await backup({ ...job, sources: [gone, source] }, host, ctx)
+  assert.equal(exitOf(outcomes), exitCode.partial)
+  assert.match(outcomes[0]?.failures[0]?.message ?? '', /source 1 .*no such server/)
+  wholeBackup(outcomes.slice(1))
+  const keys = await keysOf(store, ctx)
+  await assert.rejects(backup({ ...job, sources: [source, source] }, host, ctx), /twice/)
+  await assert.rejects(backup({ ...job, sources: [gone, gone] }, host, ctx), /no such server/)
+  assert.deepEqual(await keysOf(store, ctx), keys)
 })
 
 test('what a run that died had stopped is put right before anything else, by its journal', async () => {
@@ -246,10 +299,10 @@ test('what a run that died had stopped is put right before anything else, by its
   }
   await stopsApp.enter(ctx)
   const source = syntheticSource({ artifacts: three })
-  const inspect = source.inspect.bind(source)
-  source.inspect = inner => {
+  const enter = stopsApp.enter.bind(stopsApp)
+  stopsApp.enter = inner => {
     assert.deepEqual([...running, ...journal.entries()], ['app'])
-    return inspect(inner)
+    return enter(inner)
   }
   wholeBackup(await backup(testJob(source, [memoryStore('one')], { guards: [stopsApp] }), host, ctx))
   assert.deepEqual([...running, ...journal.entries()], ['app'])

@@ -1,17 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import type { Context } from '../model/context.ts'
-import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../model/failure.ts'
+import { asFailure, type ExitCode, exitCode, type Failure, usage, worstExit } from '../model/failure.ts'
 import type { Destination, Job } from '../model/job.ts'
 import { dataPrefix, newId } from '../model/key.ts'
 import { encodeManifest, type Manifest } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
-import type { Inspection, Unit } from '../model/source.ts'
 import type { PutOptions, Store } from '../model/store.ts'
 import { cleanupContext } from '../platform/run-context.ts'
 import { beforeStall } from '../platform/stall.ts'
-import { capture } from './capture.ts'
+import { capture, type Task } from './capture.ts'
 import { copyBackup, putVersions } from './copy.ts'
 import { type Delivery, delivery } from './delivery.ts'
+import { guardScope } from './guards.ts'
 import { keyOf, manifestOf } from './statement.ts'
 import { discard, sweepOrphans, sweepRecords } from './sweep.ts'
 
@@ -22,7 +22,8 @@ const cleanupMs = 30_000
 /** What became of one unit. */
 export interface BackupOutcome {
   readonly unit: string
-  readonly id: string
+  /** Null when it was never begun. */
+  readonly id: string | null
   /** Null when no store has a whole copy: then there is no backup. */
   readonly manifest: Manifest | null
   /** The stores that have a whole copy. */
@@ -40,10 +41,10 @@ export function exitOf(outcomes: readonly BackupOutcome[]): ExitCode {
 }
 
 /**
- * Backs up every unit of a job's source, one after the other; one that fails does not stop the others.
+ * Backs up every unit of a job's sources, one after the other; one that fails does not stop the others.
  *
  * The caller holds the job's lock. `host` names this host for good: what an earlier run of ours left in the stores is
- * cleared away first. Throws when the source cannot be inspected; then nothing was touched.
+ * cleared away first. Throws when no source can be inspected; then nothing was touched.
  */
 export async function backup(
   job: Job,
@@ -53,18 +54,68 @@ export async function backup(
 ): Promise<BackupOutcome[]> {
   // What a run that died had stopped is put right first, whatever becomes of this run.
   for (const guard of job.guards) await guard.recover(ctx)
-  ctx.emit({ type: 'phase', phase: 'inspect', job: job.name })
-  const inspection = await beforeStall(job.source.inspect(ctx), ctx, () => `the source of ${job.name}`)
-  const killed = begun.ids()
-  let isClear = true
-  for (const { store } of job.to) isClear = (await sweepQuietly(job, store, host, killed, ctx)) && isClear
-  if (isClear) for (const id of killed) begun.forget(id)
-  const outcomes: BackupOutcome[] = []
-  for (const unit of inspection.units) {
-    ctx.signal.throwIfAborted()
-    outcomes.push(await backupUnit(job, unit, inspection, host, begun, ctx))
+  await sweepStores(job, host, begun, ctx)
+  const guards = guardScope(job.guards)
+  await guards.enter(ctx)
+  try {
+    const { tasks, outcomes } = await inspectAll(job, ctx)
+    for (const [index, task] of tasks.entries()) {
+      ctx.signal.throwIfAborted()
+      const released = async (): Promise<void> => {
+        if (index === tasks.length - 1) await guards.leave(ctx)
+      }
+      outcomes.push(await backupUnit(job, { ...task, released }, host, begun, ctx))
+    }
+    await guards.leave(ctx)
+    return outcomes
+  } catch (error) {
+    await guards.leave(ctx).catch(() => {})
+    throw error
   }
-  return outcomes
+}
+
+/** What there is to back up, of all sources; and those that failed, if others did not. */
+async function inspectAll(
+  job: Job,
+  ctx: Context,
+): Promise<{ tasks: Omit<Task, 'released'>[]; outcomes: BackupOutcome[] }> {
+  const tasks: Omit<Task, 'released'>[] = []
+  const failed: { unit: string; failure: Failure }[] = []
+  ctx.emit({ type: 'phase', phase: 'inspect', job: job.name })
+  for (const [index, source] of job.sources.entries()) {
+    const name = job.sources.length === 1 ? 'the source' : `source ${index + 1} (${source.engine})`
+    try {
+      const inspection = await beforeStall(source.inspect(ctx), ctx, () => `${name} of ${job.name}`)
+      tasks.push(...inspection.units.map(unit => ({ source, inspection, unit })))
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      failed.push({ unit: name, failure: asFailure(error, `${name} of ${job.name} failed`) })
+    }
+  }
+  const [first] = failed
+  if (first && failed.length === job.sources.length) throw first.failure
+  refuseTwins(job, tasks)
+  for (const { unit, failure } of failed) announce(failure, unit, ctx)
+  const outcomes = failed.map(({ unit, failure }) => ({
+    ...{ unit, id: null, manifest: null, stores: [] },
+    failures: [failure],
+  }))
+  return { tasks, outcomes }
+}
+
+/** Two backups of one thing in one run would count as two when old ones are let go. */
+function refuseTwins(job: Job, tasks: readonly Omit<Task, 'released'>[]): void {
+  const seen = new Set<string>()
+  for (const { source, inspection, unit } of tasks) {
+    const key = JSON.stringify([source.engine, unit.identity ?? inspection.identity, unit.name])
+    if (seen.has(key))
+      throw usage(
+        `job ${job.name} backs up ${unit.name} twice`,
+        'two of its sources are the same',
+        'remove one of them',
+      )
+    seen.add(key)
+  }
 }
 
 /**
@@ -80,31 +131,28 @@ export interface Begun {
 
 const forgetful: Begun = { note: () => {}, forget: () => {}, ids: () => [] }
 
-/** Leftovers are a cost, not a danger: failing to clear them is a warning, and false. */
-async function sweepQuietly(
-  job: Job,
-  store: Store,
-  host: string,
-  killed: readonly string[],
-  ctx: Context,
-): Promise<boolean> {
-  try {
-    await sweepOrphans(store, job.name, host, ctx)
-    for (const id of killed) await sweepRecords(store, job.name, id, ctx)
-    return true
-  } catch (error) {
-    ctx.signal.throwIfAborted()
-    const { why, remedy } = asFailure(error, '')
-    const what = `cannot clear what an interrupted backup left in ${store.name}`
-    ctx.emit({ type: 'warning', what, why, remedy, store: store.name })
-    return false
+/** Clears away what earlier runs of this host left. Leftovers are a cost, not a danger: failing to is a warning. */
+async function sweepStores(job: Job, host: string, begun: Begun, ctx: Context): Promise<void> {
+  const killed = begun.ids()
+  let isClear = true
+  for (const { store } of job.to) {
+    try {
+      for (const name of [job.name, ...job.formerly]) await sweepOrphans(store, name, host, ctx)
+      for (const id of killed) await sweepRecords(store, job.name, id, ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      isClear = false
+      const { why, remedy } = asFailure(error, '')
+      const what = `cannot clear what an interrupted backup left in ${store.name}`
+      ctx.emit({ type: 'warning', what, why, remedy, store: store.name })
+    }
   }
+  if (isClear) for (const id of killed) begun.forget(id)
 }
 
 async function backupUnit(
   job: Job,
-  unit: Unit,
-  inspection: Inspection,
+  task: Task,
   host: string,
   begun: Begun,
   ctx: Context,
@@ -113,19 +161,14 @@ async function backupUnit(
   const begin = beginOf(job, newId(startedAt, randomBytes(5)), host, startedAt)
   begun.note(begin.id)
   try {
-    return await backupAs(begin, job, unit, inspection, ctx)
+    return await backupAs(begin, job, task, ctx)
   } finally {
     begun.forget(begin.id)
   }
 }
 
-async function backupAs(
-  begin: Begin,
-  job: Job,
-  unit: Unit,
-  inspection: Inspection,
-  ctx: Context,
-): Promise<BackupOutcome> {
+async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promise<BackupOutcome> {
+  const { unit } = task
   const startedAt = new Date(begin.startedAt)
   const direct = job.to.filter(to => !to.after)
   const to = delivery(direct, dest => putOptions(dest, startedAt), ctx)
@@ -134,8 +177,8 @@ async function backupAs(
   let manifest: Manifest | null = null
   const failures: Failure[] = []
   try {
-    const captured = await capture(job, unit, inspection, begin, to, ctx)
-    const stated = manifestOf(job, unit, inspection, begin, captured, ctx)
+    const captured = await capture(job, task, begin, to, ctx)
+    const stated = manifestOf(job, task, begin, captured, ctx)
     await to.confirm(stated.artifacts.flatMap(artifact => artifact.objects))
     unfinished = direct.filter(dest => to.lost.has(dest.store.name))
     await commit(to, stated, ctx)

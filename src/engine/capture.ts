@@ -9,14 +9,13 @@ import type { Job } from '../model/job.ts'
 import { beginKey } from '../model/key.ts'
 import { type ArtifactRecord, censusName } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
-import type { Artifact, Census, Inspection, Session, SourceFacts, Unit } from '../model/source.ts'
+import type { Artifact, Census, Inspection, Session, Source, SourceFacts, Unit } from '../model/source.ts'
 import { type Bytes, isProgram, type Stage } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
 import { edge } from '../platform/run-context.ts'
 import { needSpace } from '../platform/space.ts'
 import { beforeStall, Stalled } from '../platform/stall.ts'
 import type { Delivery } from './delivery.ts'
-import { guarded } from './guards.ts'
 import { type Tally, tally } from './pieces.ts'
 
 const spoolRemedy = 'make room, set CAIRN_SPOOL to a larger disk, or use capture: stream'
@@ -28,28 +27,39 @@ export interface Captured {
   readonly facts: SourceFacts
 }
 
+/** One unit to back up. */
+export interface Task {
+  readonly source: Source
+  readonly inspection: Inspection
+  readonly unit: Unit
+  /** Is called once the source was let go, also after a failure; throws when what the guards did cannot be undone. */
+  released(): Promise<void>
+}
+
 /** An artifact that was captured; calling it gives its record, once the stores have it. */
 type Delivered = () => Promise<ArtifactRecord>
 
 /**
- * Holds the source, with the job's guards around it, for as long as it is read, and no longer: with `capture: spool`
- * the encoded artifacts go to local disk first and to the stores after the source was let go. Throws when anything
- * fails; the session is closed and the guards are left in any case.
+ * Holds the source for as long as it is read, and no longer: with `capture: spool` the encoded artifacts go to local
+ * disk first and to the stores after the source was let go. Throws when anything fails; the session is closed and
+ * `released` was called in any case.
  */
 export async function capture(
   job: Job,
-  unit: Unit,
-  inspection: Inspection,
+  task: Task,
   begin: Begin,
   to: Delivery,
   ctx: Context,
 ): Promise<Captured> {
   const spooled: string[] = []
-  if (job.capture === 'spool')
-    await needSpace(ctx.spool, inspection.estimate, 'cannot spool the backup', spoolRemedy)
   try {
-    const held = await guarded(job.guards, ctx, () => hold(job, unit, begin, to, spooled, ctx))
-    ctx.emit({ type: 'phase', phase: 'deliver', job: job.name, unit: unit.name })
+    const held = await hold(job, task, begin, to, spooled, ctx).catch(async error => {
+      // What cannot be undone has been reported.
+      await task.released().catch(() => {})
+      throw error
+    })
+    await task.released()
+    ctx.emit({ type: 'phase', phase: 'deliver', job: job.name, unit: task.unit.name })
     const artifacts: ArtifactRecord[] = []
     for (const delivered of held.artifacts) artifacts.push(await delivered())
     return { ...held, artifacts }
@@ -60,20 +70,23 @@ export async function capture(
 
 async function hold(
   job: Job,
-  unit: Unit,
+  task: Task,
   begin: Begin,
   to: Delivery,
   spooled: string[],
   ctx: Context,
 ): Promise<Omit<Captured, 'artifacts'> & { artifacts: Delivered[] }> {
+  const { unit, inspection } = task
+  if (job.capture === 'spool')
+    await needSpace(ctx.spool, inspection.estimate, 'cannot spool the backup', spoolRemedy)
   ctx.emit({ type: 'phase', phase: 'open', job: job.name, unit: unit.name })
   const source = (): string => `the source of ${job.name}`
-  await using session = await beforeStall(job.source.open(unit, null, job.census, ctx), ctx, source)
+  await using session = await beforeStall(task.source.open(unit, null, job.census, ctx), ctx, source)
   const record = Buffer.from(`${JSON.stringify(begin)}\n`)
   await to.put(beginKey(begin.job, begin.id), () => record)
   ctx.emit({ type: 'phase', phase: 'capture', job: job.name, unit: unit.name })
   const take = (artifact: Artifact, ordinal: number, inner: Context): Promise<Delivered> =>
-    takeOne(job, begin, to, spooled, artifact, ordinal, inner)
+    takeOne(job, task.source, begin, to, spooled, artifact, ordinal, inner)
 
   const counting = job.census === 'none' ? Promise.resolve(null) : session.census()
   // It is awaited below; until then its failure must not count as unhandled.
@@ -119,6 +132,7 @@ async function eachArtifact(
 
 async function takeOne(
   job: Job,
+  source: Source,
   begin: Begin,
   to: Delivery,
   spooled: string[],
@@ -130,7 +144,7 @@ async function takeOne(
   const backup = { id: begin.id, job: begin.job, startedAt: new Date(begin.startedAt) }
   const suffix = job.stages.map(stage => stage.suffix).join('')
   const key = job.naming(backup, { name: artifact.name, ordinal, suffix })
-  const encoded = blaming(job, encode(artifact, job.stages, plain), ctx)
+  const encoded = blaming(source, encode(artifact, job.stages, plain), ctx)
   const deliver = async (open: (ctx: Context) => Bytes): Promise<ArtifactRecord> => {
     const stored = await to.stream(key, artifact.name, open, artifact.sizeHint)
     return { ...recordOf(artifact, job.stages, plain), ...stored }
@@ -162,14 +176,14 @@ function encode(artifact: Artifact, stages: readonly Stage[], plain: Tally): (ct
 }
 
 /** When the stream stalls, asks the source why before anybody is blamed. */
-function blaming(job: Job, open: (ctx: Context) => Bytes, ctx: Context): (ctx: Context) => Bytes {
+function blaming(source: Source, open: (ctx: Context) => Bytes, ctx: Context): (ctx: Context) => Bytes {
   return async function* (inner) {
     try {
       yield* open(edge(inner))
     } catch (error) {
-      if (!(error instanceof Stalled) || !job.source.whySilent) throw error
+      if (!(error instanceof Stalled) || !source.whySilent) throw error
       const { what, why, remedy } = error
-      const reason = await beforeStall(job.source.whySilent(ctx), { ...ctx, stallMs: 5_000 }, () => '').catch(
+      const reason = await beforeStall(source.whySilent(ctx), { ...ctx, stallMs: 5_000 }, () => '').catch(
         () => '',
       )
       throw reason ? new Failure({ what, why: `${why}; ${reason}`, remedy, cause: error }) : error

@@ -43,12 +43,12 @@ export interface Catalog {
 }
 
 /**
- * The backups of the stores, of one job or of all. Two listings a store, however many backups there are. A store that
- * fails is reported in `silent`; throws only when none answers, or none can be listed.
+ * The backups of the stores, under these job names or under all. Two listings a store and name, however many backups
+ * there are. A store that fails is reported in `silent`; throws only when none answers, or none can be listed.
  */
 export async function readCatalog(
   stores: readonly Store[],
-  job: string | null,
+  jobs: readonly string[] | null,
   ctx: Context,
 ): Promise<Catalog> {
   const readable = stores.filter(store => store.can.list)
@@ -59,7 +59,7 @@ export async function readCatalog(
   const answers = await Promise.all(
     readable.map(async store => {
       try {
-        return { store, found: await readStore(store, job, ctx) }
+        return { store, found: await readStore(store, jobs, ctx) }
       } catch (error) {
         ctx.signal.throwIfAborted()
         return { store, failure: asFailure(error, `cannot list store ${store.name}`) }
@@ -72,7 +72,11 @@ export async function readCatalog(
 }
 
 /** Everything of one store, a copy each. */
-async function readStore(store: Store, job: string | null, ctx: Context): Promise<CatalogEntry[]> {
+async function readStore(
+  store: Store,
+  jobs: readonly string[] | null,
+  ctx: Context,
+): Promise<CatalogEntry[]> {
   const marks = new Map<string, { at: string; mark: string }[]>()
   const listMarks = async (): Promise<void> => {
     for await (const { key } of store.list(markPrefix, ctx)) {
@@ -83,11 +87,14 @@ async function readStore(store: Store, job: string | null, ctx: Context): Promis
   const found: Omit<CatalogEntry, 'copies'>[] = []
   const keys = new Map<string, string>()
   const listManifests = async (): Promise<void> => {
-    for await (const entry of store.list(job ? `${manifestPrefix}${job}/` : manifestPrefix, ctx)) {
-      const parsed = parseManifestKey(entry.key)
-      if (!parsed) continue
-      found.push({ ...parsed, startedAt: startOf(parsed.id), finishedAt: entry.modified })
-      keys.set(parsed.id, entry.key)
+    const prefixes = jobs?.map(job => `${manifestPrefix}${job}/`) ?? [manifestPrefix]
+    for (const prefix of prefixes) {
+      for await (const entry of store.list(prefix, ctx)) {
+        const parsed = parseManifestKey(entry.key)
+        if (!parsed) continue
+        found.push({ ...parsed, startedAt: startOf(parsed.id), finishedAt: entry.modified })
+        keys.set(parsed.id, entry.key)
+      }
     }
   }
   // In this order: a backup whose deletion is under way is then seen with its mark, or not at all.
@@ -134,14 +141,19 @@ export function isLive(entry: CatalogEntry): boolean {
 }
 
 /**
- * The backup that a person means: an id, an unambiguous beginning of one, `latest`, or `JOB@latest`. Throws a
- * Failure with exit 10 when there is none, and with exit 2 when there are several.
+ * The backup that a person means: an id, an unambiguous beginning of one, `latest`, or `JOB@latest`. `namesOf` gives
+ * all names under which a job's backups were made. Throws a Failure with exit 10 when there is none, and with exit 2 when there are several.
  */
-export function resolve(catalog: Catalog, handle: string): CatalogEntry {
+export function resolve(
+  catalog: Catalog,
+  handle: string,
+  namesOf: (job: string) => readonly string[] = job => [job],
+): CatalogEntry {
   const [job, latest] =
     handle === 'latest' ? [null, true] : [/^(.+)@latest$/.exec(handle)?.[1] ?? null, false]
   if (latest || job !== null) {
-    const newest = catalog.entries.find(entry => isLive(entry) && (job === null || entry.job === job))
+    const names = job === null ? null : namesOf(job)
+    const newest = catalog.entries.find(entry => isLive(entry) && names?.includes(entry.job) !== false)
     if (newest) return newest
     throw noSuch(job === null ? 'there is no backup yet' : `job ${job} has no backup`, catalog)
   }

@@ -6,33 +6,44 @@ import { cleanupContext } from '../platform/run-context.ts'
 /** How long all that a guard undoes may take after an abort. */
 const leaveMs = 120_000
 
-/**
- * Enters the guards in their order, does the work, and leaves them in the opposite order whatever happened. A guard
- * that cannot be entered stops the work; it and all before it are left. One that cannot be left is a failure even
- * when the work went well, because something of the user's may still be standing still; the others are left all the same.
- */
-export async function guarded<T>(guards: readonly Guard[], ctx: Context, work: () => Promise<T>): Promise<T> {
+/** The guards of one run: entered before its source is looked at, left when the last of it was read, whatever happened. */
+export interface GuardScope {
+  /** In their order. One that cannot be entered throws, and it and all before it are left. */
+  enter(ctx: Context): Promise<void>
+  /**
+   * In the opposite order; may be called again. One that cannot be left is a failure, reported and thrown, because
+   * something of the user's may still be standing still; the others are left all the same.
+   */
+  leave(ctx: Context): Promise<void>
+}
+
+export function guardScope(guards: readonly Guard[]): GuardScope {
   const entered: Guard[] = []
-  let result: { value: T } | null = null
-  let failure: { error: unknown } | null = null
-  try {
-    for (const guard of guards) {
-      entered.unshift(guard)
-      await guard.enter(ctx)
+  const leave = async (ctx: Context): Promise<void> => {
+    let failure: { error: unknown } | null = null
+    for (let guard = entered.pop(); guard; guard = entered.pop()) {
+      try {
+        await guard.leave(cleanupContext(ctx, guard.leaveMs ?? leaveMs))
+      } catch (error) {
+        const left = asFailure(error, `${guard.name} could not be undone`)
+        ctx.emit({ type: 'failure', what: left.what, why: left.why, remedy: left.remedy })
+        failure ??= { error: left }
+      }
     }
-    result = { value: await work() }
-  } catch (error) {
-    failure = { error }
+    if (failure) throw failure.error
   }
-  for (const guard of entered) {
-    try {
-      await guard.leave(cleanupContext(ctx, leaveMs))
-    } catch (error) {
-      const left = asFailure(error, `${guard.name} could not be undone`)
-      ctx.emit({ type: 'failure', what: left.what, why: left.why, remedy: left.remedy })
-      failure ??= { error: left }
-    }
+  return {
+    leave,
+    async enter(ctx) {
+      try {
+        for (const guard of guards) {
+          entered.push(guard)
+          await guard.enter(ctx)
+        }
+      } catch (error) {
+        await leave(ctx).catch(() => {})
+        throw error
+      }
+    },
   }
-  if (failure || !result) throw failure?.error
-  return result.value
 }

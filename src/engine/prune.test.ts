@@ -16,7 +16,7 @@ import { applyPrune, planPrune } from './prune.ts'
 import { sweepMarks } from './sweep.ts'
 
 const day = 24 * 3_600_000
-const job = { name: 'shop', undeleteMs: 7 * day }
+const job = { name: 'shop', formerly: [], undeleteMs: 7 * day }
 
 /** Backups a day apart, the last one now; and a clock that can be moved. */
 async function daily(count: number, identity = 'synthetic:1', store = memoryStore('one')) {
@@ -30,7 +30,7 @@ async function daily(count: number, identity = 'synthetic:1', store = memoryStor
   }
   const to: Destination = { store, keep: { last: 2 } }
   const prune = async (dest: Destination = to) => {
-    const steps = await planPrune(job, dest, await readCatalog([dest.store], job.name, ctx), ctx)
+    const steps = await planPrune(job, dest, await readCatalog([dest.store], [job.name], ctx), ctx)
     const failures = await applyPrune(steps, ctx)
     return { actions: steps.map(step => step.action), reasons: steps.map(step => step.reason), failures }
   }
@@ -66,7 +66,7 @@ test('deletion is announced first, can be taken back, and is carried out when th
 test('a plan changes nothing', async () => {
   const { store, ctx, to } = await daily(3)
   const before = await keysOf(store, ctx)
-  await planPrune(job, to, await readCatalog([store], job.name, ctx), ctx)
+  await planPrune(job, to, await readCatalog([store], [job.name], ctx), ctx)
   assert.deepEqual(await keysOf(store, ctx), before)
 })
 

@@ -1,6 +1,6 @@
 import type { Context } from '../model/context.ts'
 import { asFailure, type Failure } from '../model/failure.ts'
-import type { Destination } from '../model/job.ts'
+import type { Destination, Job } from '../model/job.ts'
 import { beginKey, beginPrefix, markPrefix, parseBeginKey } from '../model/key.ts'
 import type { Manifest } from '../model/manifest.ts'
 import type { Store } from '../model/store.ts'
@@ -27,13 +27,14 @@ export interface PruneStep {
  * and everything else of the job that retention would have let go: what is not understood is not deleted.
  */
 export async function planPrune(
-  job: { readonly name: string; readonly undeleteMs: number },
+  job: Pick<Job, 'name' | 'formerly' | 'undeleteMs'>,
   to: Destination,
   catalog: Catalog,
   ctx: Context,
 ): Promise<PruneStep[]> {
+  const names = [job.name, ...job.formerly]
   const copies = catalog.entries
-    .filter(entry => entry.job === job.name)
+    .filter(entry => names.includes(entry.job))
     .flatMap(entry => entry.copies.filter(copy => copy.store === to.store).map(copy => ({ entry, copy })))
   const read = await Promise.all(
     copies.map(async each => ({ ...each, manifest: await manifestOrNull(each.copy, ctx) })),
@@ -41,7 +42,7 @@ export async function planPrune(
   const known = read.flatMap(({ copy, manifest }) => (manifest ? [candidate(copy, manifest)] : []))
   const unreadable = read.some(({ manifest }) => !manifest)
   const now = ctx.clock.now()
-  const begun = await begunParents(job.name, to.store, ctx)
+  const begun = await begunParents(names, to.store, ctx)
   // What is already on its way out does not count as one of the last n.
   const live = known.filter(backup => !deletedAt(read, backup.id))
   const decisions = new Map(decide(live, to.keep, now, begun).map(decision => [decision.id, decision]))
@@ -109,12 +110,14 @@ async function manifestOrNull(copy: Copy, ctx: Context): Promise<Manifest | null
 }
 
 /** What backups that are being made right now build on. */
-async function begunParents(job: string, store: Store, ctx: Context): Promise<Set<string>> {
+async function begunParents(jobs: readonly string[], store: Store, ctx: Context): Promise<Set<string>> {
   const parents = new Set<string>()
-  for await (const { key } of store.list(`${beginPrefix}${job}/`, ctx)) {
-    if (!parseBeginKey(key)) continue
-    const begin = await readBegin(store, key, ctx)
-    if (begin?.parent && new Date(begin.expires) > ctx.clock.now()) parents.add(begin.parent)
+  for (const job of jobs) {
+    for await (const { key } of store.list(`${beginPrefix}${job}/`, ctx)) {
+      if (!parseBeginKey(key)) continue
+      const begin = await readBegin(store, key, ctx)
+      if (begin?.parent && new Date(begin.expires) > ctx.clock.now()) parents.add(begin.parent)
+    }
   }
   return parents
 }

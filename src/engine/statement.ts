@@ -5,15 +5,14 @@ import type { Job } from '../model/job.ts'
 import { manifestKey } from '../model/key.ts'
 import { censusName, encodeManifest, type Manifest, manifestLimit, type Warning } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
-import type { Census, Inspection, Unit } from '../model/source.ts'
+import type { Census } from '../model/source.ts'
 import { toolVersion } from '../model/version.ts'
-import type { Captured } from './capture.ts'
+import type { Captured, Task } from './capture.ts'
 
 /** The manifest of what was captured. Throws a Failure when even without warnings it is larger than a manifest may be. */
 export function manifestOf(
   job: Job,
-  unit: Unit,
-  inspection: Inspection,
+  { source, inspection, unit }: Task,
   begin: Begin,
   { artifacts, census, facts }: Captured,
   ctx: Context,
@@ -33,7 +32,7 @@ export function manifestOf(
     finishedAt: ctx.clock.now().toISOString(),
     consistentAt: facts.consistentAt.toISOString(),
     source: {
-      engine: job.source.engine,
+      engine: source.engine,
       identity: inspection.local ? `${identity}@${begin.host}` : identity,
       version: inspection.version,
       client: facts.client,

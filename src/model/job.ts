@@ -26,10 +26,13 @@ export type Naming = (
   artifact: { readonly name: string; readonly ordinal: number; readonly suffix: string },
 ) => string
 
-/** Source, stages, stores, retention and guards under one name. */
+/** Sources, stages, stores, retention and guards under one name. */
 export interface Job {
   readonly name: string
-  readonly source: Source
+  /** Names it had before: the backups made under them are its own. */
+  readonly formerly: readonly string[]
+  /** Backed up one after another in one run, every unit of each by itself. */
+  readonly sources: readonly Source[]
   readonly stages: readonly Stage[]
   readonly to: readonly Destination[]
   readonly naming: Naming

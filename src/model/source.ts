@@ -99,6 +99,8 @@ export interface Source {
  */
 export interface Guard {
   readonly name: string
+  /** How long leaving may take; two minutes unless it says so. */
+  readonly leaveMs?: number
   enter(ctx: Context): Promise<void>
   leave(ctx: Context): Promise<void>
   recover(ctx: Context): Promise<void>

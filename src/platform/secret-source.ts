@@ -29,7 +29,11 @@ export const secretOption = z
     z.strictObject({ file: z.string().min(1) }),
     z.strictObject({ command: z.array(z.string()).min(1) }),
   ])
-  .describe('the secret itself, or { env: NAME }, { file: PATH }, { command: [PROGRAM, ARG...] }')
+  .meta({
+    id: 'Secret',
+    description: 'the secret itself, or { env: NAME }, { file: PATH }, { command: [PROGRAM, ARG...] }',
+    example: { file: '/run/secrets/NAME' },
+  })
   .transform(secretSource)
 
 export function secretSource(

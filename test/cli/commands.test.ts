@@ -392,7 +392,15 @@ test('config show masks secrets, and config schema accepts the sample and says w
 
 test('config show prints a configuration that Cairn reads again', async () => {
   const { host } = await furnished({
-    defaults: { to: ['disk'], keep: { last: 2, within: '30 days' }, stall: '5 min' },
+    defaults: {
+      to: ['disk'],
+      keep: { last: 2, within: '30 days' },
+      stall: '5 min',
+      hooks: {
+        before: ['true', ['true']],
+        after: [{ run: 'true', env: { A: { env: 'B' } }, timeout: '2 min' }],
+      },
+    },
   })
   const { out } = await host.ok(['config', 'show'])
   host.configure(out)
@@ -417,6 +425,11 @@ test('doctor tries all a backup needs, leaves nothing, and says what to do where
   assert.match(bad.out, /FAIL {2}source of shop: .*not a SQLite database/)
   assert.match(bad.out, /FAIL {2}store disk: reachable: .*not a folder/)
   assert.match(bad.out, /ok {4}source of wiki/)
+  assert.match(bad.out, /2 of \d+ checks failed\. What to do/)
+  config.jobs.wiki.hooks = { before: [['/no/such/program']], after: ['anything that sh understands'] }
+  host.configure(config)
+  const hooked = await host.run(['doctor', 'wiki'])
+  assert.match(hooked.out, /FAIL {2}hook \/no\/such\/program of wiki: .*\n.*chmod \+x/)
   assert.equal((await host.run(['doctor', 'wiki'])).code, 1)
 })
 
@@ -469,7 +482,9 @@ test('a backup is found by id, by a beginning of it, as latest and as JOB@latest
       assert.equal(ran.out, '')
     }
   }
-  assert.equal((await machine().run(['show', 'latest', '--store', '/no/such/folder'])).code, 10)
+  const mistyped = await machine().run(['show', 'latest', '--store', '/no/such/folder'])
+  assert.equal(mistyped.code, 2)
+  assert.match(mistyped.stderr, /there is no store at \/no\/such\/folder/)
 })
 
 test('help and version are results and exit with 0', async () => {

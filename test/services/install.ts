@@ -17,7 +17,7 @@ const packages = [
   ...['mariadb-server-core', 'mariadb-client'],
   ...['zstd', 'pigz', 'isal', 'age', 'gnupg', 'aespipe'],
   ...['rclone', 'openssh-server', 'openssh-client', 'curl'],
-  ...['attr', 'acl', 'debootstrap'],
+  ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
 ]
 
 /** One thing to have. `make` may be repeated, and picks up after one that was killed. */

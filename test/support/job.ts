@@ -11,7 +11,8 @@ import { syntheticStage } from './synthetic-stage.ts'
 export function testJob(source: Source, stores: readonly Store[], changes: Partial<Job> = {}): Job {
   return {
     name: 'shop',
-    source,
+    formerly: [],
+    sources: [source],
     stages: [syntheticStage(7)],
     to: stores.map((store): Destination => ({ store, keep: {} })),
     naming: nativeNaming,

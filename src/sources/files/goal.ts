@@ -52,8 +52,9 @@ export async function goalsOf(
 
 async function goalFor(artifact: ArtifactRecord, kind: Goal['kind'], target: string): Promise<Goal> {
   const folder = kind === 'folder' ? target : dirname(target)
-  if (existsSync(folder) && !statSync(folder).isDirectory()) {
-    throw usage(`cannot restore to ${target}`, `${folder} is not a folder`, 'restore to another folder')
+  const existing = await nearestExisting(folder)
+  if (!statSync(existing).isDirectory()) {
+    throw usage(`cannot restore to ${target}`, `${existing} is not a folder`, 'restore to another folder')
   }
   if (kind === 'file' && existsSync(target) && statSync(target).isDirectory()) {
     throw usage(`cannot restore to ${target}`, 'it is a folder, and the backup holds a file')

@@ -22,12 +22,18 @@ export const FilesOptions = z.strictObject({
     .array(z.union([AbsolutePath, z.strictObject({ path: AbsolutePath, name: Name })]))
     .min(1)
     .max(64)
-    .describe('Folders and files; each becomes one tar, named by its last part or by "name"'),
+    .meta({
+      description: 'folders and files; each becomes one tar, named by its last part or by "name"',
+      example: ['/srv/wiki', { path: '/etc/wiki.conf', name: 'configuration' }],
+    }),
   exclude: z
     .array(z.string().min(1))
     .default([])
-    .describe('What to leave out: patterns of GNU tar (`*.log`, `cache/*`), or absolute paths'),
-  oneFileSystem: z.boolean().default(false).describe('Leave out what is mounted inside the folders'),
+    .meta({
+      description: 'what to leave out: patterns of GNU tar, or absolute paths',
+      example: ['*.log', 'cache/*', '/srv/wiki/tmp'],
+    }),
+  oneFileSystem: z.boolean().default(false).describe('leave out what is mounted inside the folders'),
 })
 export type FilesOptions = z.infer<typeof FilesOptions>
 

@@ -366,6 +366,9 @@ test('a manifest that names no place needs --to, and a name that is a path is no
   const nowhere = { ...manifest, source: { ...manifest.source, options: {} } }
   await assert.rejects(filesRestorer({}).plan([nowhere], pick, ctx), /does not say where it was/)
   const to = folder(t)
+  writeFileSync(join(to, 'a file'), '')
+  const below = filesRestorer({ to: join(to, 'a file/below') })
+  await assert.rejects(below.plan([nowhere], pick, ctx), /a file is not a folder/)
   assert.match((await filesRestorer({ to }).plan([nowhere], pick, ctx)).target, /\/data$/)
   for (const name of ['files/../../etc.tar', 'files/...tar', 'files/a/b.tar']) {
     const [artifact] = manifest.artifacts

@@ -12,11 +12,11 @@ export const SqliteOptions = z.strictObject({
   path: z
     .string()
     .refine(path => isAbsolute(path) && !path.includes('\0'), 'must be an absolute path')
-    .describe('The database file'),
+    .meta({ description: 'the database file', example: '/srv/wiki/wiki.db' }),
   allowEmpty: z
     .boolean()
     .default(false)
-    .describe('Back up a database without tables too, instead of failing'),
+    .describe('back up a database without tables too, instead of failing'),
 })
 export type SqliteOptions = z.infer<typeof SqliteOptions>
 

@@ -22,10 +22,10 @@ import { list, temporaries } from './walk.ts'
 import { type Link, taken, writeObject } from './write.ts'
 
 export const LocalOptions = z.strictObject({
-  path: z
-    .string()
-    .startsWith('/', 'must be an absolute path')
-    .describe('the folder that holds the objects; it is made when it is not there'),
+  path: z.string().startsWith('/', 'must be an absolute path').meta({
+    description: 'the folder that holds the objects; it is made when it is not there',
+    example: '/var/backups/cairn',
+  }),
 })
 export type LocalOptions = z.infer<typeof LocalOptions>
 
