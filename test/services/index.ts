@@ -25,7 +25,6 @@ import { createRegistry, type Registry } from './registry.ts'
 
 export {
   mariadbClients,
-  mariadbSeries,
   mysqlClients,
   newerRclone,
   type PostgresMajor,

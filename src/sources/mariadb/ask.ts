@@ -85,7 +85,7 @@ async function* scriptBytes(script: string): Bytes {
 }
 
 /** Whatever the server's defaults are: backslashes escape, "…" is a text, and no query is cut short or ended by a limit. */
-export const ourSession = `SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', group_concat_max_len = 1048576;\n`
+const ourSession = `SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', group_concat_max_len = 1048576;\n`
 
 async function* linesOf(bytes: Bytes): AsyncGenerator<string, void, undefined> {
   let rest: Buffer = Buffer.alloc(0)

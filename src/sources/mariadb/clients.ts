@@ -30,7 +30,7 @@ const programs: Readonly<Record<Flavour, readonly (readonly [dumper: string, cli
   mysql: [['mysqldump', 'mysql']],
 }
 
-export const clientFolders: Readonly<Record<Flavour, string>> = {
+const clientFolders: Readonly<Record<Flavour, string>> = {
   mariadb: 'CAIRN_MARIADB_CLIENTS',
   mysql: 'CAIRN_MYSQL_CLIENTS',
 }
@@ -100,7 +100,7 @@ export function chooseClients(found: readonly Clients[], server: Series, purpose
   )
 }
 
-export function compare(a: Series, b: Series): number {
+function compare(a: Series, b: Series): number {
   return a[0] - b[0] || a[1] - b[1]
 }
 

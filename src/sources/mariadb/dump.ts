@@ -33,7 +33,7 @@ function databaseArgs({ databases, named }: Scope): string[] {
   return [...(named ? ['--databases'] : []), '--', ...databases]
 }
 
-export function dumpOptions(clients: Pick<Clients, 'flavour'>, server: Series): string[] {
+function dumpOptions(clients: Pick<Clients, 'flavour'>, server: Series): string[] {
   return [
     '--single-transaction',
     '--quick',

@@ -4,7 +4,7 @@ import { describeExit } from '../../platform/program.ts'
 import { type Connection, showConnection } from './connection.ts'
 
 /** The number of the first error that a client program reports (`ERROR 1045 (28000)`, `Got error: 1045`, `Error 1412:`, `(1044)`); 0 for none. */
-export function errorNumber(text: string): number {
+function errorNumber(text: string): number {
   return Number(/\berror:? ?(\d{4})\b/i.exec(text)?.[1] ?? /\((\d{4})\)\s*$/m.exec(text)?.[1] ?? 0)
 }
 
@@ -50,7 +50,7 @@ const patterns: readonly (readonly [RegExp, string])[] = [
   [/No space left|disk full/i, 'free some space at the server'],
 ]
 
-export function remedyFor(text: string): string {
+function remedyFor(text: string): string {
   const byNumber = remedies[errorNumber(text)]
   return byNumber ?? patterns.find(([pattern]) => pattern.test(text))?.[1] ?? ''
 }
@@ -96,7 +96,7 @@ function withoutNoise(stderr: string): string {
 }
 
 /** The number that the server gave to what went wrong. */
-export class ServerError extends Error {
+class ServerError extends Error {
   readonly number: number
 
   constructor(number: number, message: string) {

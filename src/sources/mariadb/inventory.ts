@@ -98,7 +98,7 @@ export function rowTables({ tables }: Inventory): Table[] {
 /** At most so many names are listed in a warning. */
 const mostNames = 20
 
-export function listed(names: readonly string[]): string {
+function listed(names: readonly string[]): string {
   const more = names.length - mostNames
   return `${names.slice(0, mostNames).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }
@@ -125,6 +125,11 @@ export function limits(inventory: Inventory): Warning[] {
   return warnings
 }
 
+/** Times are in seconds: within one, only the size may tell. */
+function written(table: Table | undefined): string {
+  return `${table?.updated} ${table?.bytes}`
+}
+
 /** What happened to the definitions between two looks. */
 export interface Changes {
   /** Tables of which the dump may hold the one definition and the rows of the other. */
@@ -141,9 +146,9 @@ export function changes(before: Inventory, after: Inventory): Changes {
   const altered = kept.filter(
     table => table.kind === 'table' && then.get(key(table))?.columns !== table.columns,
   )
-  const written = kept.filter(
+  const stale = kept.filter(
     table =>
-      table.kind === 'table' && !table.transactional && then.get(key(table))?.updated !== table.updated,
+      table.kind === 'table' && !table.transactional && written(then.get(key(table))) !== written(table),
   )
   const made = after.tables.filter(table => !then.has(key(table)))
   const gone = before.tables.filter(table => !now.has(key(table)))
@@ -151,7 +156,7 @@ export function changes(before: Inventory, after: Inventory): Changes {
     name => before.definitions.get(name) !== after.definitions.get(name),
   )
   const warnings = [
-    ['these tables, which are not transactional, were written to while they were dumped', written.map(show)],
+    ['these tables, which are not transactional, were written to while they were dumped', stale.map(show)],
     ['these were made while the dump ran, and may be missing from it', made.map(show)],
     ['these were dropped while the dump ran, and may be in it or not', gone.map(show)],
     ['these were redefined while the dump ran', redefined],

@@ -5,7 +5,7 @@ import { type Clients, findClients, type Series, seriesOf } from './clients.ts'
 import { type Connection, type Flavour, flavourNames, showConnection } from './connection.ts'
 
 /** Databases that belong to the server itself. */
-export const systemDatabases = ['information_schema', 'performance_schema', 'sys', 'mysql']
+const systemDatabases = ['information_schema', 'performance_schema', 'sys', 'mysql']
 
 /** What a server says of itself. */
 export interface ServerFacts {
