@@ -77,7 +77,8 @@ export function mariadbSource(flavour: Flavour, options: MariadbOptions): Source
     },
     async open(unit, _parent, census, ctx) {
       ctx.signal.throwIfAborted()
-      reached = await server(ctx)
+      // What inspect found a moment ago need not be asked again.
+      reached ??= await server(ctx)
       const scope = scopeOf(unit, reached, options)
       return await openSession({ server: reached, scope, unit: unit.name, census, args: options.args }, ctx)
     },

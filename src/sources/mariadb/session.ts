@@ -47,16 +47,22 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
     warnings: limits(before),
     globals: 'full',
   }
+  let reading: Promise<Artifact | null> = Promise.resolve(null)
   return {
     concurrency: 1,
     async *artifacts() {
+      // They are asked for while the dump is read.
+      reading = accountsArtifact(held, ctx)
+      reading.catch(() => {})
       yield dumpArtifact(held)
-      const accounts = await accountsArtifact(held, ctx)
+      const accounts = await reading
       if (accounts) yield accounts
     },
     census: () => census(held, ctx),
     finish: () => finish(held, ctx),
-    async [Symbol.asyncDispose]() {},
+    async [Symbol.asyncDispose]() {
+      await reading.catch(() => {})
+    },
   }
 }
 
