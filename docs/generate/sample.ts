@@ -50,7 +50,7 @@ function eachForm(name: string, schema: JsonSchema, root: JsonSchema): string[] 
   const forms = (whole.anyOf ?? whole.oneOf ?? []).map(form => resolved(form, root))
   const withOptions = forms.filter(form => form.properties)
   return [
-    ...wrapped(`${whole.description ?? name}. One of these, or "none":`),
+    ...wrapped(`${whole.description ?? name}; one of these:`),
     ...withOptions.flatMap(form => [...commented(property(name, form, root)), '']),
   ]
 }
