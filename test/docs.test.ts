@@ -77,7 +77,14 @@ test('how to back up PostgreSQL', async t => {
   if (!database) return
   const { host, port, user, password, name } = database
   const env = { PGHOST: host, PGPORT: String(port), PGUSER: user, PGPASSWORD: password }
-  const config = `${disk}jobs: { shop: { source: { type: postgres, database: ${JSON.stringify(name)} }, to: [disk] } }\n`
+  const job = (more: string): string => `{ source: { type: postgres, ${more} }, to: [disk] }`
+  const config = [
+    `${disk}jobs:`,
+    `  shop: ${job(`database: ${name}`)}`,
+    `  shops: ${job(`databases: [${name}]`)}`,
+    `  big: ${job(`database: ${name}, format: directory, jobs: 2`)}`,
+    `  part: ${job(`database: ${name}, format: plain, args: ["--exclude-table-data=x"]`)}`,
+  ].join('\n')
   const here = await setting(config, { ...env, CAIRN_POSTGRES_CLIENTS: postgresClients })
   const tools = {
     ...here,
@@ -88,7 +95,7 @@ test('how to back up PostgreSQL', async t => {
   const commands = commandsOf('docs/how-to/postgres.md')
     .replaceAll('shop_restored', restored)
     .replaceAll('postgresql://postgres@', `postgresql://${user}@`)
-    .replaceAll('postgres/shop.dump', `postgres/${name}.dump`)
+    .replace(/postgres\/shop\.(dump|tar|sql)/g, `postgres/${name}.$1`)
   assert.match(runAll(commands, tools), /1000/)
   runAll(`dropdb --if-exists ${restored}`, tools)
 })

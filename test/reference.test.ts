@@ -37,6 +37,8 @@ function formsOf(schema: JsonSchema | undefined): JsonSchema[] {
 
 /** Options that only make sense with, or without, another one. */
 const companions: Readonly<Record<string, object>> = {
+  'source postgres.exclude': { databases: 'all' },
+  'source postgres.jobs': { format: 'directory' },
   'store s3.accessKeyId': { secretAccessKey: 'x' },
   'store s3.secretAccessKey': { accessKeyId: 'x' },
 }
