@@ -24,8 +24,11 @@ export function verdicts(comparisons: readonly Comparison[], timings: readonly T
     ...comparisons
       .filter(each => each.bench === 'mariadb' && each.databaseBytes >= promisedFrom)
       .map(ofMariadb),
+    ...comparisons
+      .filter(each => each.bench === 'gzip' && each.databaseBytes >= promisedFrom)
+      .map(gzipSpeedOf),
     ...comparisons.map(memoryOf),
-    ...(['backup', 'verify', 'restore'] as const).flatMap(bench => flatness(bench, comparisons)),
+    ...(['backup', 'gzip', 'verify', 'restore'] as const).flatMap(bench => flatness(bench, comparisons)),
     ...timings.flatMap(timing => listingOf(timing)),
   ]
 }
@@ -63,6 +66,13 @@ function ofMariadb(comparison: Comparison): Verdict {
   const wall = ratios(comparison, mariadbPeer, (ours, theirs) => ours.seconds / theirs.seconds)
   const promise = `backup of MariaDB ${comparison.size}: wall at most 1.15 x of ${mariadbPeer}`
   return judged(promise, wall, 1.15, value => `${value.toFixed(2)} x`)
+}
+
+function gzipSpeedOf(comparison: Comparison): Verdict {
+  const part = ratios(comparison, gzipPeer, (ours, theirs) => ours.seconds / theirs.seconds)
+  const promise = `gzip ${comparison.size}: wall at most 0.25 x of ${gzipPeer}`
+  const found = judged(promise, part, 0.25, value => `${value.toFixed(3)} x`)
+  return isBusy(comparison) ? { ...found, found: `${found.found}, on a busy machine: says little` } : found
 }
 
 /** A figure of each round, of Cairn and a peer in that same round. */

@@ -19,7 +19,7 @@ export interface Run extends Omit<Measured, 'stdout'> {
 }
 
 export interface Comparison {
-  readonly bench: 'backup' | 'verify' | 'restore' | 'mariadb'
+  readonly bench: 'backup' | 'gzip' | 'verify' | 'restore' | 'mariadb'
   readonly size: string
   readonly databaseBytes: number
   readonly runs: readonly Run[]
@@ -38,7 +38,7 @@ export interface Side {
   run(): Promise<{ measured: Measured; outBytes: number }>
 }
 
-/** Backup, verify and restore of one database, those of them that are wanted; the sides of a round follow each other. */
+/** Backup, backup as gzip, verify and restore of one database, those of them that are wanted; the sides of a round follow each other. */
 export async function benchPostgres(
   bench: Workbench,
   wanted: ReadonlySet<Bench>,
@@ -66,6 +66,11 @@ export async function benchPostgres(
       return { bench: which, size: size.name, databaseBytes, runs }
     }
     const results: Comparison[] = []
+    if (wanted.has('gzip')) {
+      const sides = gzipSides(bench, facts, database, url(database))
+      results.push(await compare('gzip', sides, options.rounds))
+    }
+    if (!['backup', 'verify', 'restore'].some(each => wanted.has(each as Bench))) return results
     const [cairn, ...peers] = backupSides(bench, facts, database, url(database))
     const backups = wanted.has('backup') ? [cairn, ...peers] : [cairn]
     const backup = await compare('backup', backups, wanted.has('backup') ? options.rounds : 1)
@@ -122,22 +127,50 @@ function backupSides(
   database: string,
   url: string,
 ): [Side, ...Side[]] {
+  const peer = (name: string, stages: string): Side => peerSide(bench, facts, database, name, stages)
+  return [
+    cairnSideWith(bench, facts, url, {}),
+    peer(zstdPeer, 'pg_dump -Fc -Z0 | zstd -q -1 -T0'),
+    peer(gzipPeer, 'pg_dump | gzip'),
+  ]
+}
+
+/** gzip's format on both sides, for whoever must read it with gzip: by whatever Cairn finds, and by gzip. */
+function gzipSides(bench: Workbench, facts: PostgresFacts, database: string, url: string): Side[] {
+  return [
+    cairnSideWith(bench, facts, url, { compression: { gzip: {} } }),
+    peerSide(bench, facts, database, gzipPeer, 'pg_dump | gzip'),
+  ]
+}
+
+function cairnSideWith(bench: Workbench, facts: PostgresFacts, url: string, options: object): Side {
   const store = join(bench.folder, 'store')
-  bench.configure({
-    stores: { disk: { type: 'local', path: store } },
-    encryption: { age: { recipients: [bench.recipient] } },
-    jobs: { bench: { source: { type: 'postgres', url: { env: 'BENCH_URL' } }, to: ['disk'] } },
-  })
-  const cairn: Side = {
+  return {
     name: cairnSide,
     async run() {
+      bench.configure({
+        stores: { disk: { type: 'local', path: store } },
+        encryption: { age: { recipients: [bench.recipient] } },
+        jobs: {
+          bench: { source: { type: 'postgres', url: { env: 'BENCH_URL' } }, to: ['disk'], ...options },
+        },
+      })
       rmSync(store, { recursive: true, force: true })
       const env = { BENCH_URL: url, CAIRN_POSTGRES_CLIENTS: dirname(dirname(facts.bin)) }
       const measured = await bench.cairn(['backup', '--json', '--quiet'], env)
       return { measured, outBytes: storedBytes(measured.stdout) }
     },
   }
-  const peer = (name: string, stages: string): Side => ({
+}
+
+function peerSide(
+  bench: Workbench,
+  facts: PostgresFacts,
+  database: string,
+  name: string,
+  stages: string,
+): Side {
+  return {
     name,
     async run() {
       const file = join(bench.folder, 'peer')
@@ -152,8 +185,7 @@ function backupSides(
         rmSync(file, { force: true })
       }
     },
-  })
-  return [cairn, peer(zstdPeer, 'pg_dump -Fc -Z0 | zstd -q -1 -T0'), peer(gzipPeer, 'pg_dump | gzip')]
+  }
 }
 
 export function storedBytes(json: string): number {

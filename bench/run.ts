@@ -33,7 +33,9 @@ async function main(wanted: Arguments): Promise<void> {
   if (wanted.benches.has('help')) timings.push(...(await benchHelp(bench, wanted.rounds, say)))
   if (wanted.benches.has('list')) timings.push(...(await benchList(bench, wanted.rounds, say)))
   if (wanted.benches.has('list-s3')) timings.push(...(await benchListS3(bench, wanted.rounds, say)))
-  const ofPostgres = (['backup', 'verify', 'restore'] as const).filter(name => wanted.benches.has(name))
+  const ofPostgres = (['backup', 'gzip', 'verify', 'restore'] as const).filter(name =>
+    wanted.benches.has(name),
+  )
   if (ofPostgres.length > 0) {
     for (const size of wanted.sizes)
       comparisons.push(...(await benchPostgres(bench, new Set(ofPostgres), size, { ...wanted, say })))

@@ -11,28 +11,26 @@ import {
   type StoreConfig,
 } from './config/schema.ts'
 import { type Hook, type Hooks, hookGuard } from './engine/hooks.ts'
-import type { StagesOf } from './engine/reader.ts'
 import type { Context } from './model/context.ts'
 import type { RunEvent } from './model/event.ts'
 import { usage } from './model/failure.ts'
 import type { Destination, Job, Retention } from './model/job.ts'
 import { nativeNaming } from './model/key.ts'
-import type { ArtifactRecord, Manifest } from './model/manifest.ts'
+import type { Manifest } from './model/manifest.ts'
 import type { Restorer } from './model/restore.ts'
 import type { Source } from './model/source.ts'
-import type { Stage } from './model/step.ts'
 import type { Store } from './model/store.ts'
 import { runContext } from './platform/run-context.ts'
-import { secretSource } from './platform/secret-source.ts'
 import { openState, type State } from './platform/state.ts'
 import { restorers, sources } from './sources/index.ts'
-import { AgeOptions, ageStage, ZstdOptions, zstdStage } from './stages/index.ts'
+import { type Encryption, type Reading, readingStages, writingStages } from './stages/index.ts'
 import { storeOptions, stores } from './stores/index.ts'
 
 const day = 24 * 3_600_000
 const defaultStallMs = 10 * 60_000
+/** How long a look at public keys may take. */
+const keyCheckMs = 60_000
 const defaultUndeleteMs = 7 * day
-const zstdDefaults = ZstdOptions.parse({})
 
 /** The configuration turned into things that work. The only place that knows every adapter. */
 export interface App {
@@ -50,17 +48,10 @@ export interface App {
   stores(named: readonly string[]): Store[]
   destination(store: Store, job: string): Destination
   restorer(manifest: Manifest, to: string | null): Restorer
-  /** The stages for reading, with the keys of the configuration and of `identity`, a key file. */
+  /** The stages for reading, with the keys of the configuration and of `identity`, a key file of any kind. */
   reading(identity: string | undefined): Promise<Reading>
   context(signal: AbortSignal, emit: (event: RunEvent) => void, stallMs?: number): Context & Disposable
   close(): Promise<void>
-}
-
-export interface Reading {
-  readonly stagesOf: StagesOf
-  readonly canDecode: (record: ArtifactRecord) => boolean
-  /** The file that holds the key, where there is one: for the one-liner of `show`. */
-  readonly keyFile: string | null
 }
 
 /** Opens the configuration (none is an empty one: stores can be given by address) and the state folder. */
@@ -107,16 +98,24 @@ export function appFor(config: Config, state: State): App {
       const own = config.jobs[name]
       if (!own) throw usage(`there is no job "${name}"`, 'it is not in the configuration')
       const merged = { ...config.defaults, ...own }
+      using ctx = app.context(AbortSignal.timeout(keyCheckMs), () => {})
       return {
         name,
         formerly: own.formerly ?? [],
         sources: sourcesOf(own).map(source => openSource(source, config)),
-        stages: await writingStages(merged, config),
+        stages: await writingStages(
+          {
+            compression: merged.compression ?? config.compression,
+            encryption: merged.encryption ?? config.encryption,
+          },
+          ctx,
+        ),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
         naming: nativeNaming,
         guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
         capture: merged.capture ?? 'stream',
         census: merged.census ?? 'counts',
+        zone: merged.timezone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
@@ -139,7 +138,7 @@ export function appFor(config: Config, state: State): App {
       return destinationOf(said ?? to.name, merged.keep, config, () => to)
     },
     restorer: (manifest, to) => openRestorer(manifest, to, config),
-    reading: identity => readingStages(identity, config),
+    reading: identity => readingStages(identity, encryptionsOf(config)),
     context: (signal, emit, stallMs = defaultStallMs) =>
       runContext({
         signal,
@@ -271,46 +270,10 @@ function hooksOf(hooks: HooksConfig | undefined): Hooks {
   return { before: each(hooks?.before), after: each(hooks?.after), onFailure: each(hooks?.onFailure) }
 }
 
-async function writingStages(
-  job: Pick<JobConfig, 'compression' | 'encryption'>,
-  config: Config,
-): Promise<Stage[]> {
-  const compression = job.compression ?? config.compression ?? { zstd: zstdDefaults }
-  const encryption = job.encryption ?? config.encryption ?? 'none'
-  const age = encryption === 'none' ? [] : [await ageStage(encryption.age, { reading: false })]
-  return [...(compression === 'none' ? [] : [zstdStage(compression.zstd)]), ...age]
-}
-
-/** Every age identity of the configuration, and the one given; a manifest does not say which of them fits. */
-async function readingStages(identity: string | undefined, config: Config): Promise<Reading> {
-  const configured = [
-    config.encryption,
-    config.defaults.encryption,
-    ...Object.values(config.jobs).map(job => job.encryption),
-  ]
-  const identities = [
-    ...(identity === undefined ? [] : [secretSource({ file: identity })]),
-    ...configured.flatMap(each => (each && each !== 'none' ? (each.age.identity ?? []) : [])),
-  ]
-  const keys = AgeOptions.parse({})
-  const age = await ageStage({ ...keys, identity: identities }, { reading: true })
-  const known = new Map<string, Stage>([zstdStage(zstdDefaults), age].map(stage => [stage.name, stage]))
-  return {
-    keyFile: identities.find(each => each.file !== undefined)?.file ?? null,
-    canDecode: record =>
-      record.stages.every(({ name }) => known.has(name) && (name !== 'age' || identities.length > 0)),
-    stagesOf: record =>
-      record.stages.map(({ name }) => {
-        const stage = known.get(name)
-        if (!stage)
-          throw usage(
-            `cannot read ${record.name}`,
-            `this Cairn does not know the stage "${name}"`,
-            'use a newer Cairn',
-          )
-        return stage
-      }),
-  }
+/** Every encryption of the configuration: a manifest does not say which key fits. */
+function encryptionsOf(config: Config): (Encryption | undefined)[] {
+  const ofJobs = Object.values(config.jobs).map(job => job.encryption)
+  return [config.encryption, config.defaults.encryption, ...ofJobs]
 }
 
 function destinationOf(
@@ -332,8 +295,7 @@ function destinationOf(
 }
 
 function retentionOf(keep: KeepConfig | undefined): Retention {
-  return {
-    ...(keep?.last === undefined ? {} : { last: keep.last }),
-    ...(keep?.within === undefined ? {} : { withinMs: keep.within }),
-  }
+  const { within, ...counts } = keep ?? {}
+  const said = Object.entries(counts).filter(([, count]) => count !== undefined)
+  return { ...Object.fromEntries(said), ...(within === undefined ? {} : { withinMs: within }) }
 }

@@ -84,7 +84,14 @@ test('how to back up PostgreSQL', async t => {
   if (!database) return
   const { host, port, user, password, name } = database
   const env = { PGHOST: host, PGPORT: String(port), PGUSER: user, PGPASSWORD: password }
-  const config = `${disk}jobs: { shop: { source: { type: postgres, database: ${JSON.stringify(name)} }, to: [disk] } }\n`
+  const job = (more: string): string => `{ source: { type: postgres, ${more} }, to: [disk] }`
+  const config = [
+    `${disk}jobs:`,
+    `  shop: ${job(`database: ${name}`)}`,
+    `  shops: ${job(`databases: [${name}]`)}`,
+    `  big: ${job(`database: ${name}, format: directory, jobs: 2`)}`,
+    `  part: ${job(`database: ${name}, format: plain, args: ["--exclude-table-data=x"]`)}`,
+  ].join('\n')
   const here = await setting(config, { ...env, CAIRN_POSTGRES_CLIENTS: postgresClients })
   const tools = {
     ...here,
@@ -95,7 +102,7 @@ test('how to back up PostgreSQL', async t => {
   const commands = commandsOf('docs/how-to/postgres.md')
     .replaceAll('shop_restored', restored)
     .replaceAll('postgresql://postgres@', `postgresql://${user}@`)
-    .replaceAll('postgres/shop.dump', `postgres/${name}.dump`)
+    .replace(/postgres\/shop\.(dump|tar|sql)/g, `postgres/${name}.$1`)
   assert.match(runAll(commands, tools), /1000/)
   runAll(`dropdb --if-exists ${restored}`, tools)
 })
@@ -157,6 +164,17 @@ test('how to write jobs: several sources, hooks, another name', async () => {
   assert.equal(readFileSync(join(here.folder, 'said'), 'utf8'), 'maintenance-on shop\nmaintenance-off shop\n')
 })
 
+test('how to keep what, and for how long', async () => {
+  const page = readFileSync(join(root, 'docs/how-to/retention.md'), 'utf8')
+  const here = await setting(null)
+  runAll("sqlite3 shop.db 'create table orders as select 1'", here)
+  const stores = ['disk', 'offsite'].map(name => `${name}: { type: local, path: ${here.folder}/${name} }`)
+  const config = (/```yaml\n([\s\S]*?)```/.exec(page)?.[1] ?? '').replaceAll('/srv', here.folder)
+  writeFileSync(join(here.folder, 'cairn.yaml'), `stores: { ${stores.join(', ')} }\n${config}`)
+  runAll('cairn backup && cairn backup && cairn backup && cairn backup', here)
+  assert.match(runAll(commandsOf('docs/how-to/retention.md'), here), /daily 7: the newest of|last 3/)
+})
+
 test('how to store in folders', async () => {
   const page = readFileSync(join(root, 'docs/how-to/local.md'), 'utf8')
   const here = await setting(null)
@@ -190,4 +208,12 @@ test('how to store with rclone', async () => {
   const here = await setting(config, { RCLONE_CONFIG_HERE_TYPE: 'alias', RCLONE_CONFIG_HERE_REMOTE: '/' })
   someFiles(here.folder)
   runAll(commandsOf('docs/how-to/rclone.md'), here)
+})
+
+test('how to encrypt', async () => {
+  const here = await setting(null)
+  someFiles(here.folder)
+  assert.match(runAll(commandsOf('docs/how-to/encryption.md'), here), /a file/)
+  for (const way of ['age', 'ssh', 'gpg', 'gpg-key', 'aespipe'])
+    assert.equal(readFileSync(join(here.folder, `from-${way}`, 'uploads', 'a file'), 'utf8'), 'content')
 })

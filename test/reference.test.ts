@@ -36,7 +36,12 @@ function formsOf(schema: JsonSchema | undefined): JsonSchema[] {
 }
 
 /** Options that only make sense with, or without, another one. */
-const companions: Readonly<Record<string, object>> = {}
+const companions: Readonly<Record<string, object>> = {
+  'source postgres.exclude': { databases: 'all' },
+  'source postgres.jobs': { format: 'directory' },
+  'store s3.accessKeyId': { secretAccessKey: 'x' },
+  'store s3.secretAccessKey': { accessKeyId: 'x' },
+}
 
 function accepts(what: string, config: object): string[] {
   try {

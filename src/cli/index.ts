@@ -26,7 +26,10 @@ const storeOption = () =>
     .argParser(collect)
     .default([] as string[])
 const identityOption = () =>
-  new Option('--identity <file>', 'an age key file, beside those of the configuration')
+  new Option(
+    '--identity <file>',
+    'a key file beside those of the configuration: age, SSH, gpg, a passphrase, aespipe',
+  )
 
 function collect(value: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), value]

@@ -1,5 +1,5 @@
 import type { CatalogEntry } from '../engine/catalog.ts'
-import { markEverywhere } from '../engine/marking.ts'
+import { markEverywhere, undeletableUntil } from '../engine/marking.ts'
 import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import type { MarkKind } from '../model/mark.ts'
@@ -21,7 +21,7 @@ export function run(
   return withApp(options, async ({ app, ctx }) => {
     const { entry } = await findBackup(app, app.stores(options.store), handle, ctx)
     const undelete = app.config.jobs[entry.job]?.undelete ?? app.config.defaults.undelete ?? defaultUndeleteMs
-    if (kind === 'undelete') mustBeInTime(entry, undelete, ctx)
+    if (kind === 'undelete') await mustBeInTime(entry, undelete, ctx)
     const failures = await markEverywhere(entry, kind satisfies MarkKind, {}, ctx)
     for (const { failure } of failures) sayFailure(failure)
     const done = entry.copies
@@ -35,15 +35,15 @@ export function run(
 }
 
 /** After its window a deletion may be half carried out: taking it back then would list a backup that has lost its data. */
-function mustBeInTime(entry: CatalogEntry, undeleteMs: number, ctx: Context): void {
-  const announced = entry.copies.flatMap(copy => (copy.marks.deletedAt ? [copy.marks.deletedAt] : []))
-  if (announced.length === 0) throw usage(`${entry.id} is not deleted`, 'there is nothing to take back')
-  const going = entry.copies.some(copy => copy.marks.isGoing)
-  const late = announced.find(at => going || at.getTime() + undeleteMs <= ctx.clock.now().getTime())
-  if (late) {
+async function mustBeInTime(entry: CatalogEntry, undeleteMs: number, ctx: Context): Promise<void> {
+  const deleted = entry.copies.filter(copy => copy.marks.deletedAt)
+  if (deleted.length === 0) throw usage(`${entry.id} is not deleted`, 'there is nothing to take back')
+  for (const copy of deleted) {
+    const until = await undeletableUntil(copy, entry.id, undeleteMs, ctx)
+    if (!copy.marks.isGoing && until && ctx.clock.now() < until) continue
     throw usage(
       `${entry.id} cannot be undeleted`,
-      `its deletion was announced at ${late.toISOString()}, and that time is over`,
+      `its deletion could be taken back until ${until?.toISOString()}, and that time is over`,
     )
   }
 }

@@ -1,7 +1,8 @@
 import { readCatalog } from '../engine/catalog.ts'
 import { applyPrune, type PruneStep, planPrune } from '../engine/prune.ts'
 import { sweepMarks, sweepOrphans } from '../engine/sweep.ts'
-import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../model/failure.ts'
+import { asFailure, type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
+import { showBytes } from '../model/quantity.ts'
 import { takeLock } from '../platform/lock.ts'
 import { type Global, out, outJson, say, sayFailure, table } from './io.ts'
 import { saySilent, type Work, withApp } from './work.ts'
@@ -26,7 +27,7 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
       failures.push(...done.failures)
     }
     if (options.json) await outJson({ cairn: 1, dryRun: options.dryRun === true, steps: steps.map(toJson) })
-    else if (steps.length > 0) await out(toTable(steps))
+    else if (steps.length > 0) await out(`${toTable(steps)}\n\n${summary(steps)}`)
     else say('there is no backup to prune')
     if (failures.length === 0) return exitCode.ok
     return steps.length > failures.length
@@ -56,6 +57,8 @@ async function pruneJob(
     if (catalog.silent.some(({ store }) => store === to.store)) continue
     const planned = await planPrune(job, to, catalog, ctx)
     steps.push(...planned)
+    for (const { entry, manifest } of planned)
+      if (!manifest) failures.push(refused(name, to.store.name, entry.id))
     if (dryRun) continue
     failures.push(...(await applyPrune(planned, ctx)))
     try {
@@ -67,6 +70,17 @@ async function pruneJob(
     }
   }
   return { steps, failures }
+}
+
+/** Prune has kept everything then, which must not go unnoticed. */
+function refused(job: string, store: string, id: string): Failure {
+  const failure = new Failure({
+    what: `nothing of ${job} in ${store} is deleted`,
+    why: `the manifest of ${id} cannot be read`,
+    remedy: `cairn verify ${id} --store ${store} tells more; a newer Cairn may have written it`,
+  })
+  sayFailure(failure)
+  return failure
 }
 
 const verbs: Readonly<Record<PruneStep['action'], string>> = {
@@ -87,6 +101,21 @@ function toTable(steps: readonly (PruneStep & { job: string })[]): string {
   return table(['ID', 'JOB', 'STORE', 'WHAT', 'WHY'], rows)
 }
 
+/** `12 backups: 9 stay (1.2 GB), 2 can be taken back (300 MB), 1 goes for good (150 MB)`. */
+function summary(steps: readonly PruneStep[]): string {
+  const part = (actions: readonly PruneStep['action'][], verb: string): string[] => {
+    const those = steps.filter(({ action }) => actions.includes(action))
+    const bytes = those.reduce((sum, { entry }) => sum + entry.bytes, 0)
+    return those.length > 0 ? [`${those.length} ${verb} (${showBytes(bytes)})`] : []
+  }
+  const parts = [
+    ...part(['keep'], 'stay'),
+    ...part(['mark', 'wait'], 'deleted, and can be taken back'),
+    ...part(['delete'], 'deleted for good'),
+  ]
+  return `${steps.length} copies: ${parts.join(', ')}`
+}
+
 function toJson({ job, store, entry, action, reason }: PruneStep & { job: string }) {
-  return { id: entry.id, job, store, action, reason }
+  return { id: entry.id, job, store, action, reason, sizeBytes: entry.bytes }
 }

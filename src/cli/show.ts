@@ -17,9 +17,11 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
     const { entry } = await findBackup(app, app.stores(options.store), handle, ctx)
     const { manifest } = await manifestFrom(entry, ctx)
-    const { keyFile } = await app.reading(options.identity)
+    const { keyFileOf } = await app.reading(options.identity)
     const [copy] = entry.copies
-    const commands = manifest.artifacts.map(artifact => (copy ? oneLiner(artifact, copy.store, keyFile) : ''))
+    const commands = manifest.artifacts.map(artifact =>
+      copy ? oneLiner(artifact, copy.store, keyFileOf(artifact)) : '',
+    )
     if (options.json) await outJson(toJson(entry, manifest, commands))
     else await out(toText(entry, manifest, commands))
     return exitCode.ok

@@ -3,7 +3,7 @@ import * as z from 'zod'
 import { parseDuration } from '../model/quantity.ts'
 import { secretOption } from '../platform/secret-source.ts'
 import { sourceOptions } from '../sources/index.ts'
-import { AgeOptions, ZstdOptions } from '../stages/index.ts'
+import { Compression, Encryption } from '../stages/index.ts'
 import { storeOptions } from '../stores/index.ts'
 
 /** `30 days`, `12h`: gives milliseconds. */
@@ -30,23 +30,43 @@ const name = (what: string) =>
 
 const JobName = name('job').refine(text => text !== 'latest', { message: '"latest" means the newest backup' })
 
+function isZone(name: string): boolean {
+  try {
+    return new Intl.DateTimeFormat('en-US', { timeZone: name }) !== null
+  } catch {
+    return false
+  }
+}
+
+const keptPeriods = (what: string) =>
+  z.int().positive().describe(`the newest backup of each of the newest n ${what} that have one`).optional()
+
 const Keep = z
   .strictObject({
     last: z.int().positive().describe('the newest n backups').optional(),
-    within: Duration.describe('backups younger than this').optional(),
+    within: Duration.describe('backups not older than this when the newest was made').optional(),
+    hourly: keptPeriods('hours'),
+    daily: keptPeriods('days'),
+    weekly: keptPeriods('weeks, from Monday,'),
+    monthly: keptPeriods('months'),
+    yearly: keptPeriods('years'),
   })
-  .refine(keep => keep.last !== undefined || keep.within !== undefined, {
-    message: 'say "last", "within" or both',
+  .refine(keep => Object.values(keep).some(rule => rule !== undefined), {
+    message: 'say at least one of last, within, hourly, daily, weekly, monthly, yearly',
   })
   .meta({
     id: 'Keep',
     description: 'what stays; a backup that any rule keeps stays, and the newest always does',
-    example: { last: 7 },
+    example: { last: 3, daily: 7, weekly: 4, monthly: 12, yearly: 3 },
   })
 
 const Lock = z
   .strictObject({
-    mode: z.enum(['governance', 'compliance']),
+    mode: z
+      .enum(['governance', 'compliance'])
+      .describe(
+        'governance: who has the right may take it off; compliance: nobody may, and it cannot be shortened',
+      ),
     for: Duration.describe('how long, from the start of the backup'),
   })
   .meta({ id: 'Lock', description: 'locks every object against deletion' })
@@ -54,7 +74,10 @@ const Lock = z
 /** What every store can say beside its own options. */
 const storeCommon = {
   lock: Lock.optional(),
-  tags: z.record(z.string(), z.string()).describe('tags of every object').optional(),
+  tags: z
+    .record(z.string(), z.string())
+    .meta({ description: 'tags of every object', example: { team: 'shop' } })
+    .optional(),
   keep: Keep.optional(),
 }
 
@@ -73,12 +96,6 @@ const Source = z.discriminatedUnion('type', [
   sourceOptions.sqlite.extend({ type: z.literal('sqlite') }),
   sourceOptions.files.extend({ type: z.literal('files') }),
 ])
-
-const Encryption = z
-  .union([z.literal('none'), z.strictObject({ age: AgeOptions })])
-  .describe('age keys, or "none"')
-
-const Compression = z.union([z.literal('none'), z.strictObject({ zstd: ZstdOptions })])
 
 const To = z
   .union([
@@ -153,6 +170,14 @@ const jobCommon = {
   census: z
     .enum(['none', 'objects', 'counts'])
     .describe('how exactly to record what was in the source')
+    .optional(),
+  timezone: z
+    .string()
+    .refine(isZone, { message: 'is not a time zone: write one like Europe/Berlin, or UTC' })
+    .meta({
+      description: 'where the days, weeks and years of retention begin; the zone of the machine unless set',
+      example: 'Europe/Berlin',
+    })
     .optional(),
   undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
   hooks: Hooks.optional(),

@@ -54,6 +54,7 @@ export async function backup(
 ): Promise<BackupOutcome[]> {
   // What a run that died had stopped is put right first, whatever becomes of this run.
   for (const guard of job.guards) await guard.recover(ctx)
+  for (const { warning } of job.stages) if (warning) ctx.emit({ type: 'warning', ...warning })
   await sweepStores(job, host, begun, ctx)
   const guards = guardScope(job.guards)
   await guards.enter(ctx)

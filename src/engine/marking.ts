@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto'
+import * as z from 'zod'
 import type { Context } from '../model/context.ts'
 import { asFailure, type Failure } from '../model/failure.ts'
 import { markKey, markPrefix, parseMarkKey } from '../model/key.ts'
 import { type MarkKind, markTime } from '../model/mark.ts'
-import type { Store } from '../model/store.ts'
-import type { CatalogEntry } from './catalog.ts'
+import { NotFound, type Store } from '../model/store.ts'
+import type { CatalogEntry, Copy } from './catalog.ts'
+import { collect } from './objects.ts'
 
 /**
  * Writes a mark for a backup into one store. Marks are never overwritten; writing one twice is harmless. Its time is
@@ -30,6 +32,48 @@ async function newestMark(store: Store, id: string, ctx: Context): Promise<numbe
     if (mark) newest = Math.max(newest, markTime(mark.at).getTime())
   }
   return newest
+}
+
+const Announced = z.object({ until: z.iso.datetime().optional() })
+
+/**
+ * Until when the deletion of a copy can be taken back: as the mark says that announced it, whoever's configuration that
+ * was; `undeleteMs` after it where the mark is of an older Cairn, or gone since another host carried the deletion out.
+ * Null where no deletion was announced.
+ */
+export async function undeletableUntil(
+  { store, marks }: Copy,
+  id: string,
+  undeleteMs: number,
+  ctx: Context,
+): Promise<Date | null> {
+  if (!marks.deletedAt) return null
+  let newest = { at: '', key: '' }
+  for await (const { key } of store.list(`${markPrefix}${id}/`, ctx)) {
+    const mark = parseMarkKey(key)
+    if (mark?.mark === 'delete' && mark.at > newest.at) newest = { at: mark.at, key }
+  }
+  const body = newest.key === '' ? '' : await textOf(store, newest.key, ctx)
+  const until = Announced.safeParse(parsedOrNull(body)).data?.until
+  return until ? new Date(until) : new Date(marks.deletedAt.getTime() + undeleteMs)
+}
+
+/** '' when it is gone. */
+async function textOf(store: Store, key: string, ctx: Context): Promise<string> {
+  try {
+    return (await collect(store.get(key, {}, ctx))).toString('utf8')
+  } catch (error) {
+    if (error instanceof NotFound) return ''
+    throw error
+  }
+}
+
+function parsedOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
 }
 
 /** Writes a mark into every store that has a copy. Returns the failures, one a store. */

@@ -3,20 +3,25 @@ import { test } from 'node:test'
 import { testContext } from '../../test/support/context.ts'
 import { faulty } from '../../test/support/faulty-store.ts'
 import { keysOf, testJob, wholeBackup } from '../../test/support/job.ts'
+import { type Random, randomFrom, rounds } from '../../test/support/random.ts'
 import { syntheticSource } from '../../test/support/synthetic-source.ts'
 import type { Context } from '../model/context.ts'
-import type { Destination } from '../model/job.ts'
+import type { Destination, Retention } from '../model/job.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Manifest } from '../model/manifest.ts'
+import type { Store } from '../model/store.ts'
 import { memoryStore } from '../stores/memory.ts'
 import { backup } from './backup.ts'
-import { isLive, readCatalog } from './catalog.ts'
-import { markEverywhere } from './marking.ts'
+import { type Copy, isLive, readCatalog, readManifest } from './catalog.ts'
+import { markEverywhere, putMark, undeletableUntil } from './marking.ts'
+import { collect } from './objects.ts'
 import { applyPrune, planPrune } from './prune.ts'
 import { sweepMarks } from './sweep.ts'
 
+const dir = testContext().dir
+
 const day = 24 * 3_600_000
-const job = { name: 'shop', formerly: [], undeleteMs: 7 * day }
+const job = { name: 'shop', formerly: [], zone: 'UTC', undeleteMs: 7 * day }
 
 /** Backups a day apart, the last one now; and a clock that can be moved. */
 async function daily(count: number, identity = 'synthetic:1', store = memoryStore('one')) {
@@ -124,8 +129,10 @@ test('a locked object ends the deletion of its backup, and nothing of it is hidd
   const { ctx, made, prune, later, to } = await daily(3, 'synthetic:1', store)
   await prune()
   later(8 * day)
-  const { failures } = await prune({ ...to, store: { ...store, remove: async () => 'locked' as const } })
-  assert.match(failures[0]?.message ?? '', /is locked/)
+  const locked = { ...to, store: { ...store, remove: async () => 'locked' as const } }
+  const { failures, actions } = await prune(locked)
+  assert.deepEqual([failures, actions], [[], ['keep', 'keep', 'delete']])
+  assert.ok(ctx.events.some(event => event.type === 'warning' && /has locked shop/.test(event.why)))
   assert.ok((await keysOf(store, ctx)).some(key => key.startsWith(`shop/${made[2]?.id}/`)))
 })
 
@@ -138,4 +145,119 @@ test('a deletion that was announced waits when the backup has become the last on
   later(8 * day)
   const { actions, reasons } = await prune({ ...to, keep: { last: 1 } })
   assert.deepEqual([actions, reasons], [['wait'], ['it is the last one']])
+})
+
+test('the time in which a deletion can be taken back stands in its mark, whatever others have configured', async () => {
+  const { store, ctx, made, prune, later } = await daily(3)
+  await prune()
+  later(6 * day)
+  const hasty = { ...job, undeleteMs: 0 }
+  const to: Destination = { store, keep: { last: 2 } }
+  const steps = await planPrune(hasty, to, await readCatalog([store], [job.name], ctx), ctx)
+  assert.deepEqual(
+    steps.map(({ action }) => action),
+    ['keep', 'keep', 'wait'],
+  )
+  const { entries } = await readCatalog([store], null, ctx)
+  const [copy] = entries.find(({ id }) => id === made[2]?.id)?.copies ?? []
+  assert.ok(copy)
+  const until = await undeletableUntil(copy, made[2]?.id ?? '', 0, ctx)
+  assert.equal(until?.getTime(), (copy.marks.deletedAt?.getTime() ?? 0) + 7 * day)
+})
+
+test('the mark of an older Cairn, which says no time, is good for the time that is configured', async () => {
+  const { store, ctx, made, prune, later } = await daily(3)
+  await putMark(store, made[2]?.id ?? '', 'delete', { reason: 'last 2' }, ctx)
+  later(6 * day)
+  assert.deepEqual((await prune()).actions, ['keep', 'keep', 'wait'])
+  later(2 * day)
+  assert.deepEqual((await prune()).actions, ['keep', 'keep', 'delete'])
+})
+
+test('a thousand manifests are read sixteen at a time, each once', async () => {
+  const { store, ctx, to } = await daily(1)
+  const [first] = await keysOf(store, ctx, '.cairn/v1/manifests/')
+  assert.ok(first)
+  const catalog = await readCatalog([store], null, ctx)
+  const [entry] = catalog.entries
+  assert.ok(entry)
+  let reading = 0
+  let most = 0
+  let reads = 0
+  const watched: Destination['store'] = {
+    ...store,
+    get: async function* (...args) {
+      if (args[0].startsWith(manifestPrefix)) reads++
+      most = Math.max(most, ++reading)
+      yield* store.get(...args)
+      reading--
+    },
+  }
+  const copies = entry.copies.map(copy => ({ ...copy, store: watched }))
+  const thousand = Array.from({ length: 1000 }, () => ({ ...entry, copies }))
+  await planPrune(job, { ...to, store: watched }, { entries: thousand, silent: [] }, ctx)
+  assert.deepEqual([reads, most], [1000, 16])
+})
+
+/** The store, with every operation begun at another time: the hosts that use it interleave in many ways. */
+function jittery(store: Store, random: Random): Store {
+  const wait = async (): Promise<void> => {
+    for (let n = random.int(0, 6); n > 0; n--) await new Promise(resolve => setImmediate(resolve))
+  }
+  return {
+    ...store,
+    put: async (...args) => {
+      await wait()
+      return await store.put(...args)
+    },
+    get: async function* (...args) {
+      await wait()
+      yield* store.get(...args)
+    },
+    list: async function* (...args) {
+      await wait()
+      yield* store.list(...args)
+    },
+    remove: async (...args) => {
+      await wait()
+      return await store.remove(...args)
+    },
+  }
+}
+
+test(`two hosts with one job name that back up and prune at once never prune each other (${rounds * 10} rounds)`, async () => {
+  for (let seed = 1; seed <= rounds * 10; seed++) {
+    const random = randomFrom(seed)
+    const shared = memoryStore('shared')
+    const keep = random.pick<Retention>([{ last: 2 }, { last: 1, daily: 2 }, { withinMs: 1000, hourly: 2 }])
+    const start = Date.parse('2026-11-21T00:00Z')
+    const runHost = async (host: string): Promise<{ made: Manifest[]; ctx: Context }> => {
+      let now = start + random.int(-600_000, 600_000)
+      const ctx = testContext({ dir, clock: { now: () => new Date(now) } })
+      const store = jittery(shared, random)
+      const own = { ...job, undeleteMs: random.pick([0, 3_600_000]) }
+      const source = syntheticSource({ artifacts: [{ name: 'a', bytes: 10 }], identity: `synthetic:${host}` })
+      const made: Manifest[] = []
+      for (let n = 0; n < 4; n++) {
+        made.unshift(wholeBackup(await backup(testJob(source, [store]), host, ctx)))
+        now += 3_700_000
+        const catalog = await readCatalog([store], [job.name], ctx)
+        const failures = await applyPrune(await planPrune(own, { store, keep }, catalog, ctx), ctx)
+        assert.deepEqual(failures, [], `seed ${seed}`)
+        await sweepMarks(store, ctx)
+      }
+      return { made, ctx }
+    }
+    const hosts = await Promise.all([runHost('one'), runHost('two')])
+    for (const { made, ctx } of hosts) {
+      const { entries } = await readCatalog([shared], null, ctx)
+      for (const { id } of made.slice(0, keep.last === 1 ? 1 : 2)) {
+        const entry = entries.find(each => each.id === id)
+        assert.ok(entry && isLive(entry), `seed ${seed}: ${id} is gone`)
+        const { manifest } = await readManifest(entry.copies[0] as Copy, ctx)
+        for (const { key } of manifest.artifacts.flatMap(({ objects }) => objects))
+          assert.ok((await collect(shared.get(key, {}, ctx))).byteLength > 0, `seed ${seed}: ${key}`)
+      }
+    }
+  }
 })

@@ -4,8 +4,9 @@ import type { Destination, Job } from '../model/job.ts'
 import { beginKey, beginPrefix, markPrefix, parseBeginKey } from '../model/key.ts'
 import type { Manifest } from '../model/manifest.ts'
 import type { Store } from '../model/store.ts'
+import { eachOf } from '../platform/each-of.ts'
 import { type Catalog, type CatalogEntry, type Copy, readManifest } from './catalog.ts'
-import { putMark } from './marking.ts'
+import { putMark, undeletableUntil } from './marking.ts'
 import { type Candidate, type Decision, decide } from './retention.ts'
 import { readBegin } from './sweep.ts'
 
@@ -20,14 +21,19 @@ export interface PruneStep {
   /** `mark`: its deletion is announced; `wait`: it was announced, and can still be taken back; `delete`: that time is over. */
   readonly action: PruneAction
   readonly reason: string
+  /** Until when its deletion, announced or about to be, can be taken back. */
+  readonly until: Date
 }
+
+/** So many manifests are read at once. */
+const readAtOnce = 16
 
 /**
  * What retention would do to a job's backups in one store. Reads only. A manifest that cannot be read keeps its backup,
  * and everything else of the job that retention would have let go: what is not understood is not deleted.
  */
 export async function planPrune(
-  job: Pick<Job, 'name' | 'formerly' | 'undeleteMs'>,
+  job: Pick<Job, 'name' | 'formerly' | 'zone' | 'undeleteMs'>,
   to: Destination,
   catalog: Catalog,
   ctx: Context,
@@ -36,22 +42,28 @@ export async function planPrune(
   const copies = catalog.entries
     .filter(entry => names.includes(entry.job))
     .flatMap(entry => entry.copies.filter(copy => copy.store === to.store).map(copy => ({ entry, copy })))
-  const read = await Promise.all(
-    copies.map(async each => ({ ...each, manifest: await manifestOrNull(each.copy, ctx) })),
-  )
+  const answers = await eachOf(copies, readAtOnce, async each => {
+    const manifest = await manifestOrNull(each.copy, ctx)
+    if (manifest === 'gone') return []
+    return [
+      { ...each, manifest, until: await undeletableUntil(each.copy, each.entry.id, job.undeleteMs, ctx) },
+    ]
+  })
+  const read = answers.flat()
   const known = read.flatMap(({ copy, manifest }) => (manifest ? [candidate(copy, manifest)] : []))
   const unreadable = read.some(({ manifest }) => !manifest)
   const now = ctx.clock.now()
   const begun = await begunParents(names, to.store, ctx)
   // What is already on its way out does not count as one of the last n.
   const live = known.filter(backup => !deletedAt(read, backup.id))
-  const decisions = new Map(decide(live, to.keep, now, begun).map(decision => [decision.id, decision]))
-  return read.map(({ entry, copy, manifest }) => ({
+  const decided = decide(live, to.keep, { now, zone: job.zone, begun })
+  const decisions = new Map(decided.map(decision => [decision.id, decision]))
+  const undeletable = new Date(now.getTime() + job.undeleteMs)
+  return read.map(({ entry, copy, manifest, until }) => ({
     store: to.store.name,
-    entry,
-    copy,
-    manifest,
-    ...actionFor(copy, manifest, decisions.get(entry.id), unreadable, now, job.undeleteMs, live),
+    ...{ entry, copy, manifest },
+    until: until ?? undeletable,
+    ...actionFor(copy, manifest, decisions.get(entry.id), unreadable, until, now, live),
   }))
 }
 
@@ -64,7 +76,13 @@ function candidate(copy: Copy, manifest: Manifest): Candidate {
     provedAt: copy.marks.provedAt,
     lockedUntil: manifest.lockedUntil ? new Date(manifest.lockedUntil) : null,
     parent: manifest.chain?.parent ?? null,
+    size: sizeOf(manifest),
   }
+}
+
+function sizeOf({ census, artifacts }: Manifest): Candidate['size'] {
+  if (census?.rows != null) return { of: 'rows', count: census.rows }
+  return { of: 'bytes', count: artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0) }
 }
 
 function deletedAt(read: readonly { entry: CatalogEntry; copy: Copy }[], id: string): Date | null {
@@ -76,16 +94,16 @@ function actionFor(
   manifest: Manifest | null,
   decision: Decision | undefined,
   unreadable: boolean,
+  until: Date | null,
   now: Date,
-  undeleteMs: number,
   live: readonly Candidate[],
 ): { action: PruneAction; reason: string } {
   if (!manifest) return { action: 'keep', reason: 'its manifest cannot be read' }
   const { deletedAt: announced, held } = copy.marks
   if (announced) {
     if (held) return { action: 'keep', reason: 'held' }
-    const due = new Date(announced.getTime() + undeleteMs)
-    if (now < due) return { action: 'wait', reason: `can be taken back until ${due.toISOString()}` }
+    if (until && now < until)
+      return { action: 'wait', reason: `can be taken back until ${until.toISOString()}` }
     if (unreadable) return { action: 'wait', reason: 'another manifest of this job cannot be read' }
     const { group } = candidate(copy, manifest)
     if (!live.some(each => each.group === group)) return { action: 'wait', reason: 'it is the last one' }
@@ -98,15 +116,22 @@ function actionFor(
   return { action: 'mark', reason: decision.reason }
 }
 
-async function manifestOrNull(copy: Copy, ctx: Context): Promise<Manifest | null> {
+/** Null when it cannot be read; `gone` when another host's prune has removed it since it was listed. */
+async function manifestOrNull(copy: Copy, ctx: Context): Promise<Manifest | 'gone' | null> {
   try {
     return (await readManifest(copy, ctx)).manifest
   } catch (error) {
     ctx.signal.throwIfAborted()
+    if (!(await isThere(copy, ctx))) return 'gone'
     const { what, why, remedy } = asFailure(error, `cannot read a manifest in ${copy.store.name}`)
     ctx.emit({ type: 'warning', what, why, remedy, store: copy.store.name })
     return null
   }
+}
+
+async function isThere({ store, manifestKey }: Copy, ctx: Context): Promise<boolean> {
+  for await (const { key } of store.list(manifestKey, ctx)) if (key === manifestKey) return true
+  return false
 }
 
 /** What backups that are being made right now build on. */
@@ -132,8 +157,7 @@ export async function applyPrune(steps: readonly PruneStep[], ctx: Context): Pro
   for (const step of steps) {
     ctx.signal.throwIfAborted()
     try {
-      if (step.action === 'mark')
-        await putMark(step.copy.store, step.entry.id, 'delete', { reason: step.reason }, ctx)
+      if (step.action === 'mark') await announce(step, ctx)
       if (step.action === 'delete' && step.manifest) await remove(step.copy, step.manifest, ctx)
     } catch (error) {
       ctx.signal.throwIfAborted()
@@ -151,15 +175,30 @@ export async function applyPrune(steps: readonly PruneStep[], ctx: Context): Pro
   return failures
 }
 
-/** Removes exactly the objects that the manifest names, then what speaks of them. A locked object ends it, untouched from there on. */
+function announce({ copy, entry, reason, until }: PruneStep, ctx: Context): Promise<void> {
+  return putMark(copy.store, entry.id, 'delete', { reason, until: until.toISOString() }, ctx)
+}
+
+/** Removes exactly the objects that the manifest names, then what speaks of them. A locked object ends it for this time, untouched from there on. */
 async function remove({ store, manifestKey }: Copy, manifest: Manifest, ctx: Context): Promise<void> {
   await putMark(store, manifest.id, 'deleting', {}, ctx)
   for (const { key } of manifest.artifacts.flatMap(artifact => artifact.objects)) {
-    if ((await store.remove(key, undefined, ctx)) === 'locked') throw new Error(`${key} is locked`)
+    if ((await store.remove(key, undefined, ctx)) === 'locked') return sayLocked(store, manifest.id, key, ctx)
   }
   if ((await store.remove(manifestKey, undefined, ctx)) === 'locked')
-    throw new Error(`${manifestKey} is locked`)
+    return sayLocked(store, manifest.id, manifestKey, ctx)
   await store.remove(beginKey(manifest.job, manifest.id), undefined, ctx)
   for await (const { key } of store.list(`${markPrefix}${manifest.id}/`, ctx))
     await store.remove(key, undefined, ctx)
+}
+
+/** A lock that the manifest does not tell of: the bucket's own, or one that somebody set. It ends some day. */
+function sayLocked(store: Store, id: string, key: string, ctx: Context): void {
+  ctx.emit({
+    type: 'warning',
+    what: `${id} stays in ${store.name}`,
+    why: `the store has locked ${key}`,
+    remedy: 'nothing is to be done: prune tries again every time',
+    store: store.name,
+  })
 }

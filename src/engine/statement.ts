@@ -43,8 +43,12 @@ export function manifestOf(
     census: census && totals(census),
     encrypted: job.stages.some(stage => stage.encrypts),
     ...(lockedUntil ? { lockedUntil } : {}),
-    warnings: [...facts.warnings, ...secretsInClear(job, artifacts)],
+    warnings: [...ofStages(job), ...facts.warnings, ...secretsInClear(job, artifacts)],
   })
+}
+
+function ofStages(job: Job): Warning[] {
+  return job.stages.flatMap(({ warning }) => (warning ? [{ what: `${warning.what}: ${warning.why}` }] : []))
 }
 
 function secretsInClear(job: Job, artifacts: Captured['artifacts']): Warning[] {

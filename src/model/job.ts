@@ -6,8 +6,14 @@ import type { Lock, Store } from './store.ts'
 export interface Retention {
   /** The newest n. */
   readonly last?: number
-  /** Those younger than this. */
+  /** Those not older than this when the newest was made. */
   readonly withinMs?: number
+  /** The newest of each of the newest n hours, days, weeks, months and years that have one. */
+  readonly hourly?: number
+  readonly daily?: number
+  readonly weekly?: number
+  readonly monthly?: number
+  readonly yearly?: number
 }
 
 /** Where a job's backups go, and how long they stay there. */
@@ -40,6 +46,8 @@ export interface Job {
   /** `spool`: the source is held only while it is read onto local disk; stores are fed afterwards. */
   readonly capture: 'stream' | 'spool'
   readonly census: CensusLevel
+  /** The zone in which the days, weeks and years of retention begin: `Europe/Berlin`. */
+  readonly zone: string
   /** How long a deletion can be taken back. */
   readonly undeleteMs: number
 }

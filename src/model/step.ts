@@ -63,6 +63,8 @@ export interface Stage {
   readonly facts: Readonly<Record<string, unknown>>
   /** True where the stage hides the bytes from whoever has no key. */
   readonly encrypts: boolean
+  /** What everybody must know who uses it: said at each backup, and a warning of the manifest. */
+  readonly warning?: { readonly what: string; readonly why: string; readonly remedy: string }
   encode(): Step
   /** Throws a Failure with exit 12 when no key was configured. */
   decode(): Step

@@ -45,6 +45,12 @@ export function identityLines(text: string): string[] {
   return recipientLines(text)
 }
 
+/** Whether a text is meant as an identity, or as a recipient put in its place: then what is wrong with it is worth telling. */
+export function looksLikeIdentity(text: string): boolean {
+  const [first = ''] = identityLines(text)
+  return /^(AGE-(SECRET-KEY|PLUGIN)-|age1|ssh-|age-encryption\.org|-----BEGIN )/.test(first)
+}
+
 /** True for identities that age-encryption can use: native keys only. */
 export function isNativeIdentity(text: string): boolean {
   return identityLines(text).every(line => line.startsWith('AGE-SECRET-KEY-1'))

@@ -5,22 +5,28 @@ import type { Secret } from '../model/secret.ts'
 import type { Bytes, Transform } from '../model/step.ts'
 import { identityLines } from './age-keys.ts'
 
-// age without its program, by npm's age-encryption: X25519 keys only, and slow.
+// age without its program, by npm's age-encryption: X25519 keys and passphrases only, and slow.
 
 /** Far more than any header has, so that a file that only begins like one does not fill the memory. */
 const headerBytes = 16 * 1024 * 1024
 
-/** Encrypts for X25519 recipients. Throws a Failure for one that is malformed, before it reads anything. */
-export function encryptTransform(recipients: readonly string[]): Transform {
-  return { name: 'age', run: (input, ctx) => encrypt(input, recipients, ctx) }
+/** 64 MiB and a fifth of a second for each guess; age's own 18 would take four times as much of ours, too. */
+const scryptWorkFactor = 16
+
+type For = { readonly recipients: readonly string[] } | { readonly passphrase: Secret }
+type With = { readonly identities: readonly Secret[] } | { readonly passphrases: readonly Secret[] }
+
+/** Encrypts for X25519 recipients, or a passphrase. Throws a Failure for a malformed one, before it reads anything. */
+export function encryptTransform(whom: For): Transform {
+  return { name: 'age', run: (input, ctx) => encrypt(input, whom, ctx) }
 }
 
 /**
- * Decrypts with native identities. Throws `wrongKey` when none of them fits; any other Failure means that the bytes
+ * Decrypts with native identities, or passphrases. Throws `wrongKey` when none of them fits; any other Failure means that the bytes
  * are not a whole age file. What was already handed out is right nevertheless: age authenticates each chunk.
  */
-export function decryptTransform(identities: readonly Secret[]): Transform {
-  return { name: 'age', run: (input, ctx) => decrypt(input, identities, ctx) }
+export function decryptTransform(keys: With): Transform {
+  return { name: 'age', run: (input, ctx) => decrypt(input, keys, ctx) }
 }
 
 /** A new X25519 key pair. */
@@ -30,12 +36,13 @@ export async function generateKeyPair(): Promise<{ recipient: string; identity: 
   return { recipient: await identityToRecipient(identity), identity }
 }
 
-async function* encrypt(input: Bytes, recipients: readonly string[], ctx: Context) {
+async function* encrypt(input: Bytes, whom: For, ctx: Context) {
   const { Encrypter } = await import('age-encryption')
   const source = new Source(input, ctx.signal)
   try {
     const encrypter = new Encrypter()
-    for (const recipient of recipients) addRecipient(encrypter, recipient)
+    if ('recipients' in whom) for (const recipient of whom.recipients) addRecipient(encrypter, recipient)
+    else setPassphrase(encrypter, whom.passphrase)
     source.limit = Number.POSITIVE_INFINITY
     yield* await encrypter.encrypt(source.stream())
   } catch (error) {
@@ -45,14 +52,15 @@ async function* encrypt(input: Bytes, recipients: readonly string[], ctx: Contex
   }
 }
 
-async function* decrypt(input: Bytes, identities: readonly Secret[], ctx: Context) {
+async function* decrypt(input: Bytes, keys: With, ctx: Context) {
   const { Decrypter } = await import('age-encryption')
   const source = new Source(input, ctx.signal)
   try {
     const decrypter = new Decrypter()
-    for (const identity of identities) {
-      for (const line of identityLines(identity.reveal())) addIdentity(decrypter, line)
-    }
+    if ('passphrases' in keys) for (const each of keys.passphrases) decrypter.addPassphrase(each.reveal())
+    else
+      for (const key of keys.identities)
+        for (const line of identityLines(key.reveal())) addIdentity(decrypter, line)
     const plain = await decrypter.decrypt(source.stream())
     source.limit = Number.POSITIVE_INFINITY
     yield* plain
@@ -61,6 +69,11 @@ async function* decrypt(input: Bytes, identities: readonly Secret[], ctx: Contex
   } finally {
     await source.close()
   }
+}
+
+function setPassphrase(encrypter: Encrypter, passphrase: Secret): void {
+  encrypter.setScryptWorkFactor(scryptWorkFactor)
+  encrypter.setPassphrase(passphrase.reveal())
 }
 
 function addRecipient(encrypter: Encrypter, recipient: string): void {
@@ -131,6 +144,6 @@ function failed(error: unknown): Failure {
 
 /** The same words whoever has decrypted. A changed header may look like this too; the stored digest tells. */
 export function noMatch(): Failure {
-  const remedy = 'give the identity of one of the recipients that the backup was made for'
+  const remedy = 'give the identity of one of the recipients, or the passphrase, that the backup was made for'
   return wrongKey('cannot decrypt', 'it is encrypted for other keys than the configured identity', remedy)
 }

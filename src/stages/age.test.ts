@@ -10,9 +10,10 @@ import { testContext } from '../../test/support/context.ts'
 import { collect, inChunks, sampleBytes, seeded } from '../../test/support/samples.ts'
 import { stageContract } from '../../test/support/stage-contract.ts'
 import { type ExitCode, exitCode, Failure } from '../model/failure.ts'
+import { Secret } from '../model/secret.ts'
 import { isProgram, type Stage } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
-import { AgeOptions, ageStage, generateIdentity } from './age.ts'
+import { AgeOptions, agePassphraseStage, ageStage, generateIdentity } from './age.ts'
 import { zstdStage } from './zstd.ts'
 
 const ctx = testContext()
@@ -69,6 +70,18 @@ contract('zstd and age by their programs', 'program', 'program', [zstdStage(unde
 contract('zstd by its program and age by the library', 'library', 'library', [
   zstdStage(undefined, 'program'),
 ])
+
+const word = 'correct horse – battery staple'
+
+function onePassphrase(passphrase: string): Stage {
+  return agePassphraseStage([new Secret(passphrase)])
+}
+
+/** A shell command that asks on a terminal: script makes one, and each answer is typed a moment after the one before. */
+function typed(command: string, answers: readonly string[]): string {
+  const typing = answers.map(answer => `sleep 0.5; echo '${answer}'`).join('; ')
+  return `(${typing}; sleep 2) | script -qec "${command}" /dev/null`
+}
 
 async function encrypted(by: Stage, plain: Buffer): Promise<Buffer> {
   return collect(flow(inChunks(plain, seeded(1)), [by.encode()], ctx))
@@ -143,6 +156,31 @@ suite('keys', () => {
   test('a new identity opens what is encrypted for its recipient, and prints as ***', async () => {
     assert.match(mine.recipient, /^age1/)
     assert.equal(`${mine.identity}`, '***')
+  })
+})
+
+suite('a passphrase', () => {
+  test('opens what was encrypted for it, whatever its size; another does not, and damage is told apart', async () => {
+    const stage = onePassphrase(word)
+    for (const size of [0, 1, 65536, 300_000]) {
+      const bytes = await encrypted(stage, plain.subarray(0, size))
+      assert.ok((await decrypted(stage, bytes)).equals(plain.subarray(0, size)))
+      await assert.rejects(decrypted(onePassphrase('another'), bytes), { exit: exitCode.wrongKey })
+      const cut = bytes.subarray(0, bytes.length - 1)
+      await assert.rejects(decrypted(stage, cut), { what: 'age failed', exit: exitCode.failed })
+    }
+    assert.throws(() => agePassphraseStage([]).decode(), { exit: exitCode.wrongKey })
+  })
+
+  test('is one that age itself takes, and what age writes is read, with any of several passphrases', async () => {
+    const path = file('plain', plain.toString('latin1'))
+    const text = readFileSync(path)
+    execFileSync('sh', ['-c', typed(`age -p -o ${path}.age ${path}`, [word, word])])
+    const reader = agePassphraseStage([new Secret('another'), new Secret(word)])
+    assert.ok((await decrypted(reader, readFileSync(`${path}.age`))).equals(text))
+    writeFileSync(`${path}.ours`, await encrypted(onePassphrase(word), text))
+    execFileSync('sh', ['-c', typed(`age -d -o ${path}.undone ${path}.ours`, [word])])
+    assert.ok(readFileSync(`${path}.undone`).equals(text))
   })
 })
 

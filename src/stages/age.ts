@@ -16,21 +16,31 @@ import {
 } from './age-keys.ts'
 import { decryptTransform, encryptTransform, generateKeyPair, noMatch } from './age-library.ts'
 
+/** The recipient of age's own documentation. */
+export const exampleRecipient = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'
+
 export const AgeOptions = z
   .strictObject({
     recipients: z
       .array(z.string().trim())
       .default([])
-      .describe('public keys: age1…, ssh-ed25519 …, ssh-rsa …'),
+      .meta({ description: 'public keys: age1…, ssh-ed25519 …, ssh-rsa …', example: [exampleRecipient] }),
     recipientsFile: z.string().min(1).optional().describe('a file with more of them, one on each line'),
     identity: z
       .union([secretOption, z.array(secretOption).min(1)])
       .transform((from): readonly SecretSource[] => (Array.isArray(from) ? from : [from]))
       .optional()
       .describe('the secret key, or several; only needed to read, so a host that only writes has none'),
+    passphrase: secretOption
+      .optional()
+      .describe(
+        'encrypts and decrypts, instead of recipients; slower, because the age program asks for it on a terminal only',
+      ),
     plugins: z.boolean().default(false).describe('lets age run age-plugin-* programs from PATH'),
   })
-  .superRefine(({ recipients, plugins }, ctx) => {
+  .superRefine(({ recipients, recipientsFile, passphrase, plugins }, ctx) => {
+    if (passphrase && (recipients.length > 0 || recipientsFile !== undefined))
+      ctx.addIssue({ code: 'custom', message: 'say "passphrase" or "recipients", not both' })
     for (const [index, recipient] of recipients.entries()) {
       const problem = recipientProblem(recipient, plugins)
       if (problem)
@@ -82,6 +92,35 @@ export async function ageStage(
       return byProgram ? decryptProgram(identities) : decryptWithoutProgram(identities)
     },
     undo: 'age -d -i KEY',
+  }
+}
+
+/**
+ * age for a passphrase (scrypt), by npm's age-encryption in this process: the age program asks for passphrases on a
+ * terminal only. When reading, any of them may be the right one. Takes 64 MiB for a moment.
+ */
+export function agePassphraseStage(passphrases: readonly Secret[]): Stage {
+  const [first] = passphrases
+  const missing = (): Failure =>
+    wrongKey(
+      'cannot decrypt',
+      'no passphrase is configured',
+      'set passphrase: { file: PATH } of the age stage',
+    )
+  return {
+    name: 'age',
+    suffix: '.age',
+    facts: { passphrase: true },
+    encrypts: true,
+    encode: () => {
+      if (!first) throw missing()
+      return encryptTransform({ passphrase: first })
+    },
+    decode: () => {
+      if (!first) throw missing()
+      return decryptTransform({ passphrases })
+    },
+    undo: 'age -d',
   }
 }
 
@@ -141,7 +180,7 @@ function encryptProgram(recipients: readonly string[]): Program {
 
 function encryptWithoutProgram(recipients: readonly string[]): Step {
   const other = recipients.find(recipient => recipientKind(recipient) !== 'x25519')
-  if (other === undefined) return encryptTransform(recipients)
+  if (other === undefined) return encryptTransform({ recipients })
   throw usage(
     `cannot encrypt for '${other.slice(0, 24)}…'`,
     'without the age program only age1… recipients can be used',
@@ -166,7 +205,7 @@ function decryptProgram(identities: readonly Identity[]): Program {
 
 function decryptWithoutProgram(identities: readonly Identity[]): Step {
   if (identities.every(({ secret }) => isNativeIdentity(secret.reveal())))
-    return decryptTransform(identities.map(({ secret }) => secret))
+    return decryptTransform({ identities: identities.map(({ secret }) => secret) })
   const why = 'without the age program only AGE-SECRET-KEY-1… identities can be used'
   throw usage('cannot decrypt', why, 'install age')
 }

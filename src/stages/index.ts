@@ -1,3 +1,3 @@
-/** Every stage there is. To add one: its file, a line here, its contract test (CONTRIBUTING.md). */
-export { AgeOptions, ageStage, generateIdentity } from './age.ts'
-export { ZstdOptions, zstdStage } from './zstd.ts'
+/** Every stage there is. To add one: its file, a line in choose.ts, its contract test (CONTRIBUTING.md). */
+export { generateIdentity } from './age.ts'
+export { Compression, Encryption, type Reading, readingStages, writingStages } from './choose.ts'

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { listed, machine, randomFiles, sqliteFile, tree } from '../support/cli.ts'
 
@@ -85,4 +87,32 @@ test('a job that got another name keeps its backups: listed, found, restored and
     after.map(({ job }) => job),
     ['wiki', 'docs'],
   )
+})
+
+test('prune tells what it would free and why; with a manifest it cannot read it deletes nothing, and fails', async () => {
+  const host = machine()
+  const files = randomFiles(host.path('wiki'), 20_000)
+  host.configure({
+    stores: { disk: { type: 'local', path: host.path('disk') } },
+    jobs: {
+      wiki: {
+        source: { type: 'files', paths: [files] },
+        to: ['disk'],
+        timezone: 'Europe/Berlin',
+        keep: { last: 1, yearly: 2 },
+        undelete: '0 s',
+      },
+    },
+  })
+  for (let n = 0; n < 3; n++) await host.ok(['backup'])
+  const plan = await host.ok(['prune', '--dry-run'])
+  assert.match(plan.out, /3 copies: 1 stay \(.*B\), 2 deleted, and can be taken back \(.*B\)/)
+  assert.match(plan.out, /last 1/)
+  const manifests = host.path('disk', '.cairn/v1/manifests/wiki')
+  const [oldest = ''] = readdirSync(manifests).sort()
+  writeFileSync(join(manifests, oldest), '{"cairn": 2}')
+  const refused = await host.run(['prune'])
+  assert.notEqual(refused.code, 0)
+  assert.match(refused.stderr, /nothing of wiki in disk is deleted: the manifest of .* cannot be read/)
+  assert.equal((await listed(host)).length, 3)
 })

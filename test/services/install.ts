@@ -15,7 +15,7 @@ const here = import.meta.dirname
 const packages = [
   ...['postgresql-15', 'postgresql-client-15', 'sqlite3'],
   ...['mariadb-server-core', 'mariadb-client'],
-  ...['zstd', 'pigz', 'isal', 'age', 'gnupg', 'aespipe'],
+  ...['zstd', 'pigz', 'isal', 'bzip2', 'xz-utils', 'age', 'gnupg', 'aespipe'],
   ...['rclone', 'openssh-server', 'openssh-client', 'curl'],
   ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
 ]

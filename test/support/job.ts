@@ -19,6 +19,7 @@ export function testJob(source: Source, stores: readonly Store[], changes: Parti
     guards: [],
     capture: 'stream',
     census: 'counts',
+    zone: 'UTC',
     undeleteMs: 1000,
     ...changes,
   }

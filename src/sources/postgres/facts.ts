@@ -24,6 +24,8 @@ export const RestoreFacts = z.looseObject({
   roles: z.array(z.string()).optional().catch(undefined),
   neededRoles: z.array(z.string()).default([]).catch([]),
   extensions: z.array(z.string()).default([]).catch([]),
+  /** Of each extension the version that was installed: `{ "postgis": "3.4.2" }`. */
+  extensionVersions: z.record(z.string(), z.string()).default({}).catch({}),
   tablespaces: z.array(z.string()).default([]).catch([]),
 })
 export type RestoreFacts = z.infer<typeof RestoreFacts>
@@ -48,7 +50,7 @@ interface Row {
   readonly row: Readonly<Record<string, unknown>>
   readonly roles: string[]
   readonly neededRoles: string[]
-  readonly extensions: string[]
+  readonly extensions: { readonly name: string; readonly version: string }[]
   readonly tablespaces: string[]
 }
 
@@ -68,7 +70,8 @@ const question = `
          row_to_json(d) AS row,
          ARRAY(SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' ORDER BY 1) AS roles,
          ARRAY(${neededRoles}) AS "neededRoles",
-         ARRAY(SELECT extname::text FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql' ORDER BY 1) AS extensions,
+         coalesce((SELECT json_agg(json_build_object('name', extname, 'version', extversion) ORDER BY extname)
+                     FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'), '[]') AS extensions,
          ARRAY(SELECT DISTINCT t.spcname::text FROM pg_catalog.pg_class c
                  JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace
                 WHERE t.spcname NOT IN ('pg_default', 'pg_global') ORDER BY 1) AS tablespaces
@@ -82,6 +85,7 @@ export async function databaseFacts(db: Database, serverVersionNum: number): Pro
   if (found.standby)
     warnings.push({ what: 'unlogged tables are saved without rows: the server is a standby' })
   const { row } = found
+  const extensions = found.extensions.slice(0, mostNames)
   return {
     bytes: found.bytes,
     standby: found.standby,
@@ -97,7 +101,8 @@ export async function databaseFacts(db: Database, serverVersionNum: number): Pro
       globals: found.rolePasswords ? 'full' : 'no passwords',
       roles: found.roles.length > mostNames ? undefined : found.roles,
       neededRoles: found.neededRoles.slice(0, mostNames),
-      extensions: found.extensions.slice(0, mostNames),
+      extensions: extensions.map(({ name }) => name),
+      extensionVersions: Object.fromEntries(extensions.map(({ name, version }) => [name, version])),
       tablespaces: found.tablespaces.slice(0, mostNames),
     },
     warnings,

@@ -1,25 +1,61 @@
 import * as z from 'zod'
 import type { Context } from '../../model/context.ts'
-import { usage } from '../../model/failure.ts'
-import type { Inspection, Source } from '../../model/source.ts'
+import type { Inspection, Source, Unit } from '../../model/source.ts'
 import { whySilent } from './activity.ts'
+import { refusedArgument } from './arguments.ts'
 import { connect } from './connect.ts'
 import {
   type Connection,
   connectionOptions,
+  databaseName,
   onDatabase,
   resolveConnection,
-  showConnection,
 } from './connection.ts'
-import { identityOf, isEmpty, serverVersion } from './server.ts'
-import { openSession } from './session.ts'
+import { inspectDatabases } from './databases.ts'
+import { identityOf, serverVersion } from './server.ts'
+import { mustHoldSomething, openSession } from './session.ts'
+import { inspectWhole, openWhole } from './whole.ts'
 
 export { postgresRestorer } from './restorer.ts'
 
-/** The options of a PostgreSQL database, as they stand in the configuration. */
+/** The options of PostgreSQL databases, as they stand in the configuration. */
 export const PostgresOptions = z
   .strictObject({
     ...connectionOptions,
+    databases: z
+      .union([z.literal('all'), z.array(databaseName).min(1)])
+      .optional()
+      .describe(
+        'several databases, each a backup of its own: a list of names, or "all"; instead of database',
+      ),
+    exclude: z
+      .array(z.string().min(1))
+      .optional()
+      .meta({
+        description:
+          'with databases: all, the names that are left out; * stands for any characters, ? for one',
+        example: ['test_*'],
+      }),
+    whole: z
+      .boolean()
+      .default(false)
+      .describe('the whole server as one script of pg_dumpall; its databases are not of one moment'),
+    format: z
+      .enum(['custom', 'plain', 'directory'])
+      .default('custom')
+      .describe('how pg_dump writes; directory is read by several connections, and needs room in the spool'),
+    jobs: z.int().min(1).max(64).optional().meta({
+      description: 'with format: directory, how many tables are read at once; 1 unless set',
+      example: 4,
+    }),
+    args: z
+      .array(z.string())
+      .default([])
+      .meta({
+        description:
+          'more arguments for pg_dump (with whole: for pg_dumpall), as "--exclude-table-data=logs"',
+        example: ['--exclude-table-data=logs'],
+      }),
     clients: z
       .string()
       .min(1)
@@ -32,46 +68,85 @@ export const PostgresOptions = z
       .default(false)
       .describe('back up a database that holds nothing; otherwise that is taken for a mistake'),
   })
-  .refine(o => !(o.url && (o.host || o.socket)), {
-    error: 'give the url, or host and its like, not both',
-    path: ['url'],
+  .superRefine((o, ctx) => {
+    for (const [path, message] of faults(o)) ctx.addIssue({ code: 'custom', message, path: [path] })
   })
 
 export type PostgresOptions = z.output<typeof PostgresOptions>
 
-/** One database of a PostgreSQL server and the server's globals, dumped by PostgreSQL's own programs. */
+/** What does not go together, each with the option to blame. */
+function* faults(o: {
+  readonly url?: unknown
+  readonly host?: string | undefined
+  readonly socket?: string | undefined
+  readonly database?: string | undefined
+  readonly databases?: 'all' | readonly string[] | undefined
+  readonly exclude?: readonly string[] | undefined
+  readonly whole: boolean
+  readonly format: string
+  readonly jobs?: number | undefined
+  readonly args: readonly string[]
+}): Generator<[string, string]> {
+  if (o.url && (o.host || o.socket)) yield ['url', 'give the url, or host and its like, not both']
+  if (o.host && o.socket) yield ['socket', 'give host or socket, not both']
+  if (o.databases && o.database) yield ['databases', 'give database or databases, not both']
+  if (o.whole && (o.databases || o.database))
+    yield ['whole', 'whole is all databases: leave out database and databases']
+  if (o.exclude && o.databases !== 'all') yield ['exclude', 'it goes with "databases: all" only']
+  if (Array.isArray(o.databases) && new Set(o.databases).size < o.databases.length)
+    yield ['databases', 'a name stands there twice']
+  if (o.whole && o.format !== 'custom') yield ['format', 'whole is always plain SQL: leave out format']
+  if (o.jobs !== undefined && o.format !== 'directory')
+    yield ['jobs', 'it goes with "format: directory" only']
+  const refused = refusedArgument(o.args, o.whole)
+  if (refused) yield ['args', `${refused.argument} cannot be used here: ${refused.instead}`]
+}
+
+/** Databases of a PostgreSQL server and the server's globals, dumped by PostgreSQL's own programs. */
 export function postgresSource(options: PostgresOptions): Source {
-  const running = new Set<string>()
+  const running = new Map<string, Connection>()
   return {
     engine: 'postgres',
-    inspect: async ctx => inspect(await resolveConnection(options), options.allowEmpty, ctx),
+    async inspect(ctx) {
+      const connection = await resolveConnection(options)
+      if (options.whole) return await inspectWhole(connection, ctx)
+      if (options.databases === undefined) return await inspectOne(connection, options.allowEmpty, ctx)
+      const all = options.databases === 'all'
+      const wanted = all ? { exclude: options.exclude ?? [] } : { names: options.databases as string[] }
+      return await inspectDatabases(connection, wanted, ctx)
+    },
     async open(unit, _parent, census, ctx) {
-      const connection = onDatabase(await resolveConnection(options), unit.name)
-      return await openSession({ connection, census, clients: options.clients, running }, ctx)
+      const { clients, args, format, jobs = 1 } = options
+      const connection = await resolveConnection(options)
+      const common = { census, clients, args, running }
+      if (options.whole) return await openWhole({ connection, ...common }, ctx)
+      const allowEmpty = mayBeEmpty(options, unit)
+      return await openSession(
+        { connection: onDatabase(connection, unit.name), ...common, format, jobs, allowEmpty },
+        ctx,
+      )
     },
     async whySilent(ctx) {
-      if (running.size === 0) return ''
-      return await whySilent(await resolveConnection(options), [...running], ctx)
+      const [connection] = running.values()
+      return connection ? await whySilent(connection, [...running.keys()], ctx) : ''
     },
   }
 }
 
-/** Throws a usage Failure for a database that holds nothing: usually it is the wrong one. */
-async function inspect(connection: Connection, allowEmpty: boolean, ctx: Context): Promise<Inspection> {
+/** Every server comes with an empty database `postgres`: among all of them it is no mistake. */
+function mayBeEmpty({ allowEmpty, databases }: PostgresOptions, unit: Unit): boolean {
+  return allowEmpty || (databases === 'all' && unit.name === 'postgres')
+}
+
+async function inspectOne(connection: Connection, allowEmpty: boolean, ctx: Context): Promise<Inspection> {
   await using db = await connect(connection, 'cairn', ctx)
   const version = await serverVersion(db)
-  if (!allowEmpty && (await isEmpty(db))) {
-    throw usage(
-      `cannot back up ${showConnection(connection)}`,
-      'the database is empty',
-      'check that it is the right one; if it is, say allowEmpty: true',
-    )
-  }
+  if (!allowEmpty) await mustHoldSomething(db)
   const { bytes } = await db.one<{ bytes: number }>(
     'SELECT pg_database_size(current_database())::float8 AS bytes',
   )
   return {
-    identity: await identityOf(db),
+    identity: await identityOf(db, connection),
     version: version.text,
     units: [{ name: connection.database }],
     estimate: bytes,

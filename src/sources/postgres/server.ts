@@ -1,6 +1,6 @@
 import { usage } from '../../model/failure.ts'
 import type { Database } from './connect.ts'
-import { showConnection } from './connection.ts'
+import { type Connection, showConnection } from './connection.ts'
 
 /** Questions to a server that both backing up and restoring ask. */
 
@@ -63,17 +63,24 @@ export async function serverVersion(db: Database): Promise<ServerVersion> {
  * Which database this is, for good: the cluster's system identifier and the database's name. Where the identifier may
  * not be read (9.5 and older, some managed services), host and port stand in for it.
  */
-export async function identityOf(db: Database): Promise<string> {
-  const { host, port, database } = db.connection
-  const name = encodeURIComponent(database)
+export async function identityOf(db: Database, connection: Connection): Promise<string> {
+  return identityIn(await clusterOf(db, connection), db.connection.database)
+}
+
+/** `pg:7301234567890123456`. The host is the first that was named, whichever answers today. */
+export async function clusterOf(db: Database, { host, port }: Connection): Promise<string> {
   try {
     const { id } = await db.one<{ id: string }>(
       'SELECT system_identifier::text AS id FROM pg_control_system()',
     )
-    return `pg:${id}/${name}`
+    return `pg:${id}`
   } catch {
-    return `pg:${encodeURIComponent(host)}:${port}/${name}`
+    return `pg:${encodeURIComponent(host)}:${port}`
   }
+}
+
+export function identityIn(cluster: string, database: string): string {
+  return `${cluster}/${encodeURIComponent(database)}`
 }
 
 /** Time limits that a server or role may have set end a backup half-way; those the server knows are lifted. */

@@ -1,61 +1,69 @@
 import type { Context } from '../../model/context.ts'
-import { Failure } from '../../model/failure.ts'
+import { Failure, usage } from '../../model/failure.ts'
 import type { Warning } from '../../model/manifest.ts'
 import type { Artifact, Census, CensusLevel, Session, SourceFacts } from '../../model/source.ts'
-import type { Program } from '../../model/step.ts'
 import { applicationName, watch } from './activity.ts'
+import { partialArguments } from './arguments.ts'
 import { takeCensus } from './census.ts'
-import { type Clients, chooseClients, clientVersion, majorOf } from './clients.ts'
+import { chooseClients, clientVersion, majorOf } from './clients.ts'
 import { connect, type Database } from './connect.ts'
-import { type Connection, childEnv, noticingItsEnd, showConnection } from './connection.ts'
-import { judged } from './explain.ts'
+import { type Connection, noticingItsEnd, showConnection } from './connection.ts'
+import { type DumpFormat, type Dumping, databaseArtifact, globalsArtifact } from './dump.ts'
 import { type DatabaseFacts, databaseFacts } from './facts.ts'
-import { liftTimeouts, serverVersion } from './server.ts'
+import { mustReadAll, unseenBy } from './readable.ts'
+import { isEmpty, liftTimeouts, serverVersion } from './server.ts'
 import { databaseSettings, settingsName } from './settings.ts'
-import { quoteConninfo, quoteText } from './sql.ts'
+import { quoteText } from './sql.ts'
 
 const pingMs = 30_000
 
 /** The connection whose transaction holds the moment, and what was learnt on it. */
 interface Held {
   readonly db: Database
-  /** The server's version: 150018. */
-  readonly num: number
+  readonly dumping: Dumping
   readonly snapshot: string
   readonly at: Date
   readonly facts: DatabaseFacts
-  readonly clients: Clients
+  /** What the dump leaves out, because the role may not see it. */
+  readonly unseen: readonly string[]
   readonly client: string
+  /** The arguments by which only a part is dumped. */
+  readonly partial: readonly string[]
 }
 
 export interface SessionOptions {
   readonly connection: Connection
   readonly census: CensusLevel
+  readonly format: DumpFormat
+  readonly jobs: number
+  readonly args: readonly string[]
+  readonly allowEmpty: boolean
   /** Where the client programs are; undefined: the usual places. */
   readonly clients: string | undefined
   /** The names under which our programs are connected now: `whySilent` looks for them. */
-  readonly running: Set<string>
+  readonly running: Map<string, Connection>
 }
 
 /**
  * Holds one moment of a database: a transaction that exported its snapshot (PostgreSQL docs, "Snapshot Synchronization
- * Functions"), which pg_dump and the census see through. Throws a Failure leaving nothing open.
+ * Functions"), which pg_dump and the census see through. Throws a Failure leaving nothing open; also for a database that
+ * holds nothing, or that the role may not read as a whole.
  */
 export async function openSession(options: SessionOptions, ctx: Context): Promise<Session> {
-  const held = await hold(options, ctx)
-  const ping = setInterval(() => held.db.rows('SELECT 1').catch(() => {}), pingMs).unref()
-  const warnings: Warning[] = [...held.facts.warnings]
   const watches = new AsyncDisposableStack()
+  const held = await hold(options, watches, ctx)
+  const ping = setInterval(() => held.db.rows('SELECT 1').catch(() => {}), pingMs).unref()
+  const warnings: Warning[] = warningsOf(held)
   return {
     concurrency: 1,
     async *artifacts() {
-      yield dumpArtifact(held, options, watches)
-      yield globalsArtifact(held, options.connection)
+      yield databaseArtifact(held.dumping, { ...options, snapshot: held.snapshot, bytes: held.facts.bytes })
+      yield globalsArtifact(held.dumping)
       const settings = await databaseSettings(held.db)
       if (settings !== '') yield settingsArtifact(settings)
     },
-    census: () => census(held, options, warnings, ctx),
-    finish: () => finish(held, options.connection, warnings),
+    census: () => census(held, options.census, warnings, ctx),
+    finish: () => finish(held, options, warnings),
     async [Symbol.asyncDispose]() {
       clearInterval(ping)
       await watches.disposeAsync()
@@ -64,81 +72,52 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   }
 }
 
-async function hold({ connection, clients: folder }: SessionOptions, ctx: Context): Promise<Held> {
-  const db = await connect(connection, 'cairn', ctx)
+async function hold(o: SessionOptions, watches: AsyncDisposableStack, ctx: Context): Promise<Held> {
+  const db = await connect(o.connection, 'cairn', ctx)
   try {
+    // Of several hosts, the one that answered: the snapshot is there.
+    const { connection } = db
     const { num } = await serverVersion(db)
-    const clients = await chooseClients(majorOf(num), `back up ${showConnection(connection)}`, folder, ctx)
+    const purpose = `back up ${showConnection(connection)}`
+    const clients = await chooseClients(majorOf(num), purpose, o.clients, ctx)
     const client = await clientVersion(clients.path('pg_dump'), ctx)
+    if (!o.allowEmpty) await mustHoldSomething(db)
     await liftTimeouts(db)
     await db.rows('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     const { snapshot, at } = await db.one<{ snapshot: string; at: Date }>(
       'SELECT pg_export_snapshot() AS snapshot, now() AS at',
     )
     const facts = await databaseFacts(db, num)
-    return { db, num, snapshot, at, facts, clients, client }
+    const { standby, rolePasswords } = facts
+    const partial = partialArguments(o.args, false)
+    if (partial.length === 0) await mustReadAll(db)
+    const unseen = await unseenBy(db, num)
+    const shared = { args: o.args, running: o.running, watches }
+    const dumping = { connection, num, clients, standby, rolePasswords, ...shared }
+    return { db, dumping, snapshot, at, facts, unseen, client, partial }
   } catch (error) {
     await db.close()
     throw error
   }
 }
 
-function dumpArtifact(
-  held: Held,
-  { connection, running }: SessionOptions,
-  watches: AsyncDisposableStack,
-): Artifact {
-  return {
-    name: `postgres/${connection.database}.dump`,
-    media: 'pg_dump-custom',
-    role: 'data',
-    sizeHint: held.facts.bytes,
-    open(ctx): Program {
-      const name = applicationName('pg_dump')
-      running.add(name)
-      // pg_dump reads the catalogs of a hundred thousand tables without a byte of output.
-      watches.use(watch(connection, name, 'the dump', ctx, 'new'))
-      const judge = judged('pg_dump')
-      return {
-        program: held.clients.path('pg_dump'),
-        // Compression is a stage's work; level 0 keeps the archive's own out of its way.
-        args: [
-          '--format=custom',
-          '--compress=0',
-          `--snapshot=${held.snapshot}`,
-          '--no-password',
-          // A standby cannot read them (PostgreSQL docs, "Hot Standby").
-          ...(held.facts.standby ? ['--no-unlogged-table-data'] : []),
-        ],
-        env: childEnv(noticingItsEnd(connection, held.num), name),
-        judge(exit, stderrTail) {
-          running.delete(name)
-          return judge(exit, stderrTail)
-        },
-      }
-    },
-  }
+/** Throws a usage Failure for a database that holds nothing: usually it is the wrong one. */
+export async function mustHoldSomething(db: Database): Promise<void> {
+  if (!(await isEmpty(db))) return
+  throw usage(
+    `cannot back up ${showConnection(db.connection)}`,
+    'the database is empty',
+    'check that it is the right one; if it is, say allowEmpty: true',
+  )
 }
 
-/** Roles, memberships and tablespaces: what the database needs and a dump of it does not hold. */
-function globalsArtifact(held: Held, connection: Connection): Artifact {
-  return {
-    name: 'postgres/globals.sql',
-    media: 'sql',
-    role: 'globals',
-    open: () => ({
-      program: held.clients.path('pg_dumpall'),
-      args: [
-        '--globals-only',
-        // pg_dumpall takes this for a connection string where it looks like one: so it is one.
-        `--database=dbname=${quoteConninfo(connection.database)}`,
-        '--no-password',
-        ...(held.facts.rolePasswords ? [] : ['--no-role-passwords']),
-      ],
-      env: childEnv(noticingItsEnd(connection, held.num), applicationName('pg_dumpall')),
-      judge: judged('pg_dumpall'),
-    }),
-  }
+function warningsOf({ facts, unseen, partial }: Held): Warning[] {
+  const warnings = [...facts.warnings]
+  if (partial.length > 0)
+    warnings.push({ what: `only a part of the database is dumped: ${partial.join(' ')}` })
+  for (const name of unseen)
+    warnings.push({ what: `this role may not see all of it, so that it is not saved whole: ${name}` })
+  return warnings
 }
 
 function settingsArtifact(settings: string): Artifact {
@@ -156,42 +135,36 @@ function settingsArtifact(settings: string): Artifact {
 
 /**
  * The census in the same snapshot, on a connection of its own. Where it cannot be taken the backup stands without one,
- * with a warning.
+ * with a warning. Of a part there is none: it would promise rows that are not in the dump.
  */
-async function census(
-  held: Held,
-  { connection, census: level }: SessionOptions,
-  warnings: Warning[],
-  ctx: Context,
-): Promise<Census> {
-  if (level === 'none') return { level, at: 'snapshot', objects: [], unseen: [] }
+async function census(held: Held, level: CensusLevel, warnings: Warning[], ctx: Context): Promise<Census> {
+  const none: Census = { level: 'none', at: 'snapshot', objects: [], unseen: [] }
+  if (level === 'none' || held.partial.length > 0) return none
   try {
+    const { connection, num } = held.dumping
     const name = applicationName('census')
     // A row count waits for locks too.
-    await using db = await connect(noticingItsEnd(connection, held.num), name, ctx)
+    await using db = await connect(noticingItsEnd(connection, num), name, ctx)
     await using _watched = watch(connection, name, 'the census', ctx)
     await liftTimeouts(db)
     await db.rows('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     await db.rows(`SET TRANSACTION SNAPSHOT ${quoteText(held.snapshot)}`)
-    return await takeCensus(db, level, ctx.alive)
+    const taken = await takeCensus(db, level, ctx.alive)
+    return { ...taken, unseen: [...taken.unseen, ...held.unseen] }
   } catch (error) {
     ctx.signal.throwIfAborted()
     warnings.push({ what: `there is no census: ${(error as Error).message}` })
-    return { level: 'none', at: 'snapshot', objects: [], unseen: [] }
+    return none
   }
 }
 
 /** The last word: the snapshot was held until now, so everything shows the one moment. */
-async function finish(
-  held: Held,
-  connection: Connection,
-  warnings: readonly Warning[],
-): Promise<SourceFacts> {
+async function finish(held: Held, o: SessionOptions, warnings: readonly Warning[]): Promise<SourceFacts> {
   try {
     await held.db.rows('SELECT 1')
   } catch (error) {
     throw new Failure({
-      what: `the snapshot of ${showConnection(connection)} was lost`,
+      what: `the snapshot of ${showConnection(held.db.connection)} was lost`,
       why: (held.db.lost() ?? (error as Error)).message,
       remedy:
         'see the log of the server; a pooler between us and it must not take connections away: connect to the server directly',
@@ -203,7 +176,12 @@ async function finish(
     capturedAt: held.at,
     consistentAt: held.at,
     client: held.client,
-    options: { ...held.facts.options, format: 'custom', clientMajor: held.clients.major },
+    options: {
+      ...held.facts.options,
+      format: o.format,
+      clientMajor: held.dumping.clients.major,
+      ...(o.args.length > 0 ? { args: o.args, partial: held.partial.length > 0 } : {}),
+    },
     warnings,
   }
 }

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { test } from 'node:test'
-import { connectionTo } from './connection.ts'
+import { childEnv, connectionTo, placesOf } from './connection.ts'
+import { passwordIn } from './password-file.ts'
 import { parseUrl } from './url.ts'
 
 const parsed = (url: string) => {
@@ -14,16 +18,36 @@ test('a URL is read as libpq reads it', () => {
     ['postgres://h', { host: 'h', params: {} }],
     [
       'postgresql://u:p%40%2F@h:77/a%20b',
-      { host: 'h', port: 77, user: 'u', password: 'p@/', database: 'a b', params: {} },
+      { host: 'h', port: '77', user: 'u', password: 'p@/', database: 'a b', params: {} },
     ],
     ['postgresql://u@/db', { user: 'u', database: 'db', params: {} }],
     ['postgresql://u:a#b?c@h/d', { host: 'h', user: 'u', password: 'a#b?c', database: 'd', params: {} }],
-    ['postgresql://[::1]:5433/x', { host: '::1', port: 5433, database: 'x', params: {} }],
+    ['postgresql://[::1]:5433/x', { host: '::1', port: '5433', database: 'x', params: {} }],
     ['postgresql:///x?host=/run/pg&user=me', { host: '/run/pg', user: 'me', database: 'x', params: {} }],
     ['postgresql://%2Frun%2Fpg/x', { host: '/run/pg', database: 'x', params: {} }],
     [
       'postgresql://h/?sslmode=verify-full&application_name=x',
       { host: 'h', params: { sslmode: 'verify-full' } },
+    ],
+    ['postgresql://a:1,[::1]:2,c/d', { host: 'a,::1,c', port: '1,2,', database: 'd', params: {} }],
+    [
+      'postgresql://a,b/d?hostaddr=1.2.3.4,5.6.7.8&target_session_attrs=standby',
+      {
+        host: 'a,b',
+        database: 'd',
+        params: { hostaddr: '1.2.3.4,5.6.7.8', target_session_attrs: 'standby' },
+      },
+    ],
+    [
+      "host=h port = 7 user='a b' password='it\\'s \\\\' dbname=x=y sslmode=require",
+      {
+        host: 'h',
+        port: '7',
+        user: 'a b',
+        password: "it's \\",
+        database: 'x=y',
+        params: { sslmode: 'require' },
+      },
     ],
     ['postgresql://h/?ssl=true', { host: 'h', params: { sslmode: 'require' } }],
   ]
@@ -35,10 +59,10 @@ test('a URL that cannot be read is refused without being quoted', () => {
     'mysql://u:geheim@h/d',
     'postgresql://u:geheim%zz@h/d',
     'postgresql://u:ge@heim@h/d',
-    'postgresql://u:geheim@a,b/d',
+    'postgresql://u:geheim@a:1,b:x/d',
     'postgresql://u:geheim@h:99999/d',
-    'postgresql://u:geheim@h/d?sslpassword=geheim',
-    'host=h password=geheim',
+    'postgresql://u:geheim@h/d?unknown=geheim',
+    'host=h password=geheim x',
   ]) {
     assert.throws(
       () => parseUrl(url),
@@ -76,4 +100,57 @@ test("what is missing comes from libpq's variables, what is there wins", () => {
     ['h', 5, 'u', 'p', 'd', 'disable'],
   )
   assert.equal(connectionTo({ params: {} }, {}).port, 5432)
+})
+
+test('lists of hosts, addresses and ports are of one length, or one port is for all', () => {
+  const of = (url: string) =>
+    placesOf(connectionTo(parseUrl(url), {})).map(each => [each.host, each.port, each.address])
+  assert.deepEqual(of('postgresql://a:1,b:2/d'), [
+    ['a', 1, undefined],
+    ['b', 2, undefined],
+  ])
+  assert.deepEqual(of('host=a,b port=7'), [
+    ['a', 7, undefined],
+    ['b', 7, undefined],
+  ])
+  assert.deepEqual(of('host=a,b hostaddr=1.1.1.1,'), [
+    ['a', 5432, '1.1.1.1'],
+    ['b', 5432, undefined],
+  ])
+  assert.deepEqual(of('hostaddr=1.1.1.1'), [['1.1.1.1', 5432, '1.1.1.1']])
+  for (const bad of ['host=a,b port=1,2,3', 'host=a hostaddr=1.1.1.1,2.2.2.2'])
+    assert.throws(() => of(bad), { exit: 2, message: /not of one length/ })
+  const env = childEnv(
+    connectionTo(parseUrl('host=a,b port=1,2 hostaddr=,1.1.1.1 sslrootcert=ca.crt'), {}),
+    'x',
+  )
+  assert.deepEqual([env.PGHOST, env.PGPORT, env.PGHOSTADDR], ['a,b', '1,2', ',1.1.1.1'])
+  // Children run in another folder.
+  assert.equal(env.PGSSLROOTCERT, resolve('ca.crt'))
+})
+
+test('a password file: colons and backslashes are escaped, stars fit anything, the default socket is localhost', t => {
+  const folder = mkdtempSync(join(tmpdir(), 'passwords-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const path = join(folder, 'pgpass')
+  const lines = [
+    '# *:*:*:*:comment',
+    '',
+    'too:few:fields',
+    'a\\:b:1:d\\\\b:*:colon:and\\\\slash\r',
+    'localhost:*:*:*:local',
+  ]
+  writeFileSync(path, lines.join('\n'), { mode: 0o600 })
+  const found = (host: string, database: string, port = 1) =>
+    passwordIn(path, { host, port, database, user: 'u' }).password?.reveal()
+  assert.equal(found('a:b', 'd\\b'), 'colon:and\\slash')
+  assert.equal(found('a:b', 'd'), undefined)
+  assert.equal(found('a:b', 'd\\b', 2), undefined)
+  assert.equal(found('/var/run/postgresql', 'x'), 'local')
+  assert.equal(found('/elsewhere', 'x'), undefined)
+  chmodSync(path, 0o604)
+  assert.deepEqual(passwordIn(path, { host: 'localhost', port: 1, database: 'x', user: 'u' }), {
+    ignored: `${path} is not used, because its group or others may read or write it`,
+  })
+  assert.deepEqual(passwordIn(join(folder, 'none'), { host: 'h', port: 1, database: 'x', user: 'u' }), {})
 })

@@ -23,21 +23,22 @@ import { partialName, RenameRefused, type Writing, writeAndRename, writeInPlace 
 
 export const RcloneOptions = z
   .strictObject({
-    remote: z
-      .string()
-      .min(1)
-      .describe('where to: gdrive:backups, a connection string (:sftp,host=nas:backups), or /a/folder'),
-    config: z
-      .string()
-      .min(1)
-      .optional()
-      .describe('the rclone.conf; absent: where rclone itself looks (RCLONE_CONFIG, ~/.config/rclone)'),
+    remote: z.string().min(1).meta({
+      description: 'where to: gdrive:backups, a connection string (:sftp,host=nas:backups), or /a/folder',
+      example: 'nas:backups',
+    }),
+    config: z.string().min(1).optional().meta({
+      description: 'the rclone.conf; absent: where rclone itself looks (RCLONE_CONFIG, ~/.config/rclone)',
+      example: '/etc/rclone.conf',
+    }),
     options: z
       .record(z.string().regex(/^\w+$/), secretOption)
       .optional()
-      .describe(
-        'settings of the remote as they stand in rclone.conf (type, host, pass...), passwords obscured as `rclone obscure` does it; they win over the file',
-      ),
+      .meta({
+        description:
+          'settings of the remote as they stand in rclone.conf (type, host, pass...), passwords obscured as `rclone obscure` does it; they win over the file',
+        example: { type: 'sftp', host: 'nas.example', user: 'backup', pass: { file: '/run/secrets/nas' } },
+      }),
     program: z.string().min(1).default('rclone').describe('which rclone to run'),
   })
   .refine(o => o.options === undefined || /^[^:/]/.test(parseRemote(o.remote).name), {

@@ -30,8 +30,13 @@ export async function sql<Row extends object = Record<string, unknown>>(
 }
 
 /** The options of a source of this database. */
-export function optionsOf({ host, port, user, password, name }: Target): PostgresOptions {
-  return PostgresOptions.parse({ host, port, user, password: { value: password }, database: name })
+export function optionsOf(target: Target): PostgresOptions {
+  return PostgresOptions.parse(plainOptions(target))
+}
+
+/** The same, as they stand in a configuration. */
+export function plainOptions({ host, port, user, password, name }: Target) {
+  return { host, port, user, password: { value: password }, database: name }
 }
 
 /** The URL of a database of that server, as `--to` gives it. */

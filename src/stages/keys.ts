@@ -1,0 +1,77 @@
+import type { Failure } from '../model/failure.ts'
+import type { ArtifactRecord } from '../model/manifest.ts'
+import type { Secret } from '../model/secret.ts'
+import { type SecretSource, secretSource } from '../platform/secret-source.ts'
+import { identityProblem, looksLikeIdentity } from './age-keys.ts'
+import type { Encryption } from './choose.ts'
+import type { GpgKeys } from './gpg.ts'
+
+/** What opens an artifact: each stage that encrypts needs one of these. */
+export type Lock = 'age identity' | 'age passphrase' | 'gpg passphrase' | 'gpg identity' | 'aespipe key file'
+
+/** All keys for reading that a host has, those of the given file first. */
+export interface Keys {
+  readonly of: Readonly<Record<Lock, readonly SecretSource[]>>
+  /** What opens the secret keys of gpg that have a passphrase. */
+  readonly gpgOpener: SecretSource | undefined
+  /** Why the given file is no identity of age's, when it is none. */
+  readonly notAnIdentity: Failure | null
+}
+
+/** What a stage of a manifest needs to be undone; null when it needs nothing. */
+export function lockOf(entry: ArtifactRecord['stages'][number]): Lock | null {
+  if (entry.name === 'age') return entry.passphrase === true ? 'age passphrase' : 'age identity'
+  if (entry.name === 'gpg') return entry.passphrase === true ? 'gpg passphrase' : 'gpg identity'
+  return entry.name === 'aespipe' ? 'aespipe key file' : null
+}
+
+/**
+ * The keys of the configuration and that of a file. The file holds an age identity or an SSH key, an armored OpenPGP
+ * secret key, or something else, which is then a passphrase or a key file of aespipe's: the stage of the artifact
+ * tells. Throws a Failure when the file cannot be read.
+ */
+export async function keysFrom(
+  file: string | undefined,
+  configured: readonly (Encryption | undefined)[],
+): Promise<Keys> {
+  const options = configured.flatMap(each => (each === undefined || each === 'none' ? [] : [each]))
+  const given = file === undefined ? null : secretSource({ file })
+  const text = given ? (await given.read()).reveal() : ''
+  const kind = kindOf(text)
+  const as = (...kinds: (typeof kind)[]): SecretSource[] => (given && kinds.includes(kind) ? [given] : [])
+  const keyFile = (path: string): SecretSource => secretSource({ file: path })
+  return {
+    of: {
+      'age identity': [...as('age'), ...options.flatMap(({ age }) => age?.identity ?? [])],
+      'age passphrase': [...as('line'), ...options.flatMap(({ age }) => age?.passphrase ?? [])],
+      'gpg passphrase': [...as('line'), ...options.flatMap(({ gpg }) => gpg?.passphrase ?? [])],
+      'gpg identity': [...as('OpenPGP'), ...options.flatMap(({ gpg }) => gpg?.identity ?? [])],
+      'aespipe key file': [
+        ...as('line', 'lines'),
+        ...options.flatMap(({ aespipe }) => (aespipe ? keyFile(aespipe.keyFile) : [])),
+      ],
+    },
+    gpgOpener: options.flatMap(({ gpg }) => gpg?.identityPassphrase ?? [])[0],
+    notAnIdentity: given && kind !== 'age' ? identityProblem(text, given.where, false) : null,
+  }
+}
+
+function kindOf(text: string): 'age' | 'OpenPGP' | 'line' | 'lines' {
+  if (text.includes('-----BEGIN PGP PRIVATE KEY BLOCK-----')) return 'OpenPGP'
+  if (looksLikeIdentity(text)) return 'age'
+  return /^[^\r\n]*$/.test(text) ? 'line' : 'lines'
+}
+
+/** The keys of gpg's, read. A passphrase must be one line, because gpg reads no more of it. */
+export async function gpgKeys(keys: Keys): Promise<GpgKeys> {
+  const passphrase = keys.gpgOpener ? await keys.gpgOpener.read() : null
+  const identities = await readAll(keys.of['gpg identity'])
+  return {
+    passphrases: await readAll(keys.of['gpg passphrase']),
+    identities: identities.map(key => ({ key, passphrase })),
+  }
+}
+
+export function readAll(sources: readonly SecretSource[]): Promise<Secret[]> {
+  return Promise.all(sources.map(source => source.read()))
+}
