@@ -19,11 +19,19 @@ export const connectionOptions = {
   url: secretOption
     .optional()
     .describe('mysql://user:password@host:port/database?ssl-mode=required; instead of the parts'),
-  host: z.string().min(1).optional().describe('name or address of the server'),
+  host: z
+    .string()
+    .min(1)
+    .optional()
+    .meta({ description: 'name or address of the server', example: 'db.example' }),
   port: z.int().min(1).max(65_535).optional().describe('TCP port; 3306 unless an option file says otherwise'),
-  socket: z.string().startsWith('/').optional().describe('path of the Unix socket, instead of host'),
+  socket: z
+    .string()
+    .startsWith('/')
+    .optional()
+    .meta({ description: 'path of the Unix socket, instead of host', example: '/run/mysqld/mysqld.sock' }),
   user: z.string().min(1).optional().describe('user to log in as'),
-  password: secretOption.optional(),
+  password: secretOption.optional().describe('absent: what an option file or MYSQL_PWD says'),
   ssl: z
     .strictObject({
       mode: z.enum(sslModes).optional().describe('as mysql --ssl-mode; verify-ca is for MySQL only'),

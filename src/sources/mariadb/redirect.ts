@@ -121,7 +121,7 @@ class Redirecting {
         if (route && !route.tables) await this.#define(piece, route, `view ${textOf(meaning.name)}`)
         return null
       case 'trigger':
-        if (piece.kind === 'block' && this.#wants(route, this.#table)) await this.#trigger(piece, route)
+        if (this.#wants(route, this.#table)) await this.#trigger(piece, route)
         return null
       default:
         if (route && !route.tables) await this.#define(piece, route, 'a routine or an event')

@@ -1,3 +1,4 @@
+// budget: 120 s
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
@@ -129,6 +130,31 @@ for (const which of ['11.8', 'mysql'] as const)
     )
     assert.deepEqual(await databases(from), there)
   })
+
+test('a move that fails at its beginning leaves what is there, triggers too', async t => {
+  const made = await backedUp(t, '10.11')
+  if (!made) return
+  const { from, captured, ctx } = made
+  const user = `u${randomBytes(4).toString('hex')}`
+  const pattern = from.name.replaceAll('_', '\\_')
+  // It may do everything but make the database in which what is replaced would be kept.
+  await sql(
+    from,
+    `CREATE USER ${user} IDENTIFIED BY 'x12345'; GRANT ALL ON \`${pattern}\`.* TO ${user}; GRANT ALL ON \`${pattern}\\_cairn\\_restore%\`.* TO ${user}; GRANT SELECT ON mysql.* TO ${user}; INSERT INTO parent VALUES (7, 'mine')`,
+  )
+  const before = await contents(from)
+  const limited = restorerOf({ ...from, user, password: 'x12345' }, from.name)
+  await assert.rejects(limited.plan([captured.manifest], nothing, ctx), { remedy: /GRANT SET USER/ })
+  await sql(from, `GRANT SET USER ON *.* TO ${user}`)
+  await assert.rejects(limited.apply([captured.manifest], only(from.name), true, captured.reader, ctx), {
+    message: /Access denied.*_cairn_before_/,
+  })
+  assert.deepEqual(await contents(from), before)
+  assert.deepEqual(
+    (await databases(from)).filter(name => name.startsWith(`${from.name}_cairn`)),
+    [],
+  )
+})
 
 for (const which of ['10.11', 'mysql'] as const)
   test(`one table of ${which} comes back with its triggers, and nothing else is touched`, async t => {

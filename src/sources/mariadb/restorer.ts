@@ -267,28 +267,34 @@ async function bring(
   const { server, goals } = p
   const folder = await mkdtemp(join(ctx.spool, 'definitions-'))
   const met = nothingMet()
+  /** What is in the database aside, and in the folder, is all there is left when putting it back failed. */
+  let isLost = false
   try {
     const late = join(folder, 'new.sql')
     await load(p, met, late, read, ctx)
     demandFound(p, met)
     await recheck(p, ctx)
     const before = await saveDefinitions(p, folder, ctx)
+    const tables = new Map([...met.databases].map(([name, { tables: loaded }]) => [name, loaded]))
     try {
-      const tables = new Map([...met.databases].map(([name, { tables: loaded }]) => [name, loaded]))
       await moveIn(server, goals, tables, goal => charsetOf(p, goal, met), ctx)
       await define(p, late, ctx)
     } catch (error) {
-      await putBack(server, goals, before === null ? null : inner => define(p, before, inner), ctx)
+      const redefine =
+        before === null ? null : { script: before, run: (inner: Context) => define(p, before, inner) }
+      isLost = true
+      await putBack(server, goals, tables, redefine, ctx)
+      isLost = false
       throw error
     }
     return met.naming.size === 0
       ? []
       : [`${[...met.naming].join(', ')}: names the database ${p.manifest.unit} itself, and was left as it is`]
   } finally {
-    await rm(folder, { recursive: true, force: true })
+    if (!isLost) await rm(folder, { recursive: true, force: true })
     await clearAway(
       server,
-      goals.flatMap(goal => [goal.scratch, goal.aside]),
+      goals.flatMap(goal => (isLost ? [goal.scratch] : [goal.scratch, goal.aside])),
       ctx,
     ).catch(error => {
       const { why } = asFailure(error, '')
@@ -392,7 +398,10 @@ async function saveDefinitions(
   const file = spoolFile(path)
   for (const goal of used) {
     const scope = { databases: [goal.target], named: false }
-    const dumper = dumpProgram(server.connection, clients, server.facts.series, scope, ['--no-data'])
+    const dumper = dumpProgram(server.connection, clients, server.facts.series, scope, [
+      '--no-data',
+      '--add-drop-trigger',
+    ])
     const route = { scratch: goal.target, target: goal.target, tables: goal.tables }
     const filter = redirect(
       { unit: goal.target, route: () => route, late: file, makesDatabases: false },

@@ -59,7 +59,10 @@ export async function survey(
     const view = objects.find(({ kind, name }) => kind === 'view' && tables.has(name))
     if (view) throw usage(what, `${showName(view.name)} is a view there`, 'drop it first')
   }
-  if (touched.length > 0) await demandUnreferenced(server, goal, touched, ctx)
+  if (touched.length > 0) {
+    await demandUnreferenced(server, goal, touched, ctx)
+    await demandDefiner(server, target, ctx)
+  }
   return {
     ...goal,
     state: objects.length === 0 ? 'empty' : 'used',
@@ -92,6 +95,30 @@ function isTable(kind: string): boolean {
   return kind === 'table' || kind === 'sequence'
 }
 
+/** Who may make definitions in the name of others (MariaDB; MySQL up to 8.1; later). */
+const definerPrivileges = /\b(ALL PRIVILEGES|SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER)\b.* ON \*\.\*/
+
+/** Definitions of others could not be put back by somebody who may not speak for them. */
+async function demandDefiner(server: Reached, target: string, ctx: Context): Promise<void> {
+  if (server.facts.grants.some(grant => definerPrivileges.test(grant))) return
+  const of = (table: string, schema: string): string =>
+    `SELECT DEFINER FROM information_schema.${table} WHERE ${schema} = ${quoteText(target)}`
+  const [rows = []] = await ask(
+    server,
+    [
+      `SELECT DEFINER FROM (${of('VIEWS', 'TABLE_SCHEMA')} UNION ${of('ROUTINES', 'ROUTINE_SCHEMA')}
+         UNION ${of('EVENTS', 'EVENT_SCHEMA')} UNION ${of('TRIGGERS', 'TRIGGER_SCHEMA')}) d WHERE DEFINER <> CURRENT_USER()`,
+    ],
+    ctx,
+  )
+  if (rows.length === 0) return
+  throw usage(
+    `cannot restore into ${showConnection(server.connection, target)}`,
+    `definitions there are of ${rows.map(([definer]) => definer).join(', ')}, and this user may not make them again if that is needed`,
+    'GRANT SET USER (MariaDB) or SET_ANY_DEFINER (MySQL), use an administrator, or restore into another database',
+  )
+}
+
 /** A table that others refer to takes their foreign keys with it when it is moved aside. */
 async function demandUnreferenced(
   server: Reached,
@@ -122,11 +149,6 @@ async function demandUnreferenced(
   )
 }
 
-/** The definitions of what is replaced, ready to be made again; '' where nothing is. */
-export interface Before {
-  readonly definitions: string | null
-}
-
 /**
  * Puts what was loaded into its place. For a whole database that is used: its tables are moved aside, it is made anew, the
  * loaded tables are moved in, all of them in one RENAME TABLE. The server commits each of these by itself; `putBack` undoes them.
@@ -144,8 +166,8 @@ export async function moveIn(
     const olds = goal.state === 'used' ? await objectsIn(server, goal.target, ctx) : []
     const tables = olds.filter(({ kind, name }) => isTable(kind) && (!goal.tables || goal.tables.has(name)))
     if (tables.length > 0) {
-      statements.push(...(await triggerDrops(server, goal.target, goal.tables, ctx)))
       statements.push(`CREATE DATABASE ${quoteName(goal.aside)}${goal.charset}`)
+      statements.push(...(await triggerDrops(server, goal.target, goal.tables, ctx)))
     }
     const aside = tables.map(
       ({ name }) => `${quoteTable(goal.target, name)} TO ${quoteTable(goal.aside, name)}`,
@@ -190,36 +212,53 @@ async function triggerDrops(
 export async function putBack(
   server: Reached,
   goals: readonly Goal[],
-  redefine: ((ctx: Context) => Promise<void>) | null,
+  loaded: ReadonlyMap<string, ReadonlySet<string>>,
+  redefine: { readonly script: string; run(ctx: Context): Promise<void> } | null,
   outer: Context,
 ): Promise<void> {
   const ctx = cleanupContext(outer, cleanupMs)
   try {
-    for (const goal of goals) await putBackOne(server, goal, ctx)
-    await redefine?.(ctx)
+    let isChanged = false
+    for (const goal of goals) {
+      if (!(await isTouched(server, goal, ctx))) continue
+      isChanged = true
+      await putBackOne(server, goal, (loaded.get(goal.from)?.size ?? 0) > 0, ctx)
+    }
+    if (isChanged) await redefine?.run(ctx)
   } catch (error) {
     throw new Failure({
       what: 'what was there before could not be put back',
       why: (error as Error).message,
-      remedy: `its tables are in ${goals.map(({ aside }) => showName(aside)).join(', ')}: move them back with RENAME TABLE`,
+      remedy: `its tables are in ${goals.map(({ aside }) => showName(aside)).join(', ')}, or in their place already: move them back with RENAME TABLE; its views, triggers, routines and events are in ${redefine?.script}`,
       cause: error,
     })
   }
 }
 
-async function putBackOne(server: Reached, goal: Goal, ctx: Context): Promise<void> {
+/** Where tables are replaced, making the database that they are kept in is the first step. */
+async function isTouched(server: Reached, goal: Goal, ctx: Context): Promise<boolean> {
+  if (!goal.replaces.some(each => /^(table|sequence) /.test(each))) return true
   const [rows = []] = await ask(
     server,
-    [`SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ${quoteText(goal.aside)}`],
+    [`SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ${quoteText(goal.aside)}`],
     ctx,
   )
-  const olds = rows.map(([name = '']) => name)
+  return rows.length > 0
+}
+
+/**
+ * How far the moving came is seen, not remembered: a database is only dropped when it holds no table, or those that we moved in,
+ * of which the scratch database is empty then.
+ */
+async function putBackOne(server: Reached, goal: Goal, hasLoaded: boolean, ctx: Context): Promise<void> {
+  const olds = await tablesIn(server, goal.aside, ctx)
+  const hasMoved = hasLoaded && (await tablesIn(server, goal.scratch, ctx)).length === 0
   const statements = ['SET SESSION foreign_key_checks = 0']
   if (goal.tables && goal.state !== 'absent') {
-    const drops = await triggerDrops(server, goal.target, goal.tables, ctx)
+    const drops = hasMoved ? await triggerDrops(server, goal.target, goal.tables, ctx) : []
     const made = [...goal.tables].map(name => quoteTable(goal.target, name))
-    statements.push(...drops, `DROP TABLE IF EXISTS ${made.join(', ')}`)
-  } else {
+    if (hasMoved) statements.push(...drops, `DROP TABLE IF EXISTS ${made.join(', ')}`)
+  } else if (hasMoved || (await tablesIn(server, goal.target, ctx)).length === 0) {
     statements.push(`DROP DATABASE IF EXISTS ${quoteName(goal.target)}`)
     if (goal.state !== 'absent') statements.push(`CREATE DATABASE ${quoteName(goal.target)}${goal.charset}`)
   }
@@ -228,6 +267,10 @@ async function putBackOne(server: Reached, goal: Goal, ctx: Context): Promise<vo
     statements.push(`RENAME TABLE ${moves.join(', ')}`)
   }
   await ask(server, statements, ctx)
+}
+
+async function tablesIn(server: Reached, database: string, ctx: Context): Promise<string[]> {
+  return (await objectsIn(server, database, ctx)).filter(({ kind }) => isTable(kind)).map(({ name }) => name)
 }
 
 /** Drops what only the restore needed, also when we were told to stop. */
