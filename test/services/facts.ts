@@ -72,6 +72,10 @@ export interface Facts {
   mariadb: MariadbFacts
   mysql: MariadbFacts
   s3: S3Facts
+  /** Of Debian 12: Ceph's gateway as it was in 2021, which knows no checksums, and drops what it does not know. */
+  's3-ceph16': S3Facts
+  /** `rclone serve s3`: no versions, no locks, no policies, no conditions. */
+  's3-rclone': S3Facts
   sftp: SftpFacts
   webdav: WebdavFacts
 }

@@ -144,8 +144,10 @@ export interface FreshBucket extends S3Facts {
 }
 
 /** An empty bucket of its own; with `lock`, one with Object Lock and therefore versioning, and no default retention. */
-export async function freshBucket(options: { lock?: boolean } = {}): Promise<FreshBucket> {
-  const facts = await service('s3')
+export async function freshBucket(
+  options: { lock?: boolean; server?: 's3' | 's3-ceph16' | 's3-rclone' } = {},
+): Promise<FreshBucket> {
+  const facts = await service(options.server ?? 's3')
   const bucket = freshName('bucket-')
   const { s3Client } = await import('./s3.ts')
   const { CreateBucketCommand } = await import('@aws-sdk/client-s3')

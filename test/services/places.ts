@@ -42,6 +42,9 @@ export type MariadbSeries = (typeof mariadbSeries)[number]
 /** A current rclone; the machine's own, 1.60 on Debian 12, is `rclone`. */
 export const newerRclone = join(sid.root, 'usr/bin/rclone')
 
+/** Programs that Debian has not got, built by Go where there is Go. */
+export const goPrograms = join(cache, 'go')
+
 /** Where npm puts the servers that Debian has not got. */
 export const npmServers = join(cache, 'npm')
 

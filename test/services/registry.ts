@@ -7,7 +7,7 @@ import { startMariadb, startMysql } from './mariadb.ts'
 import { type MariadbSeries, mariadbSeries, type PostgresMajor, postgresMajors } from './places.ts'
 import { startPostgres } from './postgres.ts'
 import { type Daemon, type DaemonOptions, startDaemon, stopDaemons } from './process.ts'
-import { startS3 } from './s3.ts'
+import { startCeph16, startS3, startServeS3 } from './s3.ts'
 import { startSftp } from './sftp.ts'
 import { startWebdav } from './webdav.ts'
 
@@ -56,6 +56,10 @@ export function createRegistry(dir: string): Registry {
         return startMysql(starting('mysql'))
       case 's3':
         return startS3(starting('s3'))
+      case 's3-ceph16':
+        return startCeph16(starting('s3-ceph16'))
+      case 's3-rclone':
+        return startServeS3(starting('s3-rclone'))
       case 'sftp':
         return startSftp(starting('sftp'))
       case 'webdav':
