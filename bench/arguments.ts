@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
-const benches = ['help', 'list', 'list-s3', 'backup', 'gzip', 'verify', 'restore'] as const
+const benches = ['help', 'list', 'list-s3', 'backup', 'gzip', 'verify', 'restore', 'mariadb'] as const
 export type Bench = (typeof benches)[number]
 
 export interface Arguments {

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { helpOf, listOf, listOfMarkedS3, listOfS3, type Timing } from './listing.ts'
+import { mariadbPeer } from './mariadb.ts'
 import { type Comparison, cairnSide, gzipPeer, type Run, zstdPeer } from './postgres.ts'
 import { spread } from './spread.ts'
 
@@ -20,6 +21,9 @@ export function verdicts(comparisons: readonly Comparison[], timings: readonly T
   const backups = comparisons.filter(each => each.bench === 'backup' && each.databaseBytes >= promisedFrom)
   return [
     ...backups.flatMap(speedOf),
+    ...comparisons
+      .filter(each => each.bench === 'mariadb' && each.databaseBytes >= promisedFrom)
+      .map(ofMariadb),
     ...comparisons
       .filter(each => each.bench === 'gzip' && each.databaseBytes >= promisedFrom)
       .map(gzipSpeedOf),
@@ -56,6 +60,12 @@ function speedOf(comparison: Comparison): Verdict[] {
   ]
   if (!isBusy(comparison)) return found
   return found.map(each => ({ ...each, found: `${each.found}, on a busy machine: says little` }))
+}
+
+function ofMariadb(comparison: Comparison): Verdict {
+  const wall = ratios(comparison, mariadbPeer, (ours, theirs) => ours.seconds / theirs.seconds)
+  const promise = `backup of MariaDB ${comparison.size}: wall at most 1.15 x of ${mariadbPeer}`
+  return judged(promise, wall, 1.15, value => `${value.toFixed(2)} x`)
 }
 
 function gzipSpeedOf(comparison: Comparison): Verdict {

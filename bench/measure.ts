@@ -23,7 +23,7 @@ export interface Measured {
 const sampleMs = 50
 
 /** PostgreSQL's own programs, and the Perl script by which Debian starts them. */
-const databasePrograms = /^(pg_dump|pg_dumpall|pg_restore|psql|createdb|perl)$/
+const databasePrograms = /^(pg_dump|pg_dumpall|pg_restore|psql|createdb|perl|mariadb|mariadb-dump)$/
 
 /** Runs it to its end and measures it. Rejects when it does not end with 0. One at a time: CPU time is ours as a whole. */
 export async function measure(

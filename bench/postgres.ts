@@ -19,7 +19,7 @@ export interface Run extends Omit<Measured, 'stdout'> {
 }
 
 export interface Comparison {
-  readonly bench: 'backup' | 'gzip' | 'verify' | 'restore'
+  readonly bench: 'backup' | 'gzip' | 'verify' | 'restore' | 'mariadb'
   readonly size: string
   readonly databaseBytes: number
   readonly runs: readonly Run[]
@@ -31,8 +31,9 @@ export const gzipPeer = 'pg_dump | gzip | age'
 const verifyPeer = 'age -d | zstd -d | sha256sum'
 const restorePeer = 'age -d | zstd -d | pg_restore -1'
 
-type Bench = Comparison['bench']
-interface Side {
+type Bench = Exclude<Comparison['bench'], 'mariadb'>
+
+export interface Side {
   readonly name: string
   run(): Promise<{ measured: Measured; outBytes: number }>
 }
@@ -55,7 +56,13 @@ export async function benchPostgres(
     options.say(`making ${size.name} of rows`)
     const databaseBytes = await makeRows(url(database), size.bytes, options.seed)
     const compare = async (which: Bench, sides: readonly Side[], rounds: number): Promise<Comparison> => {
-      const runs = await interleaved(`${which} ${size.name}`, sides, rounds, facts, options.say)
+      const runs = await interleaved(
+        `${which} ${size.name}`,
+        sides,
+        rounds,
+        () => serverCpu(facts),
+        options.say,
+      )
       return { bench: which, size: size.name, databaseBytes, runs }
     }
     const results: Comparison[] = []
@@ -86,20 +93,20 @@ async function command(url: string, sql: string): Promise<void> {
 }
 
 /** A B C A B C, so that what else the machine does falls on all sides alike. */
-async function interleaved(
+export async function interleaved(
   title: string,
   sides: readonly Side[],
   rounds: number,
-  facts: PostgresFacts,
+  server: () => Promise<number>,
   say: (text: string) => void,
 ): Promise<Run[]> {
   const runs: Run[] = []
   for (let round = 1; round <= rounds; round++) {
     for (const side of sides) {
-      const before = await serverCpu(facts)
+      const before = await server()
       const { measured, outBytes } = await side.run()
       const { stdout: _stdout, ...rest } = measured
-      const serverSeconds = (await serverCpu(facts)) - before
+      const serverSeconds = (await server()) - before
       runs.push({ side: side.name, round, outBytes, serverSeconds, ...rest })
       say(`${title}, round ${round}, ${side.name}: ${measured.seconds.toFixed(2)} s`)
     }
@@ -181,7 +188,7 @@ function peerSide(
   }
 }
 
-function storedBytes(json: string): number {
+export function storedBytes(json: string): number {
   const { jobs } = JSON.parse(json) as { jobs: { units: { sizeBytes: number | null }[] }[] }
   return jobs[0]?.units[0]?.sizeBytes ?? 0
 }

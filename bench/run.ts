@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { type Arguments, readArguments, usage } from './arguments.ts'
 import { verdicts } from './limits.ts'
 import { benchHelp, benchList, benchListS3, type Timing } from './listing.ts'
+import { benchMariadb } from './mariadb.ts'
 import { benchPostgres, type Comparison } from './postgres.ts'
 import { load } from './process-tree.ts'
 import { report } from './report.ts'
@@ -39,6 +40,8 @@ async function main(wanted: Arguments): Promise<void> {
     for (const size of wanted.sizes)
       comparisons.push(...(await benchPostgres(bench, new Set(ofPostgres), size, { ...wanted, say })))
   }
+  if (wanted.benches.has('mariadb'))
+    for (const size of wanted.sizes) comparisons.push(await benchMariadb(bench, size, { ...wanted, say }))
   const machine = {
     processors: `${cpus().length} x ${cpus()[0]?.model.trim()}`,
     memory: `${(totalmem() / 1e9).toFixed(0)} GB`,

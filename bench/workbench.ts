@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } 
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { generateIdentity } from '../src/stages/index.ts'
-import type { PostgresFacts, S3Facts } from '../test/services/facts.ts'
+import type { MariadbFacts, PostgresFacts, S3Facts } from '../test/services/facts.ts'
 import { createRegistry } from '../test/services/registry.ts'
 import { type Measurable, type Measured, measure } from './measure.ts'
 
@@ -14,6 +14,7 @@ export interface Workbench {
   /** The file of the key that fits the recipient. */
   readonly identity: string
   postgres(): Promise<PostgresFacts>
+  mariadb(): Promise<MariadbFacts>
   s3(): Promise<S3Facts>
   /** Writes the configuration that `cairn` uses from now on. */
   configure(config: object): void
@@ -50,6 +51,7 @@ export async function openWorkbench(cairn: string): Promise<Workbench> {
     cairn: (args, more) => run({ argv: [cairn, ...args] }, more),
     configure: content => writeFileSync(config, JSON.stringify(content, null, 1)),
     postgres: async () => (await services.get('postgres', 15)) as PostgresFacts,
+    mariadb: async () => (await services.get('mariadb', 10.11)) as MariadbFacts,
     s3: async () => (await services.get('s3')) as S3Facts,
     needSpace(bytes) {
       const { bavail, bsize } = statfsSync(folder)

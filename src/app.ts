@@ -220,6 +220,8 @@ function storeFolders(config: Config): string[] {
 
 function openSource(options: SourceConfig, config: Config): Source {
   if (options.type === 'postgres') return sources.postgres(options)
+  if (options.type === 'mariadb') return sources.mariadb(options)
+  if (options.type === 'mysql') return sources.mysql(options)
   if (options.type === 'sqlite') return sources.sqlite(options)
   return sources.files({ ...options, exclude: [...options.exclude, ...storeFolders(config)] })
 }
@@ -228,6 +230,8 @@ function openRestorer(manifest: Manifest, to: string | null, config: Config): Re
   const { engine } = manifest.source
   const own = ownSource(manifest, config)
   if (engine === 'postgres') return restorers.postgres(to, own?.type === 'postgres' ? own : null)
+  if (engine === 'mariadb' || engine === 'mysql')
+    return restorers[engine](to, own?.type === engine ? own : null)
   if (engine === 'sqlite') return restorers.sqlite(to)
   if (engine === 'files') return restorers.files(to, storeFolders(config))
   throw usage(

@@ -4,7 +4,14 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { freshBucket, freshDatabase, freshFolder, orSkip, postgresClients } from './services/index.ts'
+import {
+  freshBucket,
+  freshDatabase,
+  freshFolder,
+  freshSqlDatabase,
+  orSkip,
+  postgresClients,
+} from './services/index.ts'
 
 /** Every shell command of the README and the how-to pages is run as it stands, in the order of its page. */
 const root = resolve(import.meta.dirname, '..')
@@ -98,6 +105,26 @@ test('how to back up PostgreSQL', async t => {
     .replace(/postgres\/shop\.(dump|tar|sql)/g, `postgres/${name}.$1`)
   assert.match(runAll(commands, tools), /1000/)
   runAll(`dropdb --if-exists ${restored}`, tools)
+})
+
+test('how to back up MariaDB and MySQL', async t => {
+  const database = await orSkip(t, freshSqlDatabase('10.11'))
+  if (!database) return
+  const { host, port, user, password, name, bin } = database
+  const source = { type: 'mariadb', host, port, user, password: { env: 'DBPASSWORD' }, database: name }
+  const here = await setting(`${disk}jobs: { shop: { source: ${JSON.stringify(source)}, to: [disk] } }\n`)
+  writeFileSync(
+    join(here.folder, '.my.cnf'),
+    `[client]\nhost=${host}\nport=${port}\nuser=${user}\npassword=${password}\n`,
+    { mode: 0o600 },
+  )
+  const env = { DBHOST: host, DBPORT: String(port), DBUSER: user, DBPASSWORD: password }
+  const tools = { ...here, env: { ...here.env, ...env, PATH: `${bin}:${here.env.PATH}` } }
+  runAll(`mariadb -e 'create table customers as select 1000 as id' ${name}`, tools)
+  const commands = commandsOf('docs/how-to/mariadb.md')
+    .replaceAll(/shop_(restored|side|by_hand)/g, `${name}_$1`)
+    .replaceAll('mariadb/shop.sql', `mariadb/${name}.sql`)
+  assert.match(runAll(commands, tools), /^1$/m)
 })
 
 test('how to back up SQLite', async () => {

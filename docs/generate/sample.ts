@@ -23,9 +23,8 @@ export function sampleFile(root: JsonSchema): string {
       return ['', ...indented(typeOf(type) === 'local' ? entry : commented(entry))]
     }),
     '',
-    ...commented(property('encryption', encryption ?? {}, root)),
-    '',
-    ...commented(property('compression', compression ?? {}, root)),
+    ...eachForm('encryption', encryption ?? {}, root),
+    ...eachForm('compression', compression ?? {}, root),
     '',
     '# What every job says that does not say it itself.',
     ...commented([
@@ -43,6 +42,17 @@ export function sampleFile(root: JsonSchema): string {
     ...indented(['    # What else a job can say.', ...indented(block({ properties: jobOnly }, root))]),
     '',
   ].join('\n')
+}
+
+/** One of several things that an option can be, each shown on its own. */
+function eachForm(name: string, schema: JsonSchema, root: JsonSchema): string[] {
+  const whole = resolved(schema, root)
+  const forms = (whole.anyOf ?? whole.oneOf ?? []).map(form => resolved(form, root))
+  const withOptions = forms.filter(form => form.properties)
+  return [
+    ...wrapped(`${whole.description ?? name}; one of these:`),
+    ...withOptions.flatMap(form => [...commented(property(name, form, root)), '']),
+  ]
 }
 
 function typeFirst(schema: JsonSchema): JsonSchema {

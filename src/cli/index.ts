@@ -192,7 +192,7 @@ const marks = [
 ] as const
 
 const overview = `
-BACKUP is an id, the beginning of one, "latest", or "JOB@latest".
+BACKUP is an id, the beginning of one, "latest", "JOB@latest", or "JOB/UNIT@latest".
 
 First backup and restore:
   cairn init --defaults

@@ -27,6 +27,7 @@ function toJson(entry: CatalogEntry) {
     cairn: 1,
     id: entry.id,
     job: entry.job,
+    unit: entry.unit,
     source: entry.engine,
     startedAt: isoLocal(entry.startedAt),
     finishedAt: isoLocal(entry.finishedAt),
@@ -49,6 +50,7 @@ function toTable(entries: readonly CatalogEntry[]): string {
   const rows = entries.map(entry => [
     entry.id,
     entry.job,
+    JSON.stringify(entry.unit ?? '').slice(1, -1),
     entry.engine,
     showTime(entry.startedAt),
     showBytes(entry.bytes),
@@ -58,5 +60,5 @@ function toTable(entries: readonly CatalogEntry[]): string {
       .filter(Boolean)
       .join(', '),
   ])
-  return table(['ID', 'JOB', 'SOURCE', 'STARTED', 'SIZE', 'ENCRYPTED', 'STORES', ''], rows, [4])
+  return table(['ID', 'JOB', 'UNIT', 'SOURCE', 'STARTED', 'SIZE', 'ENCRYPTED', 'STORES', ''], rows, [5])
 }

@@ -1,5 +1,5 @@
 import { type App, openApp } from '../app.ts'
-import { type Catalog, type CatalogEntry, readCatalog, resolve } from '../engine/catalog.ts'
+import { type Catalog, type CatalogEntry, newestNamed, readCatalog, resolve } from '../engine/catalog.ts'
 import type { Context } from '../model/context.ts'
 import type { ExitCode } from '../model/failure.ts'
 import { usage } from '../model/failure.ts'
@@ -51,7 +51,7 @@ export async function findBackup(
   handle: string,
   ctx: Context,
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
-  const job = /^(.+)@latest$/.exec(handle)?.[1] ?? null
+  const job = newestNamed(handle)?.job ?? null
   const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx)
   const entry = resolve(catalog, handle, app.namesOf)
   saySilent(catalog)

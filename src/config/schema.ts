@@ -91,6 +91,8 @@ const Store = z.discriminatedUnion('type', [localStore, s3Store, rcloneStore])
 
 const Source = z.discriminatedUnion('type', [
   sourceOptions.postgres.safeExtend({ type: z.literal('postgres') }),
+  sourceOptions.mariadb.safeExtend({ type: z.literal('mariadb') }),
+  sourceOptions.mysql.safeExtend({ type: z.literal('mysql') }),
   sourceOptions.sqlite.extend({ type: z.literal('sqlite') }),
   sourceOptions.files.extend({ type: z.literal('files') }),
 ])

@@ -9,6 +9,7 @@ import type { PutOptions, Store } from '../model/store.ts'
 import { cleanupContext } from '../platform/run-context.ts'
 import { beforeStall } from '../platform/stall.ts'
 import { capture, type Task } from './capture.ts'
+import { lockAncestors } from './chain-locks.ts'
 import { copyBackup, putVersions } from './copy.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import { guardScope } from './guards.ts'
@@ -181,6 +182,7 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
     const captured = await capture(job, task, begin, to, ctx)
     const stated = manifestOf(job, task, begin, captured, ctx)
     await to.confirm(stated.artifacts.flatMap(artifact => artifact.objects))
+    await lockChain(job, stated, startedAt, to, ctx)
     unfinished = direct.filter(dest => to.lost.has(dest.store.name))
     await commit(to, stated, ctx)
     manifest = stated
@@ -237,6 +239,21 @@ async function commit(to: Delivery, manifest: Manifest, ctx: Context): Promise<v
   await putVersions(manifest, to, ctx)
   const file = encodeManifest(manifest)
   await to.put(keyOf(manifest, file), () => file)
+}
+
+/** What the backup builds on is locked for as long as the backup itself, in each store that locks. */
+async function lockChain(
+  job: Job,
+  { chain }: Manifest,
+  startedAt: Date,
+  to: Delivery,
+  ctx: Context,
+): Promise<void> {
+  if (!chain) return
+  await to.inEach(async dest => {
+    const until = putOptions(dest, startedAt).lock?.until
+    if (until) await lockAncestors(chain.parent, [job.name, ...job.formerly], dest.store, until, ctx)
+  })
 }
 
 async function discardQuietly(store: Store, begin: Begin, ctx: Context): Promise<void> {

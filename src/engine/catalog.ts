@@ -26,6 +26,8 @@ export interface Copy {
 export interface CatalogEntry {
   readonly id: string
   readonly job: string
+  /** Null where the key does not tell it. */
+  readonly unit: string | null
   readonly engine: string
   readonly kind: string
   readonly encryption: string
@@ -141,7 +143,8 @@ export function isLive(entry: CatalogEntry): boolean {
 }
 
 /**
- * The backup that a person means: an id, an unambiguous beginning of one, `latest`, or `JOB@latest`. `namesOf` gives
+ * The backup that a person means: an id, an unambiguous beginning of one, `latest`, `JOB@latest`, or, where a job backs
+ * up several units, `JOB/UNIT@latest`. `namesOf` gives
  * all names under which a job's backups were made. Throws a Failure with exit 10 when there is none, and with exit 2 when there are several.
  */
 export function resolve(
@@ -149,14 +152,8 @@ export function resolve(
   handle: string,
   namesOf: (job: string) => readonly string[] = job => [job],
 ): CatalogEntry {
-  const [job, latest] =
-    handle === 'latest' ? [null, true] : [/^(.+)@latest$/.exec(handle)?.[1] ?? null, false]
-  if (latest || job !== null) {
-    const names = job === null ? null : namesOf(job)
-    const newest = catalog.entries.find(entry => isLive(entry) && names?.includes(entry.job) !== false)
-    if (newest) return newest
-    throw noSuch(job === null ? 'there is no backup yet' : `job ${job} has no backup`, catalog)
-  }
+  const newest = newestNamed(handle)
+  if (newest) return newestOf(catalog, newest, namesOf)
   const matches = catalog.entries.filter(entry =>
     idPattern.test(handle) ? entry.id === handle : entry.id.startsWith(handle),
   )
@@ -171,6 +168,41 @@ export function resolve(
   }
   if (only && handle !== '') return only
   throw noSuch(`no backup is called "${handle}"`, catalog)
+}
+
+/** What `JOB/UNIT@latest` says; null for other handles. */
+export function newestNamed(handle: string): { job: string | null; unit: string | null } | null {
+  if (handle === 'latest') return { job: null, unit: null }
+  const [, job, unit] = /^([^/]+)(?:\/(.+))?@latest$/s.exec(handle) ?? []
+  return job === undefined ? null : { job, unit: unit ?? null }
+}
+
+function newestOf(
+  catalog: Catalog,
+  { job, unit }: { job: string | null; unit: string | null },
+  namesOf: (job: string) => readonly string[],
+): CatalogEntry {
+  const names = job === null ? null : namesOf(job)
+  const live = catalog.entries.filter(entry => isLive(entry) && names?.includes(entry.job) !== false)
+  const [newest] = unit === null ? live : live.filter(entry => entry.unit === unit)
+  const what = [job === null ? 'there' : `job ${job}`, unit === null ? '' : ` of ${unit}`]
+  if (!newest)
+    throw noSuch(job === null ? 'there is no backup yet' : `${what[0]} has no backup${what[1]}`, catalog)
+  if (job !== null && unit === null) mustBeAlone(newest, live, job)
+  return newest
+}
+
+/** Of a run that backed up several units, the one that happened to be the last is not what anybody means. */
+function mustBeAlone(newest: CatalogEntry, live: readonly CatalogEntry[], job: string): void {
+  const before = live.findIndex((entry, index) => index > 0 && entry.unit === newest.unit)
+  const run = live.slice(0, before < 0 ? live.length : before)
+  const units = [...new Set(run.map(entry => entry.unit))].filter(unit => unit !== null)
+  if (units.length < 2) return
+  throw usage(
+    `"${job}@latest" is ambiguous`,
+    `the job backs up ${units.length} units`,
+    `write one of ${units.map(unit => `${job}/${unit}@latest`).join(', ')}`,
+  )
 }
 
 function noSuch(why: string, catalog: Catalog): Failure {

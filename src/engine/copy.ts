@@ -7,6 +7,7 @@ import type { ArtifactRecord, Manifest, StoredPart } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
 import { cleanupContext } from '../platform/run-context.ts'
+import { lockAncestors } from './chain-locks.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import { checkedPart } from './reader.ts'
 import { keyOf } from './statement.ts'
@@ -47,6 +48,10 @@ export async function copyBackup(
     begun = true
     for (const object of objectsOf(manifest)) await copyObject(object, from, to, ctx)
     await to.confirm(objectsOf(manifest).map(({ part }) => part))
+    if (manifest.chain && options.lock) {
+      const { parent } = manifest.chain
+      await lockAncestors(parent, [manifest.job], dest.store, options.lock.until, ctx)
+    }
     await putVersions(manifest, to, ctx)
     committing = true
     await to.put(keyOf(manifest, file), () => file)

@@ -39,6 +39,8 @@ export interface Delivery {
    * wrong clock may have swept them away. A store that lacks one is dropped; throws when none is left.
    */
   confirm(objects: readonly StoredPart[]): Promise<void>
+  /** Does this in every live store; one where it throws is dropped. Throws when none is left. */
+  inEach(work: (to: Destination) => Promise<void>): Promise<void>
   /** Puts a small object, the same or each store's own, into every live store, and drops stores in the same way. */
   put(key: string, body: (store: string) => Uint8Array): Promise<void>
 }
@@ -114,6 +116,17 @@ export function delivery(
         const why = `${missing} is not there any more, or not whole`
         drop(store.name, new Failure({ what: `store ${store.name} failed`, why }))
       }
+      if (live().length === 0) throw noneLeft(lost)
+    },
+    async inEach(work) {
+      await Promise.all(
+        live().map(dest =>
+          work(dest).catch(error => {
+            ctx.signal.throwIfAborted()
+            drop(dest.store.name, asFailure(error, `store ${dest.store.name} failed`))
+          }),
+        ),
+      )
       if (live().length === 0) throw noneLeft(lost)
     },
     async put(key, body) {

@@ -70,7 +70,7 @@ function checkSelection(manifest: Manifest, restorer: Restorer, pick: Selection)
   }
   const names = manifest.artifacts.map(artifact => artifact.name)
   const unknown = pick.only?.find(name => !names.includes(name))
-  if (unknown === undefined || restorer.looksInside) return
+  if (unknown === undefined || restorer.picksInside) return
   throw usage(
     `cannot restore only "${unknown}"`,
     `${manifest.id} has no such artifact`,

@@ -106,6 +106,7 @@ export function keyOf(manifest: Manifest, file: Uint8Array): string {
     encryption: encryptionOf(manifest),
     bytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0),
     digest: createHash('sha256').update(file).digest('hex').slice(0, 16),
+    unit: manifest.unit,
   })
 }
 

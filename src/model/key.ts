@@ -79,22 +79,50 @@ export interface ManifestKey {
   readonly bytes: number
   /** The first 16 hex digits of the manifest file's SHA-256: a changed file that still parses does not match. */
   readonly digest: string
+  /** Which of the job's units; of a very long name the beginning. Null in keys that were made before units stood in them. */
+  readonly unit: string | null
 }
 
 export function manifestKey(k: ManifestKey): string {
-  return `${manifestPrefix}${k.job}/${k.id}.${k.engine}.${k.kind}.${k.encryption}.${k.bytes}.${k.digest}.json`
+  const unit = k.unit === null ? '' : `.${spelled(k.unit)}`
+  return `${manifestPrefix}${k.job}/${k.id}.${k.engine}.${k.kind}.${k.encryption}.${k.bytes}.${k.digest}${unit}.json`
+}
+
+/** A name has at most so many bytes in a key: with all the rest, file systems allow 255. */
+const longestUnit = 120
+
+/** Any text in `[a-z0-9_-]`: whatever else it holds as `_` and two hex digits a byte, cut where it is too long. */
+function spelled(text: string): string {
+  let all = ''
+  for (const char of text) {
+    const hex = [...Buffer.from(char)].map(byte => `_${byte.toString(16).padStart(2, '0')}`)
+    const next = all + (/[a-z0-9-]/.test(char) ? char : hex.join(''))
+    if (next.length > longestUnit) break
+    all = next
+  }
+  return all
+}
+
+function unspelled(text: string): string {
+  const bytes = text.match(/_[0-9a-f]{2}|[a-z0-9-]/g) ?? []
+  return Buffer.from(
+    bytes.map(part => (part.length === 3 ? Number.parseInt(part.slice(1), 16) : part.charCodeAt(0))),
+  ).toString('utf8')
 }
 
 /** Null for a key that is not a manifest's. */
 export function parseManifestKey(key: string): ManifestKey | null {
   if (!key.startsWith(manifestPrefix)) return null
   const match =
-    /^([a-z0-9][a-z0-9._-]*)\/(\d{8}T\d{6}Z-[a-z2-7]{8})\.([a-z0-9-]+)\.([a-z]+)\.([a-z0-9-]+)\.(\d+)\.([0-9a-f]{16})\.json$/.exec(
+    /^([a-z0-9][a-z0-9._-]*)\/(\d{8}T\d{6}Z-[a-z2-7]{8})\.([a-z0-9-]+)\.([a-z]+)\.([a-z0-9-]+)\.(\d+)\.([0-9a-f]{16})(?:\.([a-z0-9_-]*))?\.json$/.exec(
       key.slice(manifestPrefix.length),
     )
   if (!match) return null
-  const [, job = '', id = '', engine = '', kind = '', encryption = '', bytes = '', digest = ''] = match
-  return { id, job, engine, kind, encryption, bytes: Number(bytes), digest }
+  const [, job = '', id = '', engine = '', kind = '', encryption = '', bytes = '', digest = '', unit] = match
+  return {
+    ...{ id, job, engine, kind, encryption, bytes: Number(bytes), digest },
+    unit: unit === undefined ? null : unspelled(unit),
+  }
 }
 
 /** Null for a key that is not a mark's. */

@@ -75,7 +75,7 @@ export interface Restorer {
   /** The options it knows; others are refused before it is asked. */
   readonly options?: readonly (keyof RestoreOptions)[]
   /** True where `only` may name what is inside of artifacts: it says itself what is not there. */
-  readonly looksInside?: boolean
+  readonly picksInside?: boolean
   plan(chain: readonly Manifest[], pick: Selection, ctx: Context, read?: ArtifactReader): Promise<RestorePlan>
   apply(
     chain: readonly Manifest[],

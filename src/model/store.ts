@@ -91,8 +91,8 @@ export interface Store {
   list(prefix: string, ctx: Context): AsyncIterable<Entry>
   remove(key: string, version: string | undefined, ctx: Context): Promise<'removed' | 'absent' | 'locked'>
   sweep(prefix: string, ctx: Context): Promise<number>
-  /** Moves an object's lock to a later date and returns the date that is really set, by reading it back. */
-  lockUntil?(key: string, version: string, until: Date, ctx: Context): Promise<Date>
+  /** Moves the lock of a version, or of the current one, to a later date and returns the date that is really set, by reading it back. */
+  lockUntil?(key: string, version: string | undefined, until: Date, ctx: Context): Promise<Date>
   /** The shell command that writes the object to stdout with public tools alone. */
   shell(key: string): string
   close?(): Promise<void>

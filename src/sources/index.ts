@@ -3,6 +3,7 @@ import type { Source } from '../model/source.ts'
 import { secretSource } from '../platform/secret-source.ts'
 import { FilesOptions, filesSource } from './files/index.ts'
 import { filesRestorer } from './files/restorer.ts'
+import { MariadbOptions, mariadbRestorer, mariadbSource } from './mariadb/index.ts'
 import { PostgresOptions, postgresRestorer, postgresSource } from './postgres/index.ts'
 import { SqliteOptions, sqliteSource } from './sqlite/index.ts'
 import { sqliteRestorer } from './sqlite/restorer.ts'
@@ -10,12 +11,16 @@ import { sqliteRestorer } from './sqlite/restorer.ts'
 /** Every source there is. To add one: its folder, a line in each table here and in the schema, its contract test (CONTRIBUTING.md). */
 export const sourceOptions = {
   postgres: PostgresOptions,
+  mariadb: MariadbOptions,
+  mysql: MariadbOptions,
   sqlite: SqliteOptions,
   files: FilesOptions,
 } as const
 
 export const sources = {
   postgres: (options: PostgresOptions): Source => postgresSource(options),
+  mariadb: (options: MariadbOptions): Source => mariadbSource('mariadb', options),
+  mysql: (options: MariadbOptions): Source => mariadbSource('mysql', options),
   sqlite: (options: SqliteOptions): Source => sqliteSource(options),
   files: (options: FilesOptions): Source => filesSource(options),
 } as const
@@ -31,7 +36,17 @@ export const restorers = {
       source: own ?? undefined,
       clients: own?.clients,
     }),
+  mariadb: (to: string | null, own: MariadbOptions | null): Restorer => ofFlavour('mariadb', to, own),
+  mysql: (to: string | null, own: MariadbOptions | null): Restorer => ofFlavour('mysql', to, own),
   sqlite: (to: string | null): Restorer => sqliteRestorer(to === null ? {} : { to }),
   files: (to: string | null, protect: readonly string[]): Restorer =>
     filesRestorer({ protect, ...(to === null ? {} : { to }) }),
 } as const
+
+function ofFlavour(flavour: 'mariadb' | 'mysql', to: string | null, own: MariadbOptions | null): Restorer {
+  return mariadbRestorer(flavour, {
+    target: to === null ? undefined : secretSource(to),
+    source: own ?? undefined,
+    clients: own?.clients,
+  })
+}

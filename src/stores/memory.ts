@@ -270,7 +270,7 @@ function remove(
   return 'removed'
 }
 
-async function lockUntil(shelf: Shelf, key: string, version: string, until: Date): Promise<Date> {
+async function lockUntil(shelf: Shelf, key: string, version: string | undefined, until: Date): Promise<Date> {
   const found = find(shelf, key, version)
   if (!found?.bytes) throw new NotFound(`${key} is not in the store ${shelf.name}`)
   const now = found.lock?.until

@@ -1,3 +1,4 @@
+// budget: 150 s
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -289,7 +290,7 @@ test('restore --json --dry-run prints a plan and touches nothing', async () => {
 test('a held backup outlives retention; a pruned one is first marked, can be taken back, and then goes for good', async () => {
   const { host } = await furnished({})
   const config = JSON.parse(readFileSync(host.config, 'utf8'))
-  config.defaults = { to: ['disk'], keep: { last: 1 }, undelete: '2 s' }
+  config.defaults = { to: ['disk'], keep: { last: 1 }, undelete: '8 s' }
   host.configure(config)
   for (let count = 0; count < 4; count++) await host.ok(['backup', 'shop'])
   const ids = (await listed(host)).map(({ id }) => id)
@@ -324,7 +325,7 @@ test('a held backup outlives retention; a pruned one is first marked, can be tak
   )
   await host.ok(['verify', third])
   await host.ok(['hold', third])
-  await new Promise(resolve => setTimeout(resolve, 2000))
+  await new Promise(resolve => setTimeout(resolve, 8000))
   assert.equal((await host.run(['undelete', second])).code, 2)
   assert.equal((await steps())[second], 'delete')
   assert.deepEqual(

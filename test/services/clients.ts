@@ -1,4 +1,4 @@
-// PostgreSQL of newer Debian releases, made to run on this one.
+// PostgreSQL, MariaDB and MySQL of newer Debian releases, made to run on this one.
 //
 // Its programs want a newer libc than the machine has. So each gets a small script that starts it through its own
 // tree's dynamic loader. No root, no chroot: paths, sockets and users are the machine's. A PostgreSQL program finds its
@@ -7,13 +7,13 @@
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, readdir, readFile, readlink, rename, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { cache, postgresClients, sid, type Tree, trixie } from './places.ts'
+import { cache, mariadbClients, mysqlClients, postgresClients, sid, type Tree, trixie } from './places.ts'
 
 const machine =
   { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' }[process.arch as string] ?? process.arch
 const loader = process.arch === 'arm64' ? 'lib/ld-linux-aarch64.so.1' : 'lib64/ld-linux-x86-64.so.2'
 
-/** Lays out `<cache>/postgresql/<major>/bin`. May be repeated; what is already right is not touched. */
+/** Lays out `<cache>/postgresql/<major>/bin`, and the same for mariadb and mysql. May be repeated; what is already right is not touched. */
 export async function layOutClients(): Promise<void> {
   // The compiled-in bin and share folders differ from lib/... and share/... on; only so are they found when moved.
   await mkdir(join(cache, 'lib/postgresql/15'), { recursive: true })
@@ -22,6 +22,18 @@ export async function layOutClients(): Promise<void> {
   await link('/usr/lib/postgresql/15/bin', join(postgresClients, '15/bin'))
   await layOut(trixie, '17')
   await layOut(sid, '18')
+  for (const [name, folder] of Object.entries({ mariadb: 'bin', 'mariadb-dump': 'bin', mariadbd: 'sbin' })) {
+    await link(join('/usr', folder, name), join(mariadbClients, '10.11/bin', name))
+    await scriptIfThere(join(mariadbClients, '11.8/bin', name), join('usr', folder, name), trixie)
+  }
+  for (const [name, folder] of Object.entries({ mysql: 'bin', mysqldump: 'bin', mysqld: 'sbin' }))
+    await scriptIfThere(join(mysqlClients, '9.7/bin', name), join('usr', folder, name), sid)
+}
+
+async function scriptIfThere(path: string, program: string, { root }: Tree): Promise<void> {
+  if (!existsSync(join(root, program))) return
+  await mkdir(dirname(path), { recursive: true })
+  await script(path, join(root, program), root)
 }
 
 async function layOut(tree: Tree, major: string): Promise<void> {

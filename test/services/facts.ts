@@ -19,6 +19,24 @@ export interface PostgresFacts {
   osUser: string
 }
 
+/** A MariaDB or MySQL server. */
+export interface MariadbFacts {
+  flavour: 'mariadb' | 'mysql'
+  /** `10.11`, `11.8`, `9.7`. */
+  series: string
+  host: string
+  port: number
+  /** The path of the Unix socket. */
+  socket: string
+  /** May do everything, from this machine, by TCP and by the socket. */
+  user: string
+  password: string
+  /** The folder of this version's client programs. */
+  bin: string
+  data: string
+  pid: number
+}
+
 export interface S3Facts {
   /** http, path style only. */
   endpoint: string
@@ -51,7 +69,13 @@ export interface WebdavFacts {
 
 export interface Facts {
   postgres: PostgresFacts
+  mariadb: MariadbFacts
+  mysql: MariadbFacts
   s3: S3Facts
+  /** Of Debian 12: Ceph's gateway as it was in 2021, which knows no checksums, and drops what it does not know. */
+  's3-ceph16': S3Facts
+  /** `rclone serve s3`: no versions, no locks, no policies, no conditions. */
+  's3-rclone': S3Facts
   sftp: SftpFacts
   webdav: WebdavFacts
 }

@@ -14,23 +14,35 @@ import type { TestContext } from 'node:test'
 import { connectBroker } from './broker.ts'
 import {
   type Facts,
+  type MariadbFacts,
   type PostgresFacts,
   type S3Facts,
   type ServiceName,
   ServiceUnavailable,
 } from './facts.ts'
-import type { PostgresMajor } from './places.ts'
+import { type MariadbSeries, mariadbClients, mysqlClients, type PostgresMajor } from './places.ts'
 import { createRegistry, type Registry } from './registry.ts'
 
-export { newerRclone, type PostgresMajor, postgresClients, postgresMajors } from './places.ts'
+export {
+  mariadbClients,
+  mysqlClients,
+  newerRclone,
+  type PostgresMajor,
+  postgresClients,
+  postgresMajors,
+} from './places.ts'
 
 /** Rejects with `ServiceUnavailable` if this machine cannot have it, else only if it does not start. */
 export async function service<N extends ServiceName>(
   name: N,
-  ...variant: N extends 'postgres' ? [PostgresMajor] : []
+  ...variant: N extends 'postgres' ? [PostgresMajor] : N extends 'mariadb' ? [number] : []
 ): Promise<Facts[N]> {
+  return (await common().get(name, ...variant)) as Facts[N]
+}
+
+function common(): Registry {
   registry ??= process.env.CAIRN_TEST_BROKER ? connectBroker(process.env.CAIRN_TEST_BROKER) : ownRegistry()
-  return (await registry.get(name, ...variant)) as Facts[N]
+  return registry
 }
 
 let registry: Registry | undefined
@@ -39,6 +51,40 @@ let registry: Registry | undefined
 export async function freshServer(major: PostgresMajor): Promise<Facts['postgres']> {
   return (await ownRegistry().get('postgres', major)) as Facts['postgres']
 }
+
+/** A MariaDB server of its series, or a MySQL server. */
+export type SqlServer = MariadbSeries | 'mysql'
+
+export const sqlServers = ['10.11', '11.8', 'mysql'] as const satisfies readonly SqlServer[]
+
+/** A server that no other test touches, for what concerns all of its databases and accounts; it ends with this process. */
+export async function freshSqlServer(which: SqlServer): Promise<MariadbFacts> {
+  return await sqlServer(which, ownRegistry())
+}
+
+async function sqlServer(which: SqlServer, from: Registry = common()): Promise<MariadbFacts> {
+  const facts = which === 'mysql' ? from.get('mysql') : from.get('mariadb', Number(which))
+  return (await facts) as MariadbFacts
+}
+
+export interface FreshSqlDatabase extends MariadbFacts {
+  name: string
+  /** All of it, for those who want one string. Holds the password. */
+  url: string
+}
+
+/** An empty utf8mb4 database of its own, on a server shared with other tests: accounts are common. */
+export async function freshSqlDatabase(which: SqlServer): Promise<FreshSqlDatabase> {
+  const facts = await sqlServer(which)
+  const name = freshName('db_')
+  const { runSql } = await import('./mariadb.ts')
+  await runSql(facts, `CREATE DATABASE ${name} CHARACTER SET utf8mb4`)
+  const { flavour, user, password, host, port } = facts
+  return { ...facts, name, url: `${flavour}://${user}:${password}@${host}:${port}/${name}` }
+}
+
+process.env.CAIRN_MARIADB_CLIENTS ??= mariadbClients
+process.env.CAIRN_MYSQL_CLIENTS ??= mysqlClients
 
 function ownRegistry(): Registry {
   const dir = mkdtempSync(join(tmpdir(), 'cairn-'))
@@ -98,8 +144,10 @@ export interface FreshBucket extends S3Facts {
 }
 
 /** An empty bucket of its own; with `lock`, one with Object Lock and therefore versioning, and no default retention. */
-export async function freshBucket(options: { lock?: boolean } = {}): Promise<FreshBucket> {
-  const facts = await service('s3')
+export async function freshBucket(
+  options: { lock?: boolean; server?: 's3' | 's3-ceph16' | 's3-rclone' } = {},
+): Promise<FreshBucket> {
+  const facts = await service(options.server ?? 's3')
   const bucket = freshName('bucket-')
   const { s3Client } = await import('./s3.ts')
   const { CreateBucketCommand } = await import('@aws-sdk/client-s3')

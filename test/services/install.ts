@@ -4,17 +4,19 @@
 
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { layOutClients } from './clients.ts'
-import { cache, npmServers, sid, type Tree, trixie } from './places.ts'
+import { cache, goPrograms, npmServers, sid, type Tree, trixie } from './places.ts'
 import { run } from './process.ts'
 
 const here = import.meta.dirname
 
 const packages = [
   ...['postgresql-15', 'postgresql-client-15', 'sqlite3'],
+  ...['mariadb-server-core', 'mariadb-client'],
   ...['zstd', 'pigz', 'isal', 'bzip2', 'xz-utils', 'age', 'gnupg', 'aespipe'],
+  ...['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],
   ...['rclone', 'openssh-server', 'openssh-client', 'curl'],
   ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
 ]
@@ -143,8 +145,29 @@ const servers: Part = {
   },
 }
 
+/** Go brings its modules from a proxy; go.sum says what they must be. */
+const builtByGo: Part = {
+  name: 'programs built by Go',
+  async lacking() {
+    const hasGo = await run('go', ['version']).then(
+      () => true,
+      () => false,
+    )
+    const names = ['serve-s3'].filter(name => !existsSync(join(goPrograms, name)))
+    return hasGo ? names : []
+  },
+  async make(lacking) {
+    await mkdir(goPrograms, { recursive: true })
+    for (const name of lacking) {
+      const built = join(goPrograms, `${name}.new`)
+      await run('go', ['build', '-o', built, '.'], { cwd: join(here, 'go', name), env: { CGO_ENABLED: '0' } })
+      await rename(built, join(goPrograms, name))
+    }
+  },
+}
+
 const newer = [debianTree(sid), debianTree(trixie)]
-const parts: Part[] = [host, ...newer, servers]
+const parts: Part[] = [host, ...newer, servers, builtByGo]
 
 /** Makes the parts side by side, the trees after the machine's own packages, for these bring debootstrap. */
 async function installMissing(): Promise<string[]> {
@@ -152,6 +175,7 @@ async function installMissing(): Promise<string[]> {
   const problems = await Promise.all([
     hostDone,
     attempt(servers),
+    attempt(builtByGo),
     ...newer.map(tree => hostDone.then(() => attempt(tree))),
   ])
   await layOutClients()

@@ -18,20 +18,32 @@ export const sid: Tree = {
   packages: [
     ...['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common', 'curl', 'openssl'],
     ...['postgresql-18', 'postgresql-client-18', 'rclone'],
+    ...['mysql-server-core', 'mysql-client-core'],
   ],
 }
 
 export const trixie: Tree = {
   suite: 'trixie',
   root: join(cache, 'trixie'),
-  packages: ['postgresql-17', 'postgresql-client-17'],
+  packages: ['postgresql-17', 'postgresql-client-17', 'mariadb-server-core', 'mariadb-client'],
 }
 
 /** Laid out like /usr/lib/postgresql: `<major>/bin/pg_dump` for 15, 17 and 18. */
 export const postgresClients = join(cache, 'postgresql')
 
+/** Laid out as `<series>/bin/mariadb-dump` and `<series>/bin/mariadbd`, for 10.11 and 11.8. */
+export const mariadbClients = join(cache, 'mariadb')
+/** The same of MySQL: `9.7/bin/mysqldump` and `9.7/bin/mysqld`. */
+export const mysqlClients = join(cache, 'mysql')
+
+export const mariadbSeries = ['10.11', '11.8'] as const
+export type MariadbSeries = (typeof mariadbSeries)[number]
+
 /** A current rclone; the machine's own, 1.60 on Debian 12, is `rclone`. */
 export const newerRclone = join(sid.root, 'usr/bin/rclone')
+
+/** Programs that Debian has not got, built by Go where there is Go. */
+export const goPrograms = join(cache, 'go')
 
 /** Where npm puts the servers that Debian has not got. */
 export const npmServers = join(cache, 'npm')

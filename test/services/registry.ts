@@ -3,10 +3,11 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Facts, type ServiceName, ServiceUnavailable } from './facts.ts'
-import { type PostgresMajor, postgresMajors } from './places.ts'
+import { startMariadb, startMysql } from './mariadb.ts'
+import { type MariadbSeries, mariadbSeries, type PostgresMajor, postgresMajors } from './places.ts'
 import { startPostgres } from './postgres.ts'
 import { type Daemon, type DaemonOptions, startDaemon, stopDaemons } from './process.ts'
-import { startS3 } from './s3.ts'
+import { startCeph16, startS3, startServeS3 } from './s3.ts'
 import { startSftp } from './sftp.ts'
 import { startWebdav } from './webdav.ts'
 
@@ -49,8 +50,16 @@ export function createRegistry(dir: string): Registry {
     switch (name) {
       case 'postgres':
         return startPostgres(starting(`postgres-${variant}`), postgresMajor(variant))
+      case 'mariadb':
+        return startMariadb(starting(`mariadb-${variant}`), mariadbVersion(variant))
+      case 'mysql':
+        return startMysql(starting('mysql'))
       case 's3':
         return startS3(starting('s3'))
+      case 's3-ceph16':
+        return startCeph16(starting('s3-ceph16'))
+      case 's3-rclone':
+        return startServeS3(starting('s3-rclone'))
       case 'sftp':
         return startSftp(starting('sftp'))
       case 'webdav':
@@ -78,4 +87,10 @@ function postgresMajor(variant: number | undefined): PostgresMajor {
   const major = postgresMajors.find(known => known === variant)
   if (major === undefined) throw new Error(`no PostgreSQL ${variant}; there are ${postgresMajors.join(', ')}`)
   return major
+}
+
+function mariadbVersion(variant: number | undefined): MariadbSeries {
+  const series = mariadbSeries.find(known => Number(known) === variant)
+  if (series === undefined) throw new Error(`no MariaDB ${variant}; there are ${mariadbSeries.join(', ')}`)
+  return series
 }

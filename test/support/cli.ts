@@ -120,7 +120,14 @@ function launch(args: readonly string[], options: RunOptions, folder: string, st
 
 /** Nothing of the tester's own environment but what programs need; a value of undefined takes one away. */
 function environment(options: RunOptions, folder: string, state: string): NodeJS.ProcessEnv {
-  const kept = ['PATH', 'TMPDIR', 'CAIRN_TEST_RUN', 'CAIRN_POSTGRES_CLIENTS']
+  const kept = [
+    'PATH',
+    'TMPDIR',
+    'CAIRN_TEST_RUN',
+    'CAIRN_POSTGRES_CLIENTS',
+    'CAIRN_MARIADB_CLIENTS',
+    'CAIRN_MYSQL_CLIENTS',
+  ]
   const env: NodeJS.ProcessEnv = Object.fromEntries(kept.map(name => [name, process.env[name]]))
   return {
     ...env,

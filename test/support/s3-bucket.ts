@@ -45,6 +45,9 @@ export async function throughProxy(
 
 /** The keys of multipart uploads that were neither completed nor aborted. */
 export async function unfinished(raw: S3, bucket: FreshBucket): Promise<string[]> {
-  const { Uploads = [] } = await raw.listMultipartUploads({ Bucket: bucket.bucket })
+  const { Uploads = [] } = await raw
+    .listMultipartUploads({ Bucket: bucket.bucket })
+    // rclone serve s3 says so when there is none.
+    .catch(error => (error.name === 'NoSuchUpload' ? { Uploads: [] } : Promise.reject(error)))
   return Uploads.map(each => each.Key ?? '')
 }

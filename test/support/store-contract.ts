@@ -29,5 +29,5 @@ export function storeContract(
   reading(rule)
   listing(rule)
   removing(rule)
-  keeping(rule)
+  keeping(rule, excuses)
 }

@@ -29,7 +29,7 @@ import { applyWhole, isWhole, planWhole } from './whole-restorer.ts'
 export function postgresRestorer(options: RestorerOptions): Restorer {
   return {
     options: ['noOwner', 'noPrivileges', 'role', 'create', 'jobs', 'schemaOnly', 'dataOnly'],
-    looksInside: true,
+    picksInside: true,
     async plan(chain, pick, ctx, read) {
       const manifest = mine(chain)
       if (isWhole(manifest)) return await planWhole(options, manifest, pick, ctx)

@@ -7,6 +7,7 @@ import { usage } from '../../model/failure.ts'
 import type { Secret } from '../../model/secret.ts'
 import { shellQuoted } from '../../model/shell.ts'
 import type { SecretSource } from '../../platform/secret-source.ts'
+import { sendCustomerKey } from './customer-key.ts'
 import { isPassing, isSilence } from './error.ts'
 import type { S3Options } from './options.ts'
 
@@ -68,6 +69,11 @@ export function connection(options: S3Options, patience: Patience): Connection {
       ...config,
       requestHandler: { ...config.requestHandler, ...timeouts(silenceMs, streams) },
     })
+    const key = await options.customerKey?.read()
+    if (key) {
+      secrets.add(key)
+      sendCustomerKey(made, key)
+    }
     // The first one's chain remembers what it found; without this each would ask the instance's role anew.
     shared = Promise.resolve({ ...config, credentials: made.config.credentials })
     clients.set(name, made)
@@ -119,7 +125,8 @@ function endpointOf(options: S3Options): string | undefined {
 function downloadCommand(options: S3Options, endpoint: string | undefined, key: string): string {
   const flags = Object.entries({ 'endpoint-url': endpoint, region: options.region, profile: options.profile })
   const given = flags.flatMap(([name, value]) => (value ? [`--${name}`, shellQuoted(value)] : []))
-  return ['aws s3 cp', shellQuoted(`s3://${options.bucket}/${key}`), '-', ...given].join(' ')
+  const encrypted = options.customerKey ? ['--sse-c AES256 --sse-c-key fileb://CUSTOMER_KEY'] : []
+  return ['aws s3 cp', shellQuoted(`s3://${options.bucket}/${key}`), '-', ...given, ...encrypted].join(' ')
 }
 
 async function sharedConfig(

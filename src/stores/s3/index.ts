@@ -7,6 +7,7 @@ import type { Bytes } from '../../model/step.ts'
 import { NotFound, type PutOptions, type Store } from '../../model/store.ts'
 import { connection, defaultPatience } from './client.ts'
 import { nonceName, type Upload, type Uploaded } from './create.ts'
+import { keyTrouble } from './customer-key.ts'
 import { explained, isAbsent } from './error.ts'
 import { ensureExtras, lockHeaders, retain, retention, tagHeader } from './lock.ts'
 import type { S3Options } from './options.ts'
@@ -101,7 +102,9 @@ export function s3Store(name: string, options: S3Options, patience = defaultPati
         ctx,
         error => {
           if (isAbsent(error)) return new NotFound(`there is no ${key} in ${link.where}`)
-          return explained(error, { what: `cannot read ${key}`, where: link.where, secrets: link.secrets })
+          const what = `cannot read ${key}`
+          const about = keyTrouble(error, options.customerKey !== undefined, `${what} in ${link.where}`)
+          return about ?? explained(error, { what, where: link.where, secrets: link.secrets })
         },
       )
     },

@@ -47,7 +47,7 @@ export async function ensureExtras(options: PutOptions, to: Written, ctx: Contex
 }
 
 async function ensure(extra: Extra, to: Written, ctx: Context): Promise<void> {
-  const before = await readable(extra)
+  const before = await readable(extra, to)
   if (before === true) return
   try {
     await extra.set()
@@ -61,11 +61,13 @@ async function ensure(extra: Extra, to: Written, ctx: Context): Promise<void> {
 }
 
 /** Null: the credentials may not read it. */
-async function readable(extra: Extra): Promise<boolean | null> {
+async function readable(extra: Extra, to: Written): Promise<boolean | null> {
   try {
     return await extra.isThere()
   } catch (error) {
     if (isRefused(error)) return null
+    // It answered with the object itself: setting it now would overwrite the object with the request.
+    if (troubleOf(error).status === 200) throw missing(extra, to, 'the server does not know what that is')
     throw error
   }
 }
@@ -149,11 +151,12 @@ function unchecked(extra: Extra, to: Written, ctx: Context): void {
 }
 
 function missing(extra: Extra, to: Written, cause?: unknown): Failure {
-  const { code = '', message = '' } = cause === undefined ? {} : troubleOf(cause)
+  const { code = '', message = '' } = cause instanceof Error ? troubleOf(cause) : {}
   const said = [code, message].filter(Boolean).join(', ')
+  const dropped = `the server dropped it${said ? `, and refuses it now (${said})` : ' twice'}`
   return new Failure({
     what: `the ${extra.name} of ${to.key} in ${to.connection.where} cannot be set`,
-    why: `the server dropped it${said ? `, and refuses it now (${said})` : ' twice'}`,
+    why: typeof cause === 'string' ? cause : dropped,
     remedy: isAbsent(cause) ? '' : `use a server and a bucket that keep ${extra.name}, or ask for none`,
   })
 }

@@ -47,6 +47,9 @@ export const S3Options = z
       })
       .optional()
       .describe("the server's own encryption; it protects against thieves of disks, not of credentials"),
+    customerKey: secretOption
+      .optional()
+      .describe('SSE-C: the base64 of 32 bytes, sent with every object; without it nothing can be read'),
     partSize: z
       .int()
       .min(5 * 2 ** 20)
@@ -66,5 +69,6 @@ export const S3Options = z
     error: 'accessKeyId and secretAccessKey go together',
     path: ['secretAccessKey'],
   })
+  .refine(o => !(o.sse && o.customerKey), { error: 'say sse or customerKey', path: ['customerKey'] })
 
 export type S3Options = z.output<typeof S3Options>

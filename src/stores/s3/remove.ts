@@ -152,7 +152,13 @@ export async function abortUploads(connection: Connection, prefix: string, ctx: 
   let aborted = 0
   for (;;) {
     const input = { Bucket: connection.bucket, Prefix: prefix, EncodingType: 'url' as const }
-    const page = await connection.ask((s3, options) => s3.listMultipartUploads(input, options), ctx)
+    const page = await connection
+      .ask((s3, options) => s3.listMultipartUploads(input, options), ctx)
+      .catch((error: unknown) => {
+        // rclone serve s3 says so when there is none at all.
+        if (troubleOf(error).code === 'NoSuchUpload') return { Uploads: [], IsTruncated: false }
+        throw error
+      })
     const fresh = (page.Uploads ?? []).filter(each => each.UploadId && !seen.has(each.UploadId))
     for (const { Key = '', UploadId = '' } of fresh) {
       seen.add(UploadId)

@@ -22,6 +22,8 @@ export interface Excuses {
   readonly keys?: readonly { readonly matching: RegExp; readonly because: string }[]
   /** Of simultaneous puts to one key more than one may win. */
   readonly sameKeyRace?: string
+  /** The server keeps no tags, and refuses them. */
+  readonly noTags?: string
   /** The whole suite is skipped: the server is not there. */
   readonly skip?: string
   /** For servers that are slow to answer; 60 s. */

@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type ManifestKey, manifestKey, parseManifestKey } from './key.ts'
+
+const key: ManifestKey = {
+  id: '20261121T020000Z-k7f3q9x2'.replace('9', '7'),
+  job: 'shop',
+  engine: 'postgres',
+  kind: 'logical',
+  encryption: 'age',
+  bytes: 12345,
+  digest: '0123456789abcdef',
+  unit: 'shop',
+}
+
+test('a unit of any name stands in the key of its manifest, in characters that every store keeps apart', () => {
+  for (const unit of [
+    'shop',
+    'App',
+    'app',
+    'a/b',
+    'a"b\n',
+    '🐘.db',
+    '_5f',
+    '',
+    'latest',
+    '../x',
+    'host=evil',
+  ]) {
+    const spelled = manifestKey({ ...key, unit })
+    assert.match(spelled, /^[a-zTZ0-9._/-]+$/)
+    assert.deepEqual(parseManifestKey(spelled), { ...key, unit })
+  }
+  assert.notEqual(manifestKey({ ...key, unit: 'App' }), manifestKey({ ...key, unit: 'app' }))
+})
+
+test('of a name that is too long for a file the beginning stands there, in whole characters', () => {
+  const spelled = manifestKey({ ...key, unit: '🐘'.repeat(60) })
+  assert.ok((spelled.split('/').at(-1) ?? '').length < 255)
+  assert.equal(parseManifestKey(spelled)?.unit, '🐘'.repeat(10))
+})
+
+test('a key of an earlier Cairn tells no unit', () => {
+  const spelled = manifestKey({ ...key, unit: null })
+  assert.match(spelled, /0123456789abcdef\.json$/)
+  assert.deepEqual(parseManifestKey(spelled), { ...key, unit: null })
+})

@@ -1,0 +1,124 @@
+import type { Context } from '../../model/context.ts'
+import { Failure, usage } from '../../model/failure.ts'
+import { ask, type Row, type Server } from './ask.ts'
+import { type Clients, findClients, type Series, seriesOf } from './clients.ts'
+import { type Connection, type Flavour, flavourNames, showConnection } from './connection.ts'
+
+/** Databases that belong to the server itself. */
+const systemDatabases = ['information_schema', 'performance_schema', 'sys', 'mysql']
+
+/** What a server says of itself. */
+export interface ServerFacts {
+  /** `11.8.6-MariaDB-0+deb13u1`. */
+  readonly version: string
+  readonly series: Series
+  /** Which server this is, for good: its own id, else where it is. */
+  readonly identity: string
+  readonly maxAllowedPacket: number
+  /** Databases with their character set and collation, without the server's own. */
+  readonly databases: ReadonlyMap<string, DatabaseFacts>
+  /** The lines of SHOW GRANTS for whom we are. */
+  readonly grants: readonly string[]
+}
+
+export interface DatabaseFacts {
+  readonly charset: string
+  readonly collation: string
+}
+
+/** A server that answered, and the programs that are there for it. */
+export interface Reached extends Server {
+  readonly found: readonly Clients[]
+  readonly facts: ServerFacts
+}
+
+/** Logs in and looks around. Throws a Failure with what to do: no programs, no login, the wrong product. */
+export async function reach(
+  connection: Connection,
+  folder: string | undefined,
+  ctx: Context,
+): Promise<Reached> {
+  const found = await findClients(connection.flavour, folder, ctx)
+  const server = { connection, clients: found[0] }
+  const [version = [], variables = [], databases = [], grants = [], cipher = []] = await ask(
+    server,
+    [
+      'SELECT VERSION()',
+      `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'max_allowed_packet')`,
+      'SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA',
+      'SHOW GRANTS',
+      `SHOW SESSION STATUS LIKE 'Ssl_cipher'`,
+    ],
+    ctx,
+  )
+  demandEncrypted(connection, cipher[0]?.[1] ?? '')
+  const text = version[0]?.[0] ?? ''
+  demandFlavour(connection, /mariadb/i.test(text) ? 'mariadb' : 'mysql')
+  const named = new Map(variables.map(([name = '', value = '']) => [name, value]))
+  const id = named.get('server_uuid') || named.get('server_uid')
+  const { host = 'localhost', port = 3306, socket } = connection
+  return {
+    ...server,
+    found,
+    facts: {
+      version: text,
+      series: seriesOf(text),
+      identity: `${connection.flavour}:${encodeURIComponent(id || (socket ?? `${host}:${port}`))}`,
+      maxAllowedPacket: Number(named.get('max_allowed_packet') ?? 0),
+      databases: databasesOf(databases),
+      grants: grants.map(([grant = '']) => grant),
+    },
+  }
+}
+
+function databasesOf(rows: readonly Row[]): Map<string, DatabaseFacts> {
+  return new Map(
+    rows
+      .filter(([name = '']) => !systemDatabases.includes(name.toLowerCase()))
+      .map(([name = '', charset = '', collation = '']) => [name, { charset, collation }]),
+  )
+}
+
+/** MariaDB's older programs take --ssl for a wish, and go on in clear text. */
+function demandEncrypted(connection: Connection, cipher: string): void {
+  const mode = connection.ssl?.mode
+  if (cipher !== '' || mode === undefined || mode === 'disabled' || mode === 'preferred') return
+  throw new Failure({
+    what: `cannot connect to ${showConnection(connection)}`,
+    why: `the connection is not encrypted, and ssl mode ${mode} was asked for`,
+    remedy: 'turn on TLS at the server, or change the ssl options if the network may be trusted',
+  })
+}
+
+function demandFlavour(connection: Connection, flavour: Flavour): void {
+  if (connection.flavour === flavour) return
+  throw usage(
+    `cannot work with ${showConnection(connection)}`,
+    `the server is ${flavourNames[flavour]}, not ${flavourNames[connection.flavour]}`,
+    `say type: ${flavour}, or ${flavour}:// in the URL`,
+  )
+}
+
+/** What a whole dump takes. Without TRIGGER the triggers would be missing from it, and nobody would say so. */
+const needed = ['SELECT', 'SHOW VIEW', 'TRIGGER', 'EVENT']
+
+/** The privileges that whoever has these grants lacks to dump a database whole. */
+export function lackingPrivileges(grants: readonly string[], database: string): string[] {
+  const having = grants
+    .map(grant => /^GRANT (.*?) ON (?:TABLE )?(.*?) TO /s.exec(grant))
+    .filter(match => match !== null && covers(match[2] ?? '', database))
+    .flatMap(match => (match?.[1] ?? '').split(/, ?/).map(each => each.toUpperCase()))
+  if (having.some(each => each === 'ALL PRIVILEGES' || each === 'ALL')) return []
+  return needed.filter(each => !having.includes(each))
+}
+
+/** Whether `*.*` or `` `sho_`.* `` is about a database: _ and % are wildcards there, unless escaped. */
+function covers(scope: string, database: string): boolean {
+  if (scope === '*.*') return true
+  const name = /^[`"](.*)[`"]\.\*$/s.exec(scope)?.[1]?.replaceAll('``', '`')
+  if (name === undefined) return false
+  const pattern = name.replace(/\\([_%\\])|([_%])|[.*+?^${}()|[\]\\]/g, (all, escaped, wild) =>
+    escaped ? `\\${escaped}` : wild ? (wild === '_' ? '.' : '.*') : `\\${all}`,
+  )
+  return new RegExp(`^${pattern}$`, 's').test(database)
+}

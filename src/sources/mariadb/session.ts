@@ -1,0 +1,157 @@
+import type { Context } from '../../model/context.ts'
+import { Failure } from '../../model/failure.ts'
+import type { Warning } from '../../model/manifest.ts'
+import type { Artifact, Census, CensusLevel, Session, SourceFacts } from '../../model/source.ts'
+import { accountsScript, readAccounts } from './accounts.ts'
+import { takeCensus } from './census.ts'
+import { type Clients, chooseClients } from './clients.ts'
+import { flavourNames, showConnection } from './connection.ts'
+import { dumpProgram, type Scope } from './dump.ts'
+import { numberOf } from './explain.ts'
+import { changes, type Inventory, limits, takeInventory } from './inventory.ts'
+import type { Reached } from './server.ts'
+
+export interface SessionOptions {
+  readonly server: Reached
+  readonly scope: Scope
+  /** What the backup is of: a database's name, or `all`. */
+  readonly unit: string
+  readonly census: CensusLevel
+  readonly args: readonly string[]
+}
+
+/** What was found when the session was opened, and what is learnt while it is. */
+interface Held extends SessionOptions {
+  readonly clients: Clients
+  readonly before: Inventory
+  /** When the dump was started, and with it its snapshot. */
+  dumpedAt: Date | null
+  readonly warnings: Warning[]
+  globals: 'full' | 'missing'
+}
+
+/**
+ * Holds nothing at the server between the artifacts: the dumper takes its own consistent snapshot (InnoDB docs, "Consistent
+ * Nonlocking Reads"). What that does not cover is found by looking before and after. Throws a Failure.
+ */
+export async function openSession(options: SessionOptions, ctx: Context): Promise<Session> {
+  const { server } = options
+  const purpose = `back up ${showConnection(server.connection, options.unit)}`
+  const clients = chooseClients(server.found, server.facts.series, purpose)
+  const before = await takeInventory(server, options.scope.databases, ctx)
+  const held: Held = {
+    ...options,
+    clients,
+    before,
+    dumpedAt: null,
+    warnings: limits(before),
+    globals: 'full',
+  }
+  let reading: Promise<Artifact | null> = Promise.resolve(null)
+  return {
+    concurrency: 1,
+    async *artifacts() {
+      // They are asked for while the dump is read.
+      reading = accountsArtifact(held, ctx)
+      reading.catch(() => {})
+      yield dumpArtifact(held)
+      const accounts = await reading
+      if (accounts) yield accounts
+    },
+    census: () => census(held, ctx),
+    finish: () => finish(held, ctx),
+    async [Symbol.asyncDispose]() {
+      await reading.catch(() => {})
+    },
+  }
+}
+
+function dumpArtifact(held: Held): Artifact {
+  const { server, scope, clients, before } = held
+  const { flavour } = clients
+  return {
+    name: `${flavour}/${held.unit}.sql`,
+    media: 'sql',
+    role: 'data',
+    sizeHint: before.tables.reduce((sum, table) => sum + table.bytes, 0),
+    open(ctx) {
+      held.dumpedAt = ctx.clock.now()
+      return dumpProgram(server.connection, clients, server.facts.series, scope, held.args)
+    },
+  }
+}
+
+/** Users, roles and their privileges; null, with a warning, where they may not be read. */
+async function accountsArtifact(held: Held, ctx: Context): Promise<Artifact | null> {
+  try {
+    const script = Buffer.from(accountsScript(await readAccounts(held.server, ctx)))
+    return {
+      name: `${held.clients.flavour}/globals.sql`,
+      media: 'sql',
+      role: 'globals',
+      sizeHint: script.byteLength,
+      open: async function* () {
+        yield script
+      },
+    }
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    if (![1044, 1142, 1143, 1227].includes(numberOf(error))) throw error
+    held.globals = 'missing'
+    held.warnings.push({
+      what: `users and their privileges are not saved: they may not be read (GRANT SELECT ON mysql.* TO the backup user)`,
+    })
+    return null
+  }
+}
+
+/** Where it cannot be taken the backup stands without one, with a warning. */
+async function census(held: Held, ctx: Context): Promise<Census> {
+  try {
+    return await takeCensus(held.server, held.before, held.census, ctx)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    held.warnings.push({ what: `there is no census: ${(error as Error).message}` })
+    return { level: 'none', at: 'near', objects: [], unseen: [] }
+  }
+}
+
+/**
+ * The last word. A table that was altered while it was dumped may stand in the dump with its old columns and its new rows,
+ * which nobody could restore: that throws a Failure.
+ */
+async function finish(held: Held, ctx: Context): Promise<SourceFacts> {
+  const { server, before, clients } = held
+  const after = await takeInventory(server, held.scope.databases, ctx)
+  const { altered, warnings } = changes(before, after)
+  if (altered.length > 0)
+    throw new Failure({
+      what: `the dump of ${showConnection(server.connection, held.unit)} cannot be trusted`,
+      why: `while it ran, these tables were altered: ${altered.slice(0, 10).join(', ')}`,
+      remedy: 'run again when no migration runs',
+    })
+  const capturedAt = held.dumpedAt ?? ctx.clock.now()
+  const loose = before.tables.some(table => table.kind === 'table' && !table.transactional)
+  const [database = ''] = held.scope.databases
+  return {
+    kind: 'logical',
+    capturedAt,
+    consistentAt: loose ? ctx.clock.now() : capturedAt,
+    client: clients.version,
+    options: {
+      server: `${flavourNames[clients.flavour]} ${server.facts.series.join('.')}`,
+      scope: held.scope.named ? 'whole' : 'database',
+      ...(held.scope.named
+        ? { databases: listable(held.scope.databases) }
+        : server.facts.databases.get(database)),
+      maxAllowedPacket: server.facts.maxAllowedPacket,
+      globals: held.globals,
+    },
+    warnings: [...held.warnings, ...warnings],
+  }
+}
+
+/** A manifest is small: of more databases than fit, a restore of all names them by --only. */
+function listable(databases: readonly string[]): readonly string[] | undefined {
+  return Buffer.byteLength(JSON.stringify(databases)) > 16_384 ? undefined : databases
+}
