@@ -4,6 +4,7 @@ import type { Store } from '../../src/model/store.ts'
 import { S3Options, s3Store } from '../../src/stores/s3/index.ts'
 import { type FreshBucket, freshBucket } from '../services/index.ts'
 import { type S3Proxy, s3Proxy } from './s3-proxy.ts'
+import type { Opened } from './store-contract.ts'
 
 /** Does not make tests wait for pauses between attempts. */
 const impatient = { attempts: 5, pauseMs: 2 }
@@ -41,6 +42,33 @@ export async function throughProxy(
   t.after(() => proxy[Symbol.asyncDispose]())
   const store = storeOf(t, { ...bucket, endpoint: proxy.endpoint }, o.options)
   return { store, proxy, raw: rawClient(t, bucket), bucket }
+}
+
+/** A store in a fresh bucket, for the contract of stores. */
+export async function openedBucket(
+  t: TestContext,
+  { lock = false, ...more }: Parameters<typeof freshBucket>[0] & object = {},
+): Promise<Opened> {
+  const bucket = await freshBucket({ lock, ...more })
+  const store = storeOf(t, bucket, { prefix: 'root/of this' })
+  const raw = rawClient(t, bucket)
+  return {
+    store: lock ? store : withoutVersions(store),
+    leftovers: () => unfinished(raw, bucket),
+    async facts(key) {
+      const address = { Bucket: bucket.bucket, Key: `root/of this/${key}` }
+      const { TagSet = [] } = await raw.getObjectTagging(address)
+      const { ExpiresString } = await raw.headObject(address)
+      const tags = Object.fromEntries(TagSet.map(tag => [tag.Key ?? '', tag.Value ?? '']))
+      return { tags, ...(ExpiresString && { expires: new Date(ExpiresString) }) }
+    },
+  }
+}
+
+/** The store cannot know that its bucket keeps no versions; the contract is held to what is so. */
+function withoutVersions(store: Store): Store {
+  const { lockUntil: _, ...rest } = store
+  return { ...rest, can: { ...store.can, versions: false, lock: false } }
 }
 
 /** The keys of multipart uploads that were neither completed nor aborted. */

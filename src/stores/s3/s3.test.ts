@@ -5,47 +5,26 @@ import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import { freshBucket } from '../../../test/services/index.ts'
 import { testContext } from '../../../test/support/context.ts'
-import { rawClient, storeOf, throughProxy, unfinished } from '../../../test/support/s3-bucket.ts'
-import { s3Error } from '../../../test/support/s3-proxy.ts'
 import {
-  collect,
-  hostileBytes,
-  inChunks,
-  type Opened,
-  storeContract,
-} from '../../../test/support/store-contract.ts'
+  openedBucket,
+  rawClient,
+  storeOf,
+  throughProxy,
+  unfinished,
+} from '../../../test/support/s3-bucket.ts'
+import { s3Error } from '../../../test/support/s3-proxy.ts'
+import { collect, hostileBytes, inChunks, storeContract } from '../../../test/support/store-contract.ts'
 import { Failure } from '../../model/failure.ts'
-import { AlreadyExists, NotFound, type Store, Transient } from '../../model/store.ts'
+import { AlreadyExists, NotFound, Transient } from '../../model/store.ts'
 import { S3Options, s3Store } from './index.ts'
 
 const MiB = 2 ** 20
 const race = 'of simultaneous conditional writes to a versioned bucket, Ceph lets more than one win'
 
-storeContract('s3 in a bucket with versions and Object Lock', t => opened(t, true), { sameKeyRace: race })
-storeContract('s3 in a plain bucket', t => opened(t, false))
-
-async function opened(t: TestContext, lock: boolean): Promise<Opened> {
-  const bucket = await freshBucket({ lock })
-  const store = storeOf(t, bucket, { prefix: 'root/of this' })
-  const raw = rawClient(t, bucket)
-  return {
-    store: lock ? store : withoutVersions(store),
-    leftovers: () => unfinished(raw, bucket),
-    async facts(key) {
-      const address = { Bucket: bucket.bucket, Key: `root/of this/${key}` }
-      const { TagSet = [] } = await raw.getObjectTagging(address)
-      const { ExpiresString } = await raw.headObject(address)
-      const tags = Object.fromEntries(TagSet.map(tag => [tag.Key ?? '', tag.Value ?? '']))
-      return { tags, ...(ExpiresString && { expires: new Date(ExpiresString) }) }
-    },
-  }
-}
-
-/** The store cannot know that its bucket keeps no versions; the contract is held to what is so. */
-function withoutVersions(store: Store): Store {
-  const { lockUntil: _, ...rest } = store
-  return { ...rest, can: { ...store.can, versions: false, lock: false } }
-}
+storeContract('s3 in a bucket with versions and Object Lock', t => openedBucket(t, { lock: true }), {
+  sameKeyRace: race,
+})
+storeContract('s3 in a plain bucket', t => openedBucket(t))
 
 test('loading the store does not load the SDK', async () => {
   const script = `await import(${JSON.stringify(import.meta.resolve('./index.ts'))})
