@@ -142,7 +142,7 @@ export function connectionTo(said: Place, env: NodeJS.ProcessEnv = process.env):
     database: env.PGDATABASE,
   })
   const { host, port, hostaddr, ...rest } = { ...outside, ...service, ...said, hostaddr: params.hostaddr }
-  const user = rest.user ?? userInfo().username
+  const user = rest.user ?? systemUser()
   const database = rest.database ?? user
   for (const text of [host ?? '', user, database]) if (text.includes('\0')) throw holdsNul()
   const [first, ...others] = hostsOf(host, hostaddr, port)
@@ -186,6 +186,19 @@ function hostsOf(host = '', hostaddr = '', port = ''): HostPort[] {
 export function placesOf({ others = [], ...rest }: Connection): Connection[] {
   const { address: _, ...login } = rest
   return [rest, ...others.map(other => ({ ...login, ...other }))]
+}
+
+/** The name of whom we run as; a container may run as a number that has none. */
+function systemUser(): string {
+  try {
+    return userInfo().username
+  } catch {
+    throw usage(
+      'cannot connect to PostgreSQL',
+      `no user was given, and the user ${process.getuid?.()} of this system has no name`,
+      'say user, or set PGUSER',
+    )
+  }
 }
 
 function holdsNul() {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -153,4 +154,15 @@ test('a password file: colons and backslashes are escaped, stars fit anything, t
     ignored: `${path} is not used, because its group or others may read or write it`,
   })
   assert.deepEqual(passwordIn(join(folder, 'none'), { host: 'h', port: 1, database: 'x', user: 'u' }), {})
+})
+
+test('a user of the system that has no name, as in many containers, is asked to say one', t => {
+  if (process.getuid?.() !== 0) return t.skip('only root can be somebody else')
+  const module = JSON.stringify(import.meta.resolve('./connection.ts'))
+  const script = `import { connectionTo } from ${module}
+    try { connectionTo({ params: {} }, {}) } catch (error) { console.log(error.message, error.remedy) }
+    console.log(connectionTo({ user: 'backup', params: {} }, {}).user)`
+  const args = ['--reuid', '54321', '--clear-groups', process.execPath, '--input-type=module', '-e', script]
+  const said = execFileSync('setpriv', args, { encoding: 'utf8', cwd: '/' })
+  assert.match(said, /the user 54321 .* has no name say user, or set PGUSER\nbackup\n/)
 })
