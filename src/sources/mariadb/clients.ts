@@ -53,17 +53,22 @@ export async function findClients(
 ): Promise<[Clients, ...Clients[]]> {
   const said = folder ?? process.env[clientFolders[flavour]]
   const places = [...(said ? await placesIn(said) : []), ...(folder ? [] : [''])]
+  const pairs = places.flatMap(place =>
+    programs[flavour].flatMap(([dumper, client]) => {
+      const [dumps, asks] = [dumper, client].map(name => findProgram(place === '' ? name : join(place, name)))
+      return dumps && asks ? [{ name: dumper, dumper: dumps, client: asks }] : []
+    }),
+  )
+  // All at once: each answer takes a process.
+  const versions = await Promise.all(pairs.map(({ dumper }) => versionOf(dumper, ctx)))
   const found: Clients[] = []
   const strangers: string[] = []
-  for (const place of places)
-    for (const [dumper, client] of programs[flavour]) {
-      const paths = [dumper, client].map(name => findProgram(place === '' ? name : join(place, name)))
-      if (!paths[0] || !paths[1]) continue
-      const version = await versionOf(paths[0], ctx)
-      if (version?.flavour === flavour)
-        found.push({ ...version, dumper: paths[0], client: paths[1], version: `${dumper} ${version.text}` })
-      else strangers.push(paths[0])
-    }
+  for (const [index, { name, dumper, client }] of pairs.entries()) {
+    const version = versions[index]
+    if (version?.flavour === flavour)
+      found.push({ ...version, dumper, client, version: `${name} ${version.text}` })
+    else strangers.push(dumper)
+  }
   const [first, ...rest] = found
   if (first) return [first, ...rest]
   const other = strangers.length > 0 ? `: ${strangers.join(', ')} is not ${flavourNames[flavour]}'s` : ''
