@@ -10,12 +10,14 @@ import {
   type SourceConfig,
   type StoreConfig,
 } from './config/schema.ts'
+import type { NamedObjects } from './engine/foreign.ts'
 import { type Hook, type Hooks, hookGuard } from './engine/hooks.ts'
 import type { Context } from './model/context.ts'
 import type { RunEvent } from './model/event.ts'
 import { usage } from './model/failure.ts'
 import type { Destination, Job, Retention } from './model/job.ts'
-import { nativeNaming } from './model/key.ts'
+import { nativeNaming, patternNaming } from './model/key.ts'
+import { type KeyPattern, keyPattern } from './model/key-pattern.ts'
 import type { Manifest } from './model/manifest.ts'
 import type { Restorer } from './model/restore.ts'
 import type { Source } from './model/source.ts'
@@ -42,6 +44,8 @@ export interface App {
   hooks(job: string): Hooks
   /** All names under which a job's backups were made: its own, and those it had. */
   namesOf(job: string): string[]
+  /** Where the objects of jobs are backups by their names alone. */
+  readonly named: readonly NamedObjects[]
   /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
   store(nameOrAddress: string): Store
   /** Those named, else all that are configured. */
@@ -111,14 +115,15 @@ export function appFor(config: Config, state: State): App {
           ctx,
         ),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
-        naming: nativeNaming,
+        ...namingOf(own, merged.timezone),
         guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
         capture: merged.capture ?? 'stream',
         census: merged.census ?? 'counts',
-        zone: merged.timezone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+        zone: zoneOf(merged.timezone),
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
+    named: namedObjects(config),
     namesOf: name => [name, ...(config.jobs[name]?.formerly ?? [])],
     hooks: name => hooksOf(config.jobs[name]?.hooks ?? config.defaults.hooks),
     stores(named) {
@@ -153,6 +158,48 @@ export function appFor(config: Config, state: State): App {
     },
   }
   return app
+}
+
+function zoneOf(said: string | undefined): string {
+  return said ?? Intl.DateTimeFormat().resolvedOptions().timeZone
+}
+
+function patternOf({ key }: JobConfig, timezone: string | undefined): KeyPattern | null {
+  if (!key) return null
+  return keyPattern(key.name, { zone: key.timezone ?? zoneOf(timezone), plain: key.plain })
+}
+
+function namingOf(job: JobConfig, timezone: string | undefined): Pick<Job, 'naming' | 'pattern'> {
+  const pattern = patternOf(job, timezone)
+  return pattern
+    ? { naming: patternNaming(pattern, job.key?.suffix !== false), pattern }
+    : { naming: nativeNaming }
+}
+
+/** Of jobs that name their objects and have one source: what is in them follows from it. */
+function namedObjects(config: Config): NamedObjects[] {
+  return Object.entries(config.jobs).flatMap(([job, own]) => {
+    const pattern = patternOf(own, own.timezone ?? config.defaults.timezone)
+    const [source, second] = sourcesOf(own)
+    if (!pattern || !source || second) return []
+    const to = own.to ?? config.defaults.to ?? []
+    const encryption = own.encryption ?? config.defaults.encryption ?? config.encryption
+    const sealed = encryption !== undefined && encryption !== 'none' && encryption.aespipe !== undefined
+    return {
+      ...{ job, pattern, engine: source.type, media: mediaOf(source), unit: job },
+      stores: to.map(each => (typeof each === 'string' ? each : each.store)),
+      // aespipe is the one whose output nothing tells from random bytes.
+      stages: sealed ? [{ name: 'gzip' }, { name: 'aespipe' }] : [{ name: 'detect' }],
+      undo: '',
+    }
+  })
+}
+
+function mediaOf(source: SourceConfig): string {
+  if (source.type === 'postgres')
+    return source.whole || source.format === 'plain' ? 'sql' : `pg_dump-${source.format}`
+  if (source.type === 'sqlite') return 'sqlite'
+  return source.type === 'files' ? 'tar' : 'sql'
 }
 
 /** How long a job may be silent before it has stalled. */

@@ -1,8 +1,9 @@
-import { readCatalog } from '../engine/catalog.ts'
+import { type Catalog, type Copy, readCatalog } from '../engine/catalog.ts'
 import { applyPrune, type PruneStep, planPrune } from '../engine/prune.ts'
 import { sweepMarks, sweepOrphans } from '../engine/sweep.ts'
 import { asFailure, type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
+import type { Store } from '../model/store.ts'
 import { takeLock } from '../platform/lock.ts'
 import { type Global, out, outJson, say, sayFailure, table } from './io.ts'
 import { saySilent, type Work, withApp } from './work.ts'
@@ -49,6 +50,7 @@ async function pruneJob(
     prunable.map(to => to.store),
     app.namesOf(name),
     ctx,
+    app.named,
   )
   const failures = catalog.silent.map(({ failure }) => failure)
   saySilent(catalog)
@@ -63,13 +65,19 @@ async function pruneJob(
     failures.push(...(await applyPrune(planned, ctx)))
     try {
       for (const each of app.namesOf(name)) await sweepOrphans(to.store, each, app.state.host, ctx)
-      await sweepMarks(to.store, ctx)
+      await sweepMarks(to.store, ctx, withoutManifest(catalog, to.store))
     } catch (error) {
       ctx.signal.throwIfAborted()
       failures.push(asFailure(error, `cannot clear up in ${to.store.name}`))
     }
   }
   return { steps, failures }
+}
+
+/** The backups that the store has by their names alone. */
+function withoutManifest({ entries }: Catalog, store: Store): string[] {
+  const isIt = ({ store: each, foreign }: Copy): boolean => each === store && foreign !== undefined
+  return entries.filter(({ copies }) => copies.some(isIt)).map(({ id }) => id)
 }
 
 /** Prune has kept everything then, which must not go unnoticed. */

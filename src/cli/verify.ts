@@ -13,7 +13,7 @@ interface Options extends Global {
 /** `cairn verify [BACKUP…]`: reads every copy back from its store, byte for byte; all backups when none is named. */
 export function run(handles: readonly string[], options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx, report }) => {
-    const catalog = await readCatalog(app.stores(options.store), null, ctx)
+    const catalog = await readCatalog(app.stores(options.store), null, ctx, app.named)
     const entries =
       handles.length > 0
         ? handles.map(handle => resolve(catalog, handle, app.namesOf))

@@ -52,7 +52,7 @@ export async function findBackup(
   ctx: Context,
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
   const job = newestNamed(handle)?.job ?? null
-  const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx)
+  const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx, app.named)
   const entry = resolve(catalog, handle, app.namesOf)
   saySilent(catalog)
   return { catalog, entry }

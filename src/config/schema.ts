@@ -1,5 +1,7 @@
 import { resolve } from 'node:path'
 import * as z from 'zod'
+import { keyFault } from '../model/key.ts'
+import { keyPattern } from '../model/key-pattern.ts'
 import { parseDuration } from '../model/quantity.ts'
 import { secretOption } from '../platform/secret-source.ts'
 import { sourceOptions } from '../sources/index.ts'
@@ -26,6 +28,43 @@ const Duration = z
 const name = (what: string) =>
   z.string().regex(/^[a-z0-9][a-z0-9_-]{0,59}$/, {
     message: `the name of a ${what} is made of a-z, 0-9, "-" and "_" (some stores do not tell upper case from lower)`,
+  })
+
+const Zone = z
+  .string()
+  .refine(isZone, { message: 'is not a time zone: write one like Europe/Berlin, or UTC' })
+
+const KeyName = z.string().superRefine((text, ctx) => {
+  try {
+    const { key } = keyPattern(text, { zone: 'UTC', plain: false })
+    const fault = keyFault(key('name', new Date(0)))
+    if (fault) ctx.addIssue(`"${text}" cannot be the name of an object: ${fault}`)
+  } catch (error) {
+    ctx.addIssue((error as Error).message)
+  }
+})
+
+const Key = z
+  .strictObject({
+    name: KeyName.meta({
+      description: 'in the words of strftime, with ${DB} for the database; what the stages add follows it',
+      example: '${DB}-%Y-%m-%dT%H-%M-%SZ.sql',
+    }),
+    timezone: Zone.meta({
+      description: 'whose clocks; the zone of the job unless set',
+      example: 'UTC',
+    }).optional(),
+    plain: z
+      .boolean()
+      .default(false)
+      .describe('every run of characters but A-Z a-z 0-9 _ . / becomes one "-"'),
+    suffix: z.boolean().default(true).describe('false: what the stages add to a name is left out'),
+  })
+  .meta({
+    id: 'Key',
+    description:
+      'names the objects, which are backups by these names alone then, one object each; for what an older tool wrote or reads',
+    example: { name: '${DB}-%Y-%m-%dT%H-%M-%SZ.sql' },
   })
 
 const JobName = name('job').refine(text => text !== 'latest', { message: '"latest" means the newest backup' })
@@ -171,14 +210,10 @@ const jobCommon = {
     .enum(['none', 'objects', 'counts'])
     .describe('how exactly to record what was in the source')
     .optional(),
-  timezone: z
-    .string()
-    .refine(isZone, { message: 'is not a time zone: write one like Europe/Berlin, or UTC' })
-    .meta({
-      description: 'where the days, weeks and years of retention begin; the zone of the machine unless set',
-      example: 'Europe/Berlin',
-    })
-    .optional(),
+  timezone: Zone.meta({
+    description: 'where the days, weeks and years of retention begin; the zone of the machine unless set',
+    example: 'Europe/Berlin',
+  }).optional(),
   undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
   hooks: Hooks.optional(),
   stall: Duration.describe('nothing moves for this long: failed; 10 min unless set').optional(),
@@ -198,6 +233,7 @@ const Job = z.strictObject({
       example: ['store'],
     })
     .optional(),
+  key: Key.optional(),
   ...jobCommon,
 })
 
