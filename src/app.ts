@@ -207,7 +207,10 @@ export function stallOf(config: Config, job: string): number {
   return config.jobs[job]?.stall ?? config.defaults.stall ?? defaultStallMs
 }
 
-function openStore(name: string, { lock: _lock, tags: _tags, keep: _keep, ...options }: StoreConfig): Store {
+function openStore(
+  name: string,
+  { lock: _lock, tags: _tags, keep: _keep, expires: _expires, ...options }: StoreConfig,
+): Store {
   if (options.type === 'local') return stores.local(name, options)
   if (options.type === 's3') return stores.s3(name, options)
   return stores.rclone(name, options)
@@ -337,6 +340,7 @@ function destinationOf(
     keep: retentionOf(keep),
     ...(store?.lock ? { lock: { mode: store.lock.mode, forMs: store.lock.for } } : {}),
     ...(store?.tags ? { tags: store.tags } : {}),
+    ...(store?.expires === undefined ? {} : { expiresMs: store.expires }),
     ...(said.after ? { after: said.after } : {}),
   }
 }

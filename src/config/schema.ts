@@ -117,6 +117,9 @@ const storeCommon = {
     .record(z.string(), z.string())
     .meta({ description: 'tags of every object', example: { team: 'shop' } })
     .optional(),
+  expires: Duration.describe(
+    'says in the Expires header of every object when it may go, so long from the start of the backup (S3)',
+  ).optional(),
   keep: Keep.optional(),
 }
 

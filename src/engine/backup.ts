@@ -250,6 +250,7 @@ function putOptions(to: Destination, startedAt: Date): PutOptions {
       ? { lock: { mode: to.lock.mode, until: new Date(startedAt.getTime() + to.lock.forMs) } }
       : {}),
     ...(to.tags ? { tags: to.tags } : {}),
+    ...(to.expiresMs === undefined ? {} : { expires: new Date(startedAt.getTime() + to.expiresMs) }),
   }
 }
 

@@ -24,6 +24,8 @@ export interface Destination {
   readonly keep: Retention
   readonly lock?: { readonly mode: Lock['mode']; readonly forMs: number }
   readonly tags?: Readonly<Record<string, string>>
+  /** When its objects may go by themselves, from the start of the backup: said to the store, which may do so. */
+  readonly expiresMs?: number
   /** Fed from that store, after it has the whole backup, instead of from the stream. */
   readonly after?: string
 }
