@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import * as z from 'zod'
+import { isDialect, translate } from './config/dialects/index.ts'
+import { cleaned } from './config/dialects/variables.ts'
 import { findConfig, readConfig } from './config/read.ts'
 import {
   Config,
@@ -38,6 +40,8 @@ const defaultUndeleteMs = 7 * day
 export interface App {
   readonly config: Config
   readonly state: State
+  /** What is odd about the configuration and does no harm. */
+  readonly notes: readonly string[]
   /** All jobs, or those named; throws a Failure (exit 2) for a name that is none. */
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
@@ -58,10 +62,24 @@ export interface App {
   close(): Promise<void>
 }
 
-/** Opens the configuration (none is an empty one: stores can be given by address) and the state folder. */
-export function openApp(configFlag: string | undefined): App {
+/**
+ * Opens the configuration and the state folder. In this order: the file that the flag names, `CAIRN_DIALECT`, the file that is
+ * found, the environment of a tool that Cairn replaces; none is an empty one: stores can be given by address. `args` are
+ * those that follow the name of an image.
+ */
+export function openApp(configFlag: string | undefined, args: readonly string[] = []): App {
   const path = findConfig(configFlag)
+  if (configFlag === undefined && (process.env.CAIRN_DIALECT || (path === null && isDialect(process.env))))
+    return dialectApp(args)
   return appFor(path === null ? Config.parse({}) : readConfig(path), openState())
+}
+
+function dialectApp(args: readonly string[]): App {
+  const { config, warnings } = translate(process.env, args)
+  // Secrets are read from the variables when they are needed.
+  for (const [name, value] of Object.entries(cleaned(process.env)))
+    if (value !== process.env[name] && !name.startsWith('RCLONE_')) process.env[name] = value
+  return { ...appFor(config, openState()), notes: warnings }
 }
 
 export function appFor(config: Config, state: State): App {
@@ -84,6 +102,7 @@ export function appFor(config: Config, state: State): App {
   const app: App = {
     config,
     state,
+    notes: [],
     store,
     jobNames(named) {
       const known = Object.keys(config.jobs)
@@ -191,8 +210,20 @@ function namedObjects(config: Config): NamedObjects[] {
       // aespipe is the one whose output nothing tells from random bytes.
       stages: sealed ? [{ name: 'gzip' }, { name: 'aespipe' }] : [{ name: 'detect' }],
       undo: '',
+      facts: (unit: string) => factsOf(source, unit),
     }
   })
+}
+
+/** What the restorers want to know of a dump, as far as the configuration tells. */
+function factsOf(source: SourceConfig, unit: string): ReturnType<NamedObjects['facts']> {
+  if (source.type === 'postgres')
+    return { artifact: source.whole ? 'postgres/all.sql' : `postgres/${unit}`, options: {} }
+  const artifact = `${source.type}/${unit}`
+  if (source.type !== 'mariadb' && source.type !== 'mysql') return { artifact, options: {} }
+  const named = source.whole || source.createDatabase
+  const databases = source.whole ? {} : { databases: [unit] }
+  return { artifact, options: named ? { scope: 'whole', ...databases } : {} }
 }
 
 function mediaOf(source: SourceConfig): string {
@@ -338,15 +369,19 @@ function destinationOf(
   return {
     store: open(said.store),
     keep: retentionOf(keep),
-    ...(store?.lock ? { lock: { mode: store.lock.mode, forMs: store.lock.for } } : {}),
+    ...(store?.lock ? { lock: { mode: store.lock.mode, for: store.lock.for } } : {}),
     ...(store?.tags ? { tags: store.tags } : {}),
-    ...(store?.expires === undefined ? {} : { expiresMs: store.expires }),
+    ...(store?.expires === undefined ? {} : { expires: store.expires }),
     ...(said.after ? { after: said.after } : {}),
   }
 }
 
+/** Retention counts back from the newest backup, and rather keeps a day too many. */
+const longestMonth = 31 * day
+
 function retentionOf(keep: KeepConfig | undefined): Retention {
   const { within, ...counts } = keep ?? {}
+  const withinMs = within && within.ms + within.months * longestMonth
   const said = Object.entries(counts).filter(([, count]) => count !== undefined)
-  return { ...Object.fromEntries(said), ...(within === undefined ? {} : { withinMs: within }) }
+  return { ...Object.fromEntries(said), ...(withinMs === undefined ? {} : { withinMs }) }
 }

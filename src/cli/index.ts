@@ -162,10 +162,10 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .action(act(() => import('./prune.ts')))
   command(
     'config',
-    'show: the effective configuration, secrets masked; schema: its JSON Schema',
-    'cairn config show',
+    'show: the effective configuration, secrets masked; schema: its JSON Schema; from-env: what the environment of a replaced tool says, as a configuration',
+    'cairn config show\ncairn config from-env > cairn.yaml',
   )
-    .addArgument(new Argument('<what>').choices(['show', 'schema']))
+    .addArgument(new Argument('<what>').choices(['show', 'schema', 'from-env']))
     .action(act(() => import('./config.ts')))
   command('demo', 'a complete round trip on this machine, with nothing to configure', 'cairn demo')
     .option('--keep', 'leave the folder of the demo in place')

@@ -16,7 +16,7 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
     const catalog = await readCatalog(app.stores(options.store), null, ctx, app.named)
     const entries =
       handles.length > 0
-        ? handles.map(handle => resolve(catalog, handle, app.namesOf))
+        ? handles.map(handle => resolve(catalog, handle, app.namesOf, app.named))
         : catalog.entries.filter(isLive)
     if (entries.length === 0) {
       saySilent(catalog)

@@ -19,6 +19,8 @@ export interface Work {
 export async function withApp(global: Global, work: (work: Work) => Promise<ExitCode>): Promise<ExitCode> {
   const stallMs = stallFlag(global)
   const app = openApp(global.config)
+  for (const note of app.notes)
+    if (!global.quiet) sayFailure({ what: 'the environment', why: note, remedy: '' }, 'warning')
   const report = reporter(global)
   try {
     using ctx = app.context(interruptSignal(), report.emit, stallMs)
@@ -53,7 +55,7 @@ export async function findBackup(
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
   const job = newestNamed(handle)?.job ?? null
   const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx, app.named)
-  const entry = resolve(catalog, handle, app.namesOf)
+  const entry = resolve(catalog, handle, app.namesOf, app.named)
   saySilent(catalog)
   return { catalog, entry }
 }

@@ -1,5 +1,7 @@
 import { resolve } from 'node:path'
 import * as z from 'zod'
+import { parseWords } from '../model/duration-words.ts'
+import { usage } from '../model/failure.ts'
 import { keyFault } from '../model/key.ts'
 import { keyPattern } from '../model/key-pattern.ts'
 import { parseDuration } from '../model/quantity.ts'
@@ -22,6 +24,22 @@ const Duration = z
   .meta({
     id: 'Duration',
     description: 'a whole number and a unit: s, min, h, days, weeks',
+    example: '30 days',
+  })
+
+/** `30 days`, `1 month`, `a year and 6 months`. */
+const CalendarSpan = z
+  .string()
+  .transform((text, ctx) => {
+    const ms = parseDuration(text)
+    const span = ms === null ? parseWords(text) : { months: 0, ms }
+    if (span) return span
+    ctx.addIssue(`"${text}" is not a length of time: write it as "30 days", "2 weeks" or "1 month"`)
+    return z.NEVER
+  })
+  .meta({
+    id: 'CalendarSpan',
+    description: 'a length of time in words, from the minute to the year; months are those of the calendar',
     example: '30 days',
   })
 
@@ -83,7 +101,7 @@ const keptPeriods = (what: string) =>
 const Keep = z
   .strictObject({
     last: z.int().positive().describe('the newest n backups').optional(),
-    within: Duration.describe('backups not older than this when the newest was made').optional(),
+    within: CalendarSpan.describe('backups not older than this when the newest was made').optional(),
     hourly: keptPeriods('hours'),
     daily: keptPeriods('days'),
     weekly: keptPeriods('weeks, from Monday,'),
@@ -106,7 +124,7 @@ const Lock = z
       .describe(
         'governance: who has the right may take it off; compliance: nobody may, and it cannot be shortened',
       ),
-    for: Duration.describe('how long, from the start of the backup'),
+    for: CalendarSpan.describe('how long, from the start of the backup'),
   })
   .meta({ id: 'Lock', description: 'locks every object against deletion' })
 
@@ -117,7 +135,7 @@ const storeCommon = {
     .record(z.string(), z.string())
     .meta({ description: 'tags of every object', example: { team: 'shop' } })
     .optional(),
-  expires: Duration.describe(
+  expires: CalendarSpan.describe(
     'says in the Expires header of every object when it may go, so long from the start of the backup (S3)',
   ).optional(),
   keep: Keep.optional(),
@@ -255,6 +273,16 @@ export type StoreConfig = Config['stores'][string]
 export type SourceConfig = z.infer<typeof Source>
 export type HooksConfig = z.infer<typeof Hooks>
 export type KeepConfig = z.infer<typeof Keep>
+
+/** A configuration that did not come from a file. Throws one Failure (exit 2) that lists every error. */
+export function checkedConfig(plain: unknown, origin: string): Config {
+  const result = Config.safeParse(plain)
+  const faults = result.success
+    ? crossCheck(result.data).map(({ text }) => text)
+    : result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+  if (result.success && faults.length === 0) return result.data
+  throw usage(`${origin} is not valid`, faults.join('; '), 'nothing was touched')
+}
 
 /** Faults that one value alone does not show: names that stand for nothing. Each with the path where it stands. */
 export function crossCheck(

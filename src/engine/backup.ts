@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Context } from '../model/context.ts'
+import { addSpan } from '../model/duration-words.ts'
 import { asFailure, type ExitCode, exitCode, type Failure, usage, worstExit } from '../model/failure.ts'
 import type { Destination, Job } from '../model/job.ts'
 import { asidePrefix, dataPrefix, newId } from '../model/key.ts'
@@ -246,11 +247,9 @@ function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
 
 function putOptions(to: Destination, startedAt: Date): PutOptions {
   return {
-    ...(to.lock
-      ? { lock: { mode: to.lock.mode, until: new Date(startedAt.getTime() + to.lock.forMs) } }
-      : {}),
+    ...(to.lock ? { lock: { mode: to.lock.mode, until: addSpan(startedAt, to.lock.for) } } : {}),
     ...(to.tags ? { tags: to.tags } : {}),
-    ...(to.expiresMs === undefined ? {} : { expires: new Date(startedAt.getTime() + to.expiresMs) }),
+    ...(to.expires ? { expires: addSpan(startedAt, to.expires) } : {}),
   }
 }
 

@@ -11,7 +11,7 @@ import {
 import { foldMarks, type MarkState } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
 import type { ForeignObject, NamedObjects } from './foreign.ts'
-import { withNamed } from './named.ts'
+import { isCalled, withNamed } from './named.ts'
 
 /** A whole copy of a backup in one store. */
 export interface Copy {
@@ -150,19 +150,21 @@ export function isLive(entry: CatalogEntry): boolean {
 
 /**
  * The backup that a person means: an id, an unambiguous beginning of one, `latest`, `JOB@latest`, or, where a job backs
- * up several units, `JOB/UNIT@latest`. `namesOf` gives
+ * up several units, `JOB/UNIT@latest`; where a job names its objects also such a name, or the time in it. `namesOf` gives
  * all names under which a job's backups were made. Throws a Failure with exit 10 when there is none, and with exit 2 when there are several.
  */
 export function resolve(
   catalog: Catalog,
   handle: string,
   namesOf: (job: string) => readonly string[] = job => [job],
+  named: readonly NamedObjects[] = [],
 ): CatalogEntry {
   const newest = newestNamed(handle)
   if (newest) return newestOf(catalog, newest, namesOf)
-  const matches = catalog.entries.filter(entry =>
+  const byId = catalog.entries.filter(entry =>
     idPattern.test(handle) ? entry.id === handle : entry.id.startsWith(handle),
   )
+  const matches = byId.length > 0 ? byId : catalog.entries.filter(entry => isCalled(entry, handle, named))
   const [only, second] = matches
   if (only && second) {
     const ids = matches.slice(0, 3).map(entry => entry.id)

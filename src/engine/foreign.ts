@@ -21,6 +21,8 @@ export interface NamedObjects {
   readonly undo: string
   /** The unit of those whose name does not tell it. */
   readonly unit: string
+  /** What the artifact is called, and what a manifest would hold for the restorer. */
+  facts(unit: string): { readonly artifact: string; readonly options: Readonly<Record<string, unknown>> }
 }
 
 /** An object that is a backup by its name. */
@@ -61,6 +63,7 @@ function foreignObject(entry: VersionEntry, from: NamedObjects): ForeignObject |
 export function foreignManifest(object: ForeignObject): Manifest {
   const { from, key, bytes, unit, version } = object
   const at = object.startedAt.toISOString()
+  const { artifact, options } = from.facts(unit)
   const part = { key, bytes, sha256: null, ...(version === undefined ? {} : { version }) }
   return {
     cairn: 1,
@@ -71,10 +74,10 @@ export function foreignManifest(object: ForeignObject): Manifest {
     tool: 'not known',
     host: 'not known',
     ...{ startedAt: at, capturedAt: at, consistentAt: at, finishedAt: object.modified.toISOString() },
-    source: { engine: from.engine, identity: 'not known', version: '', client: 'not known', options: {} },
+    source: { engine: from.engine, identity: 'not known', version: '', client: 'not known', options },
     artifacts: [
       {
-        name: key,
+        name: artifact,
         media: from.media,
         role: 'data',
         stages: from.stages,

@@ -74,6 +74,26 @@ async function byObject(own: readonly CatalogEntry[], there: readonly ForeignObj
   return { known, gone }
 }
 
+/** Shorter pieces of a name say too little. */
+const shortestHandle = 8
+
+/** Whether a person means this backup by the name of its object, with or without folders, by a piece of it, or by its version. */
+export function isCalled(entry: CatalogEntry, handle: string, all: readonly NamedObjects[]): boolean {
+  const from = all.find(each => each.job === entry.job)
+  if (!from || handle.length < shortestHandle) return false
+  const { pattern, unit } = from
+  const objects = entry.copies.flatMap(({ foreign }) => foreign ?? [])
+  if (objects.some(({ version }) => version === handle)) return true
+  const names = [handle, handle.replace(/^\/+/, ''), handle.slice(handle.lastIndexOf('/') + 1)]
+  for (const name of names) {
+    const found = pattern.match(name)
+    if (found?.at && named(found.unit ?? unit, found.at) === named(entry.unit ?? unit, entry.startedAt))
+      return true
+  }
+  const key = objects[0]?.key ?? pattern.key(entry.unit ?? unit, entry.startedAt)
+  return key.includes(handle)
+}
+
 async function dataOf({ copies: [copy] }: CatalogEntry, ctx: Context) {
   try {
     const read = copy && (await readManifest(copy, ctx))

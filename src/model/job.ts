@@ -1,3 +1,4 @@
+import type { Span } from './duration-words.ts'
 import type { KeyPattern } from './key-pattern.ts'
 import type { Role } from './manifest.ts'
 import type { CensusLevel, Guard, Source } from './source.ts'
@@ -22,10 +23,10 @@ export interface Retention {
 export interface Destination {
   readonly store: Store
   readonly keep: Retention
-  readonly lock?: { readonly mode: Lock['mode']; readonly forMs: number }
+  readonly lock?: { readonly mode: Lock['mode']; readonly for: Span }
   readonly tags?: Readonly<Record<string, string>>
   /** When its objects may go by themselves, from the start of the backup: said to the store, which may do so. */
-  readonly expiresMs?: number
+  readonly expires?: Span
   /** Fed from that store, after it has the whole backup, instead of from the stream. */
   readonly after?: string
 }

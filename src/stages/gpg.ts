@@ -1,7 +1,7 @@
 import * as z from 'zod'
 import type { Context } from '../model/context.ts'
 import { Failure, usage, wrongKey } from '../model/failure.ts'
-import type { Secret } from '../model/secret.ts'
+import { Secret } from '../model/secret.ts'
 import type { Bytes, Exit, Program, Stage, Step, Transform, Verdict } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
 import { describeExit } from '../platform/program.ts'
@@ -19,7 +19,7 @@ export const GpgOptions = z
       .array(secretOption)
       .min(1)
       .optional()
-      .describe('public keys instead of a passphrase: each armored, or { file: PATH }'),
+      .describe('public keys instead of a passphrase: each armored, the base64 of that, or { file: PATH }'),
     identity: secretOption
       .optional()
       .describe('the secret key for recipients, armored or { file: PATH }; only needed to read'),
@@ -72,7 +72,7 @@ export async function gpgWriter(options: GpgOptions, ctx: Context): Promise<Stag
       undo: 'gpg -q -d --batch --pinentry-mode loopback --passphrase-file KEY',
     }
   }
-  const keys = await Promise.all((options.recipients ?? []).map(source => source.read()))
+  const keys = await Promise.all((options.recipients ?? []).map(async source => armored(await source.read())))
   if (keys.length === 0)
     throw usage('cannot encrypt with gpg', 'no key is configured', 'set passphrase, or recipients')
   const fingerprints: string[] = []
@@ -83,6 +83,14 @@ export async function gpgWriter(options: GpgOptions, ctx: Context): Promise<Stag
     encode: () => asymmetric(keys, options.compressLevel),
     undo: '(GNUPGHOME=$(mktemp -d); export GNUPGHOME; gpg -q --batch --import KEY; gpg -q -d; gpgconf --kill all; rm -r "$GNUPGHOME")',
   }
+}
+
+/** The key itself, where it is the base64 of an armored one: so it fits into a variable. */
+function armored(key: Secret): Secret {
+  const text = key.reveal()
+  if (!/^[A-Za-z0-9+/=\s]+$/.test(text)) return key
+  const decoded = Buffer.from(text, 'base64').toString('latin1')
+  return decoded.includes('-----BEGIN PGP ') ? new Secret(decoded) : key
 }
 
 /** Everything that may open what gpg has encrypted. */
