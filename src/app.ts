@@ -64,14 +64,20 @@ export interface App {
 
 /**
  * Opens the configuration and the state folder. In this order: the file that the flag names, `CAIRN_DIALECT`, the file that is
- * found, the environment of a tool that Cairn replaces; none is an empty one: stores can be given by address. `args` are
- * those that follow the name of an image.
+ * found, the environment of a tool that Cairn replaces; none is an empty one: stores can be given by address.
  */
-export function openApp(configFlag: string | undefined, args: readonly string[] = []): App {
+export function openApp(configFlag: string | undefined): App {
   const path = findConfig(configFlag)
   if (configFlag === undefined && (process.env.CAIRN_DIALECT || (path === null && isDialect(process.env))))
-    return dialectApp(args)
+    return dialectApp([])
   return appFor(path === null ? Config.parse({}) : readConfig(path), openState())
+}
+
+/** The same for who is to run what is configured: throws a Failure that says what is needed where nothing is. `args` follow the name of an image. */
+export function appToRun(configFlag: string | undefined, args: readonly string[]): App {
+  const path = findConfig(configFlag)
+  if (path === null || (configFlag === undefined && process.env.CAIRN_DIALECT)) return dialectApp(args)
+  return openApp(configFlag)
 }
 
 function dialectApp(args: readonly string[]): App {

@@ -152,6 +152,13 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .addOption(storeOption())
     .addOption(identityOption())
     .action(act(() => import('./verify.ts')))
+  command(
+    'run [args...]',
+    "the entry point of containers: runs what cairn.yaml or a replaced tool's environment says; arguments go to the dump program",
+    'cairn run\ncairn run -- --defaults-extra-file=/etc/my.cnf',
+  )
+    .allowUnknownOption()
+    .action(act(() => import('./run.ts')))
   for (const [verb, description] of marks) {
     command(`${verb} <backup>`, description, `cairn ${verb} 20261121T020000Z-k7f3q9x2`)
       .addOption(storeOption())

@@ -15,18 +15,7 @@ interface Options extends Global {
 /** `cairn prune [JOB…]`: applies retention; prints every backup with what happens to it and the rule that decided. */
 export function run(jobs: readonly string[], options: Options): Promise<ExitCode> {
   return withApp(options, async work => {
-    const steps: (PruneStep & { job: string })[] = []
-    const failures: Failure[] = []
-    for (const name of work.app.jobNames(jobs)) {
-      const done = await pruneJob(name, work, options.dryRun === true).catch((error: unknown) => {
-        work.ctx.signal.throwIfAborted()
-        const failure = asFailure(error, `cannot prune ${name}`)
-        sayFailure(failure)
-        return { steps: [], failures: [failure] }
-      })
-      steps.push(...done.steps.map(step => ({ ...step, job: name })))
-      failures.push(...done.failures)
-    }
+    const { steps, failures } = await pruneJobs(jobs, work, options.dryRun === true)
     if (options.json) await outJson({ cairn: 1, dryRun: options.dryRun === true, steps: steps.map(toJson) })
     else if (steps.length > 0) await out(`${toTable(steps)}\n\n${summary(steps)}`)
     else say('there is no backup to prune')
@@ -35,6 +24,27 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
       ? exitCode.partial
       : worstExit(failures.map(failure => failure.exit))
   })
+}
+
+/** Applies the retention of these jobs; one that fails does not stop the others. What failed has been said. */
+export async function pruneJobs(
+  jobs: readonly string[],
+  work: Work,
+  dryRun: boolean,
+): Promise<{ steps: (PruneStep & { job: string })[]; failures: Failure[] }> {
+  const steps: (PruneStep & { job: string })[] = []
+  const failures: Failure[] = []
+  for (const name of work.app.jobNames(jobs)) {
+    const done = await pruneJob(name, work, dryRun).catch((error: unknown) => {
+      work.ctx.signal.throwIfAborted()
+      const failure = asFailure(error, `cannot prune ${name}`)
+      sayFailure(failure)
+      return { steps: [], failures: [failure] }
+    })
+    steps.push(...done.steps.map(step => ({ ...step, job: name })))
+    failures.push(...done.failures)
+  }
+  return { steps, failures }
 }
 
 async function pruneJob(

@@ -16,9 +16,13 @@ export interface Work {
 }
 
 /** Opens what the command line names, does the work, and leaves nothing behind whatever happens: no process, no folder. */
-export async function withApp(global: Global, work: (work: Work) => Promise<ExitCode>): Promise<ExitCode> {
+export async function withApp(
+  global: Global,
+  work: (work: Work) => Promise<ExitCode>,
+  open: () => App = () => openApp(global.config),
+): Promise<ExitCode> {
   const stallMs = stallFlag(global)
-  const app = openApp(global.config)
+  const app = open()
   for (const note of app.notes)
     if (!global.quiet) sayFailure({ what: 'the environment', why: note, remedy: '' }, 'warning')
   const report = reporter(global)

@@ -76,7 +76,7 @@ function encryptionOf(env: Variables): Plain | null {
   const file = env.text('ENCRYPT_RECIPIENTS_FILE')
   if (text !== undefined && file !== undefined)
     env.warnings.push('ENCRYPT_RECIPIENTS is set: ENCRYPT_RECIPIENTS_FILE is not read')
-  if (text === undefined) return file === undefined ? null : { recipientsFile: file }
+  if (text === undefined) return file === undefined ? null : { recipientsFile: file, skipOtherKeys: true }
   const recipients = recipientsIn(text)
   if (recipients.length === 0)
     env.fault('ENCRYPT_RECIPIENTS', 'public keys: age1..., or ssh-ed25519 ... and ssh-rsa ...', text)
