@@ -206,6 +206,7 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
     unfinished = direct.filter(dest => to.lost.has(dest.store.name))
     await commit(job, to, stated, ctx)
     manifest = stated
+    failures.push(...missingFrom(captured, unit.name, ctx))
   } catch (error) {
     failures.push(asFailure(error, `the backup of ${unit.name} failed`))
   }
@@ -230,6 +231,13 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
   const seconds = (ctx.clock.now().getTime() - startedAt.getTime()) / 1000
   ctx.emit({ type: 'backup', id: begin.id, job: job.name, unit: unit.name, stores, bytes, seconds })
   return { unit: unit.name, id: begin.id, manifest, stores, failures }
+}
+
+/** The parts that the source had to leave out. */
+function missingFrom({ facts }: Captured, unit: string, ctx: Context): readonly Failure[] {
+  const missing = facts.missing ?? []
+  for (const failure of missing) announce(failure, unit, ctx)
+  return missing
 }
 
 function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
