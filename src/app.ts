@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import * as z from 'zod'
+import { isDialect, translate } from './config/dialects/index.ts'
+import { cleaned } from './config/dialects/variables.ts'
 import { findConfig, readConfig } from './config/read.ts'
 import {
   Config,
@@ -10,12 +12,14 @@ import {
   type SourceConfig,
   type StoreConfig,
 } from './config/schema.ts'
+import type { NamedObjects } from './engine/foreign.ts'
 import { type Hook, type Hooks, hookGuard } from './engine/hooks.ts'
 import type { Context } from './model/context.ts'
 import type { RunEvent } from './model/event.ts'
 import { usage } from './model/failure.ts'
 import type { Destination, Job, Retention } from './model/job.ts'
-import { nativeNaming } from './model/key.ts'
+import { nativeNaming, patternNaming } from './model/key.ts'
+import { type KeyPattern, keyPattern } from './model/key-pattern.ts'
 import type { Manifest } from './model/manifest.ts'
 import type { Restorer } from './model/restore.ts'
 import type { Source } from './model/source.ts'
@@ -36,12 +40,16 @@ const defaultUndeleteMs = 7 * day
 export interface App {
   readonly config: Config
   readonly state: State
+  /** What is odd about the configuration and does no harm. */
+  readonly notes: readonly string[]
   /** All jobs, or those named; throws a Failure (exit 2) for a name that is none. */
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
   hooks(job: string): Hooks
   /** All names under which a job's backups were made: its own, and those it had. */
   namesOf(job: string): string[]
+  /** Where the objects of jobs are backups by their names alone. */
+  readonly named: readonly NamedObjects[]
   /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
   store(nameOrAddress: string): Store
   /** Those named, else all that are configured. */
@@ -54,10 +62,30 @@ export interface App {
   close(): Promise<void>
 }
 
-/** Opens the configuration (none is an empty one: stores can be given by address) and the state folder. */
+/**
+ * Opens the configuration and the state folder. In this order: the file that the flag names, `CAIRN_DIALECT`, the file that is
+ * found, the environment of a tool that Cairn replaces; none is an empty one: stores can be given by address.
+ */
 export function openApp(configFlag: string | undefined): App {
   const path = findConfig(configFlag)
+  if (configFlag === undefined && (process.env.CAIRN_DIALECT || (path === null && isDialect(process.env))))
+    return dialectApp([])
   return appFor(path === null ? Config.parse({}) : readConfig(path), openState())
+}
+
+/** The same for who is to run what is configured: throws a Failure that says what is needed where nothing is. `args` follow the name of an image. */
+export function appToRun(configFlag: string | undefined, args: readonly string[]): App {
+  const path = findConfig(configFlag)
+  if (path === null || (configFlag === undefined && process.env.CAIRN_DIALECT)) return dialectApp(args)
+  return openApp(configFlag)
+}
+
+function dialectApp(args: readonly string[]): App {
+  const { config, warnings } = translate(process.env, args)
+  // Secrets are read from the variables when they are needed.
+  for (const [name, value] of Object.entries(cleaned(process.env)))
+    if (value !== process.env[name] && !name.startsWith('RCLONE_')) process.env[name] = value
+  return { ...appFor(config, openState()), notes: warnings }
 }
 
 export function appFor(config: Config, state: State): App {
@@ -80,6 +108,7 @@ export function appFor(config: Config, state: State): App {
   const app: App = {
     config,
     state,
+    notes: [],
     store,
     jobNames(named) {
       const known = Object.keys(config.jobs)
@@ -111,14 +140,15 @@ export function appFor(config: Config, state: State): App {
           ctx,
         ),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
-        naming: nativeNaming,
+        ...namingOf(own, merged.timezone),
         guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
         capture: merged.capture ?? 'stream',
         census: merged.census ?? 'counts',
-        zone: merged.timezone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+        zone: zoneOf(merged.timezone),
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
+    named: namedObjects(config),
     namesOf: name => [name, ...(config.jobs[name]?.formerly ?? [])],
     hooks: name => hooksOf(config.jobs[name]?.hooks ?? config.defaults.hooks),
     stores(named) {
@@ -155,12 +185,69 @@ export function appFor(config: Config, state: State): App {
   return app
 }
 
+function zoneOf(said: string | undefined): string {
+  return said ?? Intl.DateTimeFormat().resolvedOptions().timeZone
+}
+
+function patternOf({ key }: JobConfig, timezone: string | undefined): KeyPattern | null {
+  if (!key) return null
+  return keyPattern(key.name, { zone: key.timezone ?? zoneOf(timezone), plain: key.plain })
+}
+
+function namingOf(job: JobConfig, timezone: string | undefined): Pick<Job, 'naming' | 'pattern'> {
+  const pattern = patternOf(job, timezone)
+  return pattern
+    ? { naming: patternNaming(pattern, job.key?.suffix !== false), pattern }
+    : { naming: nativeNaming }
+}
+
+/** Of jobs that name their objects and have one source: what is in them follows from it. */
+function namedObjects(config: Config): NamedObjects[] {
+  return Object.entries(config.jobs).flatMap(([job, own]) => {
+    const pattern = patternOf(own, own.timezone ?? config.defaults.timezone)
+    const [source, second] = sourcesOf(own)
+    if (!pattern || !source || second) return []
+    const to = own.to ?? config.defaults.to ?? []
+    const encryption = own.encryption ?? config.defaults.encryption ?? config.encryption
+    const sealed = encryption !== undefined && encryption !== 'none' && encryption.aespipe !== undefined
+    return {
+      ...{ job, pattern, engine: source.type, media: mediaOf(source), unit: job },
+      stores: to.map(each => (typeof each === 'string' ? each : each.store)),
+      // aespipe is the one whose output nothing tells from random bytes.
+      stages: sealed ? [{ name: 'gzip' }, { name: 'aespipe' }] : [{ name: 'detect' }],
+      undo: '',
+      facts: (unit: string) => factsOf(source, unit),
+    }
+  })
+}
+
+/** What the restorers want to know of a dump, as far as the configuration tells. */
+function factsOf(source: SourceConfig, unit: string): ReturnType<NamedObjects['facts']> {
+  if (source.type === 'postgres')
+    return { artifact: source.whole ? 'postgres/all.sql' : `postgres/${unit}`, options: {} }
+  const artifact = `${source.type}/${unit}`
+  if (source.type !== 'mariadb' && source.type !== 'mysql') return { artifact, options: {} }
+  const named = source.whole || source.createDatabase
+  const databases = source.whole ? {} : { databases: [unit] }
+  return { artifact, options: named ? { scope: 'whole', ...databases } : {} }
+}
+
+function mediaOf(source: SourceConfig): string {
+  if (source.type === 'postgres')
+    return source.whole || source.format === 'plain' ? 'sql' : `pg_dump-${source.format}`
+  if (source.type === 'sqlite') return 'sqlite'
+  return source.type === 'files' ? 'tar' : 'sql'
+}
+
 /** How long a job may be silent before it has stalled. */
 export function stallOf(config: Config, job: string): number {
   return config.jobs[job]?.stall ?? config.defaults.stall ?? defaultStallMs
 }
 
-function openStore(name: string, { lock: _lock, tags: _tags, keep: _keep, ...options }: StoreConfig): Store {
+function openStore(
+  name: string,
+  { lock: _lock, tags: _tags, keep: _keep, expires: _expires, ...options }: StoreConfig,
+): Store {
   if (options.type === 'local') return stores.local(name, options)
   if (options.type === 's3') return stores.s3(name, options)
   return stores.rclone(name, options)
@@ -288,14 +375,19 @@ function destinationOf(
   return {
     store: open(said.store),
     keep: retentionOf(keep),
-    ...(store?.lock ? { lock: { mode: store.lock.mode, forMs: store.lock.for } } : {}),
+    ...(store?.lock ? { lock: { mode: store.lock.mode, for: store.lock.for } } : {}),
     ...(store?.tags ? { tags: store.tags } : {}),
+    ...(store?.expires === undefined ? {} : { expires: store.expires }),
     ...(said.after ? { after: said.after } : {}),
   }
 }
 
+/** Retention counts back from the newest backup, and rather keeps a day too many. */
+const longestMonth = 31 * day
+
 function retentionOf(keep: KeepConfig | undefined): Retention {
   const { within, ...counts } = keep ?? {}
+  const withinMs = within && within.ms + within.months * longestMonth
   const said = Object.entries(counts).filter(([, count]) => count !== undefined)
-  return { ...Object.fromEntries(said), ...(within === undefined ? {} : { withinMs: within }) }
+  return { ...Object.fromEntries(said), ...(withinMs === undefined ? {} : { withinMs }) }
 }

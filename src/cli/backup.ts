@@ -16,17 +16,20 @@ interface JobOutcome {
 
 /** `cairn backup [JOB…]`: runs the jobs now, one after the other; one that fails does not stop the others. */
 export function run(jobs: readonly string[], global: Global): Promise<ExitCode> {
-  return withApp(global, async work => {
-    const outcomes: JobOutcome[] = []
-    for (const name of work.app.jobNames(jobs)) {
-      const outcome = await runJob(name, work, global)
-      outcomes.push(outcome)
-      const failures = [outcome.failure ?? [], ...outcome.units.map(unit => unit.failures)].flat()
-      if (failures.length > 0) await runFailureHooks(name, work.app.hooks(name), failures, work.ctx)
-    }
-    if (global.json) await outJson({ cairn: 1, jobs: outcomes.map(toJson) })
-    return exitOfAll(outcomes)
-  })
+  return withApp(global, work => runJobs(jobs, work, global))
+}
+
+/** The same with what is open already. */
+export async function runJobs(jobs: readonly string[], work: Work, global: Global): Promise<ExitCode> {
+  const outcomes: JobOutcome[] = []
+  for (const name of work.app.jobNames(jobs)) {
+    const outcome = await runJob(name, work, global)
+    outcomes.push(outcome)
+    const failures = [outcome.failure ?? [], ...outcome.units.map(unit => unit.failures)].flat()
+    if (failures.length > 0) await runFailureHooks(name, work.app.hooks(name), failures, work.ctx)
+  }
+  if (global.json) await outJson({ cairn: 1, jobs: outcomes.map(toJson) })
+  return exitOfAll(outcomes)
 }
 
 async function runJob(name: string, { app, ctx }: Work, global: Global): Promise<JobOutcome> {

@@ -152,6 +152,13 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .addOption(storeOption())
     .addOption(identityOption())
     .action(act(() => import('./verify.ts')))
+  command(
+    'run [args...]',
+    "the entry point of containers: runs what cairn.yaml or a replaced tool's environment says; arguments go to the dump program",
+    'cairn run\ncairn run -- --defaults-extra-file=/etc/my.cnf',
+  )
+    .allowUnknownOption()
+    .action(act(() => import('./run.ts')))
   for (const [verb, description] of marks) {
     command(`${verb} <backup>`, description, `cairn ${verb} 20261121T020000Z-k7f3q9x2`)
       .addOption(storeOption())
@@ -162,10 +169,10 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .action(act(() => import('./prune.ts')))
   command(
     'config',
-    'show: the effective configuration, secrets masked; schema: its JSON Schema',
-    'cairn config show',
+    'show: the effective configuration, secrets masked; schema: its JSON Schema; from-env: what the environment of a replaced tool says, as a configuration',
+    'cairn config show\ncairn config from-env > cairn.yaml',
   )
-    .addArgument(new Argument('<what>').choices(['show', 'schema']))
+    .addArgument(new Argument('<what>').choices(['show', 'schema', 'from-env']))
     .action(act(() => import('./config.ts')))
   command('demo', 'a complete round trip on this machine, with nothing to configure', 'cairn demo')
     .option('--keep', 'leave the folder of the demo in place')

@@ -1,8 +1,9 @@
-import { readCatalog } from '../engine/catalog.ts'
+import { type Catalog, type Copy, readCatalog } from '../engine/catalog.ts'
 import { applyPrune, type PruneStep, planPrune } from '../engine/prune.ts'
 import { sweepMarks, sweepOrphans } from '../engine/sweep.ts'
 import { asFailure, type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
+import type { Store } from '../model/store.ts'
 import { takeLock } from '../platform/lock.ts'
 import { type Global, out, outJson, say, sayFailure, table } from './io.ts'
 import { saySilent, type Work, withApp } from './work.ts'
@@ -14,18 +15,7 @@ interface Options extends Global {
 /** `cairn prune [JOB…]`: applies retention; prints every backup with what happens to it and the rule that decided. */
 export function run(jobs: readonly string[], options: Options): Promise<ExitCode> {
   return withApp(options, async work => {
-    const steps: (PruneStep & { job: string })[] = []
-    const failures: Failure[] = []
-    for (const name of work.app.jobNames(jobs)) {
-      const done = await pruneJob(name, work, options.dryRun === true).catch((error: unknown) => {
-        work.ctx.signal.throwIfAborted()
-        const failure = asFailure(error, `cannot prune ${name}`)
-        sayFailure(failure)
-        return { steps: [], failures: [failure] }
-      })
-      steps.push(...done.steps.map(step => ({ ...step, job: name })))
-      failures.push(...done.failures)
-    }
+    const { steps, failures } = await pruneJobs(jobs, work, options.dryRun === true)
     if (options.json) await outJson({ cairn: 1, dryRun: options.dryRun === true, steps: steps.map(toJson) })
     else if (steps.length > 0) await out(`${toTable(steps)}\n\n${summary(steps)}`)
     else say('there is no backup to prune')
@@ -34,6 +24,27 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
       ? exitCode.partial
       : worstExit(failures.map(failure => failure.exit))
   })
+}
+
+/** Applies the retention of these jobs; one that fails does not stop the others. What failed has been said. */
+export async function pruneJobs(
+  jobs: readonly string[],
+  work: Work,
+  dryRun: boolean,
+): Promise<{ steps: (PruneStep & { job: string })[]; failures: Failure[] }> {
+  const steps: (PruneStep & { job: string })[] = []
+  const failures: Failure[] = []
+  for (const name of work.app.jobNames(jobs)) {
+    const done = await pruneJob(name, work, dryRun).catch((error: unknown) => {
+      work.ctx.signal.throwIfAborted()
+      const failure = asFailure(error, `cannot prune ${name}`)
+      sayFailure(failure)
+      return { steps: [], failures: [failure] }
+    })
+    steps.push(...done.steps.map(step => ({ ...step, job: name })))
+    failures.push(...done.failures)
+  }
+  return { steps, failures }
 }
 
 async function pruneJob(
@@ -49,6 +60,7 @@ async function pruneJob(
     prunable.map(to => to.store),
     app.namesOf(name),
     ctx,
+    app.named,
   )
   const failures = catalog.silent.map(({ failure }) => failure)
   saySilent(catalog)
@@ -63,13 +75,19 @@ async function pruneJob(
     failures.push(...(await applyPrune(planned, ctx)))
     try {
       for (const each of app.namesOf(name)) await sweepOrphans(to.store, each, app.state.host, ctx)
-      await sweepMarks(to.store, ctx)
+      await sweepMarks(to.store, ctx, withoutManifest(catalog, to.store))
     } catch (error) {
       ctx.signal.throwIfAborted()
       failures.push(asFailure(error, `cannot clear up in ${to.store.name}`))
     }
   }
   return { steps, failures }
+}
+
+/** The backups that the store has by their names alone. */
+function withoutManifest({ entries }: Catalog, store: Store): string[] {
+  const isIt = ({ store: each, foreign }: Copy): boolean => each === store && foreign !== undefined
+  return entries.filter(({ copies }) => copies.some(isIt)).map(({ id }) => id)
 }
 
 /** Prune has kept everything then, which must not go unnoticed. */

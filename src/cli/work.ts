@@ -16,9 +16,15 @@ export interface Work {
 }
 
 /** Opens what the command line names, does the work, and leaves nothing behind whatever happens: no process, no folder. */
-export async function withApp(global: Global, work: (work: Work) => Promise<ExitCode>): Promise<ExitCode> {
+export async function withApp(
+  global: Global,
+  work: (work: Work) => Promise<ExitCode>,
+  open: () => App = () => openApp(global.config),
+): Promise<ExitCode> {
   const stallMs = stallFlag(global)
-  const app = openApp(global.config)
+  const app = open()
+  for (const note of app.notes)
+    if (!global.quiet) sayFailure({ what: 'the environment', why: note, remedy: '' }, 'warning')
   const report = reporter(global)
   try {
     using ctx = app.context(interruptSignal(), report.emit, stallMs)
@@ -52,8 +58,8 @@ export async function findBackup(
   ctx: Context,
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
   const job = newestNamed(handle)?.job ?? null
-  const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx)
-  const entry = resolve(catalog, handle, app.namesOf)
+  const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx, app.named)
+  const entry = resolve(catalog, handle, app.namesOf, app.named)
   saySilent(catalog)
   return { catalog, entry }
 }

@@ -1,5 +1,9 @@
 import { resolve } from 'node:path'
 import * as z from 'zod'
+import { parseWords } from '../model/duration-words.ts'
+import { usage } from '../model/failure.ts'
+import { keyFault } from '../model/key.ts'
+import { keyPattern } from '../model/key-pattern.ts'
 import { parseDuration } from '../model/quantity.ts'
 import { secretOption } from '../platform/secret-source.ts'
 import { sourceOptions } from '../sources/index.ts'
@@ -23,9 +27,62 @@ const Duration = z
     example: '30 days',
   })
 
+/** `30 days`, `1 month`, `a year and 6 months`. */
+const CalendarSpan = z
+  .string()
+  .transform((text, ctx) => {
+    const ms = parseDuration(text)
+    const span = ms === null ? parseWords(text) : { months: 0, ms }
+    if (span) return span
+    ctx.addIssue(`"${text}" is not a length of time: write it as "30 days", "2 weeks" or "1 month"`)
+    return z.NEVER
+  })
+  .meta({
+    id: 'CalendarSpan',
+    description: 'a length of time in words, from the minute to the year; months are those of the calendar',
+    example: '30 days',
+  })
+
 const name = (what: string) =>
   z.string().regex(/^[a-z0-9][a-z0-9_-]{0,59}$/, {
     message: `the name of a ${what} is made of a-z, 0-9, "-" and "_" (some stores do not tell upper case from lower)`,
+  })
+
+const Zone = z
+  .string()
+  .refine(isZone, { message: 'is not a time zone: write one like Europe/Berlin, or UTC' })
+
+const KeyName = z.string().superRefine((text, ctx) => {
+  try {
+    const { key } = keyPattern(text, { zone: 'UTC', plain: false })
+    const fault = keyFault(key('name', new Date(0)))
+    if (fault) ctx.addIssue(`"${text}" cannot be the name of an object: ${fault}`)
+  } catch (error) {
+    ctx.addIssue((error as Error).message)
+  }
+})
+
+const Key = z
+  .strictObject({
+    name: KeyName.meta({
+      description: 'in the words of strftime, with ${DB} for the database; what the stages add follows it',
+      example: '${DB}-%Y-%m-%dT%H-%M-%SZ.sql',
+    }),
+    timezone: Zone.meta({
+      description: 'whose clocks; the zone of the job unless set',
+      example: 'UTC',
+    }).optional(),
+    plain: z
+      .boolean()
+      .default(false)
+      .describe('every run of characters but A-Z a-z 0-9 _ . / becomes one "-"'),
+    suffix: z.boolean().default(true).describe('false: what the stages add to a name is left out'),
+  })
+  .meta({
+    id: 'Key',
+    description:
+      'names the objects, which are backups by these names alone then, one object each; for what an older tool wrote or reads',
+    example: { name: '${DB}-%Y-%m-%dT%H-%M-%SZ.sql' },
   })
 
 const JobName = name('job').refine(text => text !== 'latest', { message: '"latest" means the newest backup' })
@@ -44,7 +101,7 @@ const keptPeriods = (what: string) =>
 const Keep = z
   .strictObject({
     last: z.int().positive().describe('the newest n backups').optional(),
-    within: Duration.describe('backups not older than this when the newest was made').optional(),
+    within: CalendarSpan.describe('backups not older than this when the newest was made').optional(),
     hourly: keptPeriods('hours'),
     daily: keptPeriods('days'),
     weekly: keptPeriods('weeks, from Monday,'),
@@ -67,7 +124,7 @@ const Lock = z
       .describe(
         'governance: who has the right may take it off; compliance: nobody may, and it cannot be shortened',
       ),
-    for: Duration.describe('how long, from the start of the backup'),
+    for: CalendarSpan.describe('how long, from the start of the backup'),
   })
   .meta({ id: 'Lock', description: 'locks every object against deletion' })
 
@@ -78,6 +135,9 @@ const storeCommon = {
     .record(z.string(), z.string())
     .meta({ description: 'tags of every object', example: { team: 'shop' } })
     .optional(),
+  expires: CalendarSpan.describe(
+    'says in the Expires header of every object when it may go, so long from the start of the backup (S3)',
+  ).optional(),
   keep: Keep.optional(),
 }
 
@@ -171,14 +231,10 @@ const jobCommon = {
     .enum(['none', 'objects', 'counts'])
     .describe('how exactly to record what was in the source')
     .optional(),
-  timezone: z
-    .string()
-    .refine(isZone, { message: 'is not a time zone: write one like Europe/Berlin, or UTC' })
-    .meta({
-      description: 'where the days, weeks and years of retention begin; the zone of the machine unless set',
-      example: 'Europe/Berlin',
-    })
-    .optional(),
+  timezone: Zone.meta({
+    description: 'where the days, weeks and years of retention begin; the zone of the machine unless set',
+    example: 'Europe/Berlin',
+  }).optional(),
   undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
   hooks: Hooks.optional(),
   stall: Duration.describe('nothing moves for this long: failed; 10 min unless set').optional(),
@@ -198,6 +254,7 @@ const Job = z.strictObject({
       example: ['store'],
     })
     .optional(),
+  key: Key.optional(),
   ...jobCommon,
 })
 
@@ -216,6 +273,16 @@ export type StoreConfig = Config['stores'][string]
 export type SourceConfig = z.infer<typeof Source>
 export type HooksConfig = z.infer<typeof Hooks>
 export type KeepConfig = z.infer<typeof Keep>
+
+/** A configuration that did not come from a file. Throws one Failure (exit 2) that lists every error. */
+export function checkedConfig(plain: unknown, origin: string): Config {
+  const result = Config.safeParse(plain)
+  const faults = result.success
+    ? crossCheck(result.data).map(({ text }) => text)
+    : result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+  if (result.success && faults.length === 0) return result.data
+  throw usage(`${origin} is not valid`, faults.join('; '), 'nothing was touched')
+}
 
 /** Faults that one value alone does not show: names that stand for nothing. Each with the path where it stands. */
 export function crossCheck(

@@ -84,7 +84,7 @@ async function prepare(
   ctx: Context,
 ): Promise<Prepared> {
   const manifest = chain.at(-1)
-  if (manifest?.source.engine !== flavour || manifest.kind !== 'logical')
+  if (manifest?.source.engine !== flavour || !['logical', 'foreign'].includes(manifest.kind))
     throw usage('cannot restore', `this is not a backup of ${flavourNames[flavour]}`, 'choose another backup')
   const isWhole = manifest.source.options.scope === 'whole'
   const { data, accounts, wanted } = picked(manifest, isWhole, pick)

@@ -43,9 +43,12 @@ export function postgresRestorer(options: RestorerOptions): Restorer {
   }
 }
 
+/** Dumps of our own, and those that are known by their names alone. */
+const kinds: readonly string[] = ['logical', 'foreign']
+
 function mine(chain: readonly Manifest[]): Manifest {
   const manifest = chain.at(-1)
-  if (manifest?.source.engine === 'postgres' && manifest.kind === 'logical') return manifest
+  if (manifest?.source.engine === 'postgres' && kinds.includes(manifest.kind)) return manifest
   throw usage('cannot restore', 'this is not a backup of one PostgreSQL database', 'choose another backup')
 }
 

@@ -36,6 +36,8 @@ export interface SessionOptions {
   readonly census: CensusLevel
   readonly format: DumpFormat
   readonly jobs: number
+  /** Whether what belongs to the database and is not in a dump of it goes with it. */
+  readonly globals: boolean
   readonly args: readonly string[]
   readonly allowEmpty: boolean
   /** Where the client programs are; undefined: the usual places. */
@@ -58,6 +60,7 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
     concurrency: 1,
     async *artifacts() {
       yield databaseArtifact(held.dumping, { ...options, snapshot: held.snapshot, bytes: held.facts.bytes })
+      if (!options.globals) return
       yield globalsArtifact(held.dumping)
       const settings = await databaseSettings(held.db)
       if (settings !== '') yield settingsArtifact(settings)
