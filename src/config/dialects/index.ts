@@ -3,10 +3,11 @@ import { type Config, checkedConfig } from '../schema.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import { moonflower } from './moonflower.ts'
 import { rclone } from './rclone.ts'
+import { sidecar } from './sidecar.ts'
 import { cleaned, type Environment, Variables } from './variables.ts'
 
 /** Every dialect there is. */
-export const dialects: readonly Dialect[] = [rclone, moonflower]
+const dialects: readonly Dialect[] = [sidecar, rclone, moonflower]
 
 /** What an environment means. */
 export interface Translated {
