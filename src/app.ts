@@ -1,14 +1,14 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import * as z from 'zod'
-import { findConfig, readConfig } from './config/read.ts'
-import {
+import { configFromEnvironment } from './config/environment.ts'
+import type {
   Config,
-  type HooksConfig,
-  type JobConfig,
-  type KeepConfig,
-  type SourceConfig,
-  type StoreConfig,
+  HooksConfig,
+  JobConfig,
+  KeepConfig,
+  SourceConfig,
+  StoreConfig,
 } from './config/schema.ts'
 import { type Hook, type Hooks, hookGuard } from './engine/hooks.ts'
 import type { Context } from './model/context.ts'
@@ -17,11 +17,14 @@ import { usage } from './model/failure.ts'
 import type { Destination, Job, Retention } from './model/job.ts'
 import { nativeNaming } from './model/key.ts'
 import type { Manifest } from './model/manifest.ts'
+import type { Notifier } from './model/notifier.ts'
 import type { Restorer } from './model/restore.ts'
 import type { Source } from './model/source.ts'
 import type { Store } from './model/store.ts'
+import { webhooks } from './notifiers/index.ts'
 import { runContext } from './platform/run-context.ts'
 import { openState, type State } from './platform/state.ts'
+import { localZone } from './platform/zone.ts'
 import { restorers, sources } from './sources/index.ts'
 import { type Encryption, type Reading, readingStages, writingStages } from './stages/index.ts'
 import { storeOptions, stores } from './stores/index.ts'
@@ -32,6 +35,17 @@ const defaultStallMs = 10 * 60_000
 const keyCheckMs = 60_000
 const defaultUndeleteMs = 7 * day
 
+/** When a job runs, and what is expected of it. */
+export interface Timing {
+  /** Null: only when it is told to. */
+  readonly schedule: string | null
+  readonly zone: string
+  readonly jitterMs: number
+  readonly retry: { readonly times: number; readonly afterMs: number }
+  /** How often something good must arrive in each of its stores; null: nobody minds. */
+  readonly expectMs: number | null
+}
+
 /** The configuration turned into things that work. The only place that knows every adapter. */
 export interface App {
   readonly config: Config
@@ -40,6 +54,11 @@ export interface App {
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
   hooks(job: string): Hooks
+  /** Who is told what becomes of it. */
+  notifiers(job: string): Notifier[]
+  timing(job: string): Timing
+  /** The stores that get a copy of it. */
+  storesOf(job: string): Store[]
   /** All names under which a job's backups were made: its own, and those it had. */
   namesOf(job: string): string[]
   /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
@@ -56,8 +75,7 @@ export interface App {
 
 /** Opens the configuration (none is an empty one: stores can be given by address) and the state folder. */
 export function openApp(configFlag: string | undefined): App {
-  const path = findConfig(configFlag)
-  return appFor(path === null ? Config.parse({}) : readConfig(path), openState())
+  return appFor(configFromEnvironment(process.env, [], configFlag).config, openState())
 }
 
 export function appFor(config: Config, state: State): App {
@@ -115,12 +133,30 @@ export function appFor(config: Config, state: State): App {
         guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
         capture: merged.capture ?? 'stream',
         census: merged.census ?? 'counts',
-        zone: merged.timezone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+        zone: merged.timezone ?? localZone(),
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
     namesOf: name => [name, ...(config.jobs[name]?.formerly ?? [])],
     hooks: name => hooksOf(config.jobs[name]?.hooks ?? config.defaults.hooks),
+    notifiers(name) {
+      const said = config.jobs[name]?.webhooks ?? config.defaults.webhooks
+      return said ? [webhooks(said)] : []
+    },
+    timing(name) {
+      const { schedule, timezone, jitter, retry, expect } = { ...config.defaults, ...config.jobs[name] }
+      return {
+        schedule: schedule ?? null,
+        zone: timezone ?? localZone(),
+        jitterMs: jitter ?? 0,
+        retry: { times: retry?.times ?? 0, afterMs: retry?.after ?? 0 },
+        expectMs: expect ?? null,
+      }
+    },
+    storesOf: name =>
+      ({ ...config.defaults, ...config.jobs[name] }).to?.map(to =>
+        store(typeof to === 'string' ? to : to.store),
+      ) ?? [],
     stores(named) {
       const names = named.length > 0 ? named : Object.keys(config.stores)
       if (names.length === 0) {

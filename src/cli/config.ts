@@ -6,7 +6,7 @@ import { writeDuration } from '../model/quantity.ts'
 import { type Global, out, outJson } from './io.ts'
 
 /** The durations of the configuration, which are milliseconds inside the program. */
-const durations = new Set(['within', 'stall', 'undelete', 'for', 'timeout'])
+const durations = new Set(['within', 'stall', 'undelete', 'for', 'timeout', 'jitter', 'after', 'expect'])
 
 function asWritten(key: string, value: unknown): unknown {
   return durations.has(key) && typeof value === 'number' ? writeDuration(value) : value

@@ -1,7 +1,6 @@
-import { readCatalog } from '../engine/catalog.ts'
-import { applyPrune, type PruneStep, planPrune } from '../engine/prune.ts'
-import { sweepMarks, sweepOrphans } from '../engine/sweep.ts'
-import { asFailure, type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
+import type { PruneStep } from '../engine/prune.ts'
+import { type Pruned, pruneJob } from '../engine/prune-job.ts'
+import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
 import { takeLock } from '../platform/lock.ts'
 import { type Global, out, outJson, say, sayFailure, table } from './io.ts'
@@ -17,7 +16,7 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
     const steps: (PruneStep & { job: string })[] = []
     const failures: Failure[] = []
     for (const name of work.app.jobNames(jobs)) {
-      const done = await pruneJob(name, work, options.dryRun === true).catch((error: unknown) => {
+      const done = await pruneNamed(name, work, options.dryRun === true).catch((error: unknown) => {
         work.ctx.signal.throwIfAborted()
         const failure = asFailure(error, `cannot prune ${name}`)
         sayFailure(failure)
@@ -36,51 +35,13 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
   })
 }
 
-async function pruneJob(
-  name: string,
-  { app, ctx }: Work,
-  dryRun: boolean,
-): Promise<{ steps: PruneStep[]; failures: Failure[] }> {
+async function pruneNamed(name: string, { app, ctx }: Work, dryRun: boolean): Promise<Pruned> {
   const job = await app.job(name)
   using _lock = await takeLock(app.state.lockPath(name), `job ${name}`)
-  ctx.emit({ type: 'phase', phase: 'prune', job: name })
-  const prunable = job.to.filter(({ store }) => store.can.list && store.can.read && store.can.remove)
-  const catalog = await readCatalog(
-    prunable.map(to => to.store),
-    app.namesOf(name),
-    ctx,
-  )
-  const failures = catalog.silent.map(({ failure }) => failure)
-  saySilent(catalog)
-  const steps: PruneStep[] = []
-  for (const to of prunable) {
-    if (catalog.silent.some(({ store }) => store === to.store)) continue
-    const planned = await planPrune(job, to, catalog, ctx)
-    steps.push(...planned)
-    for (const { entry, manifest } of planned)
-      if (!manifest) failures.push(refused(name, to.store.name, entry.id))
-    if (dryRun) continue
-    failures.push(...(await applyPrune(planned, ctx)))
-    try {
-      for (const each of app.namesOf(name)) await sweepOrphans(to.store, each, app.state.host, ctx)
-      await sweepMarks(to.store, ctx)
-    } catch (error) {
-      ctx.signal.throwIfAborted()
-      failures.push(asFailure(error, `cannot clear up in ${to.store.name}`))
-    }
-  }
-  return { steps, failures }
-}
-
-/** Prune has kept everything then, which must not go unnoticed. */
-function refused(job: string, store: string, id: string): Failure {
-  const failure = new Failure({
-    what: `nothing of ${job} in ${store} is deleted`,
-    why: `the manifest of ${id} cannot be read`,
-    remedy: `cairn verify ${id} --store ${store} tells more; a newer Cairn may have written it`,
-  })
-  sayFailure(failure)
-  return failure
+  const pruned = await pruneJob(job, app.state.host, ctx, dryRun)
+  saySilent(pruned.catalog)
+  for (const failure of pruned.refused) sayFailure(failure)
+  return pruned
 }
 
 const verbs: Readonly<Record<PruneStep['action'], string>> = {

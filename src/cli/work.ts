@@ -16,10 +16,14 @@ export interface Work {
 }
 
 /** Opens what the command line names, does the work, and leaves nothing behind whatever happens: no process, no folder. */
-export async function withApp(global: Global, work: (work: Work) => Promise<ExitCode>): Promise<ExitCode> {
+export async function withApp(
+  global: Global,
+  work: (work: Work) => Promise<ExitCode>,
+  live = true,
+): Promise<ExitCode> {
   const stallMs = stallFlag(global)
   const app = openApp(global.config)
-  const report = reporter(global)
+  const report = reporter(global, live)
   try {
     using ctx = app.context(interruptSignal(), report.emit, stallMs)
     try {
