@@ -41,14 +41,14 @@ const lookAgainMs = 10 * 60_000
 export async function keepSchedule(scheduled: Scheduled, around: Surroundings): Promise<never> {
   const { job, schedule, timing } = scheduled
   const { timer } = around
-  const begun = timer.now()
+  let begun = timer.now()
   let after = rememberedTime(scheduled, begun, around)
   for (;;) {
     const due = nextRun(schedule, timing.zone, after)
     const begin = new Date(Math.max(due.getTime(), timer.now().getTime()) + jitter(timing.jitterMs))
     around.planned(job, begin)
     if (!(await comes(begin, after, around))) {
-      after = timer.now()
+      after = begun = timer.now()
       continue
     }
     const now = timer.now()

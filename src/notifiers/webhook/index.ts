@@ -32,16 +32,15 @@ export const webhookOptions = z
 
 export type WebhookOptions = z.output<typeof webhookOptions>
 
-/** How long to wait before each further try. */
-const pausesMs = [1_000, 2_000, 4_000]
-const timeoutMs = 10_000
+/** How long a try may take, and how long to wait before each further one. */
+const patience = { timeoutMs: 10_000, pausesMs: [1_000, 2_000, 4_000] as readonly number[] }
 /** What healthchecks.io keeps of a body. */
 const bodyLimit = 100_000
 
 const types = { text: 'text/plain; charset=utf-8', form: 'application/x-www-form-urlencoded' } as const
 
 /** Calls URLs: four tries, ten seconds each; a redirect is not followed, a refusal (4xx) not repeated. */
-export function webhooks(options: WebhookOptions, pauses: readonly number[] = pausesMs): Notifier {
+export function webhooks(options: WebhookOptions, { timeoutMs, pausesMs } = patience): Notifier {
   return {
     async tell(notice, ctx) {
       const target = await urlFor(notice.moment, options)
@@ -52,7 +51,7 @@ export function webhooks(options: WebhookOptions, pauses: readonly number[] = pa
       for (let tries = 0; ; tries++) {
         const answer = await send()
         if (answer.ok) return
-        const pause = pauses[tries]
+        const pause = pausesMs[tries]
         if (!answer.again || pause === undefined || ctx.signal.aborted)
           throw refused(notice.moment, target, answer, tries + 1)
         await pauseFor(pause, ctx)
