@@ -51,7 +51,10 @@ function backupOf(n: number): { id: string; job: string; startedAt: Date } {
 function manifestFor(id: string, job: string, startedAt: Date): Manifest {
   const instant = startedAt.toISOString()
   const artifact = (name: string, ordinal: number, bytes: number): Manifest['artifacts'][number] => {
-    const key = nativeNaming({ id, job, startedAt }, { name, ordinal, suffix: '.zst.age' })
+    const key = nativeNaming(
+      { id, job, unit: job, startedAt },
+      { name, role: 'data', ordinal, suffix: '.zst.age' },
+    )
     const stored = { bytes, sha256: createHash('sha256').update(key).digest('hex') }
     return {
       name,

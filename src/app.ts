@@ -1,21 +1,27 @@
 import { existsSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import * as z from 'zod'
-import { configFromEnvironment } from './config/environment.ts'
-import type {
+import { isDialect, translate } from './config/dialects/index.ts'
+import { cleaned } from './config/dialects/variables.ts'
+import { findConfig, readConfig } from './config/read.ts'
+import {
   Config,
-  HooksConfig,
-  JobConfig,
-  KeepConfig,
-  SourceConfig,
-  StoreConfig,
+  type HooksConfig,
+  type JobConfig,
+  type KeepConfig,
+  type MemberConfig,
+  type PartConfig,
+  type SourceConfig,
+  type StoreConfig,
 } from './config/schema.ts'
+import type { NamedObjects } from './engine/foreign.ts'
 import { type Hook, type Hooks, hookGuard } from './engine/hooks.ts'
 import type { Context } from './model/context.ts'
 import type { RunEvent } from './model/event.ts'
 import { usage } from './model/failure.ts'
 import type { Destination, Job, Retention } from './model/job.ts'
-import { nativeNaming } from './model/key.ts'
+import { nativeNaming, patternNaming } from './model/key.ts'
+import { type KeyPattern, keyPattern } from './model/key-pattern.ts'
 import type { Manifest } from './model/manifest.ts'
 import type { Notifier } from './model/notifier.ts'
 import type { Restorer } from './model/restore.ts'
@@ -25,8 +31,8 @@ import { webhooks } from './notifiers/index.ts'
 import { runContext } from './platform/run-context.ts'
 import { openState, type State } from './platform/state.ts'
 import { localZone } from './platform/zone.ts'
-import { restorers, sources } from './sources/index.ts'
-import { type Encryption, type Reading, readingStages, writingStages } from './stages/index.ts'
+import { beginsAsDatabase, type RestorableMember, restorers, sources } from './sources/index.ts'
+import { type Encryption, gzipStage, type Reading, readingStages, writingStages } from './stages/index.ts'
 import { storeOptions, stores } from './stores/index.ts'
 
 const day = 24 * 3_600_000
@@ -50,6 +56,8 @@ export interface Timing {
 export interface App {
   readonly config: Config
   readonly state: State
+  /** What is odd about the configuration and does no harm. */
+  readonly notes: readonly string[]
   /** All jobs, or those named; throws a Failure (exit 2) for a name that is none. */
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
@@ -61,6 +69,8 @@ export interface App {
   storesOf(job: string): Store[]
   /** All names under which a job's backups were made: its own, and those it had. */
   namesOf(job: string): string[]
+  /** Where the objects of jobs are backups by their names alone. */
+  readonly named: readonly NamedObjects[]
   /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
   store(nameOrAddress: string): Store
   /** Those named, else all that are configured. */
@@ -73,9 +83,37 @@ export interface App {
   close(): Promise<void>
 }
 
-/** Opens the configuration (none is an empty one: stores can be given by address) and the state folder. */
+/**
+ * Opens the configuration and the state folder. In this order: the file that the flag names, `CAIRN_DIALECT`, the file that is
+ * found, the environment of a tool that Cairn replaces; none is an empty one: stores can be given by address.
+ */
 export function openApp(configFlag: string | undefined): App {
-  return appFor(configFromEnvironment(process.env, [], configFlag).config, openState())
+  const path = findConfig(configFlag)
+  if (configFlag === undefined && (process.env.CAIRN_DIALECT || (path === null && isDialect(process.env))))
+    return dialectApp([])
+  return appFor(path === null ? Config.parse({}) : readConfig(path), openState())
+}
+
+/** The same for who is to run what is configured: throws a Failure that says what is needed where nothing is. `args` follow the name of an image. */
+export function appToRun(configFlag: string | undefined, args: readonly string[]): App {
+  const path = findConfig(configFlag)
+  if (path === null || (configFlag === undefined && process.env.CAIRN_DIALECT)) return dialectApp(args)
+  const [first] = args
+  if (first !== undefined)
+    throw usage(
+      `"${first}" means nothing here`,
+      'no command of Cairn is called so',
+      'cairn --help lists them',
+    )
+  return openApp(configFlag)
+}
+
+function dialectApp(args: readonly string[]): App {
+  const { config, warnings } = translate(process.env, args)
+  // Secrets are read from the variables when they are needed.
+  for (const [name, value] of Object.entries(cleaned(process.env)))
+    if (value !== process.env[name] && !name.startsWith('RCLONE_')) process.env[name] = value
+  return { ...appFor(config, openState()), notes: warnings }
 }
 
 export function appFor(config: Config, state: State): App {
@@ -98,6 +136,7 @@ export function appFor(config: Config, state: State): App {
   const app: App = {
     config,
     state,
+    notes: [],
     store,
     jobNames(named) {
       const known = Object.keys(config.jobs)
@@ -129,14 +168,15 @@ export function appFor(config: Config, state: State): App {
           ctx,
         ),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
-        naming: nativeNaming,
+        ...namingOf(own, merged.timezone),
         guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
         capture: merged.capture ?? 'stream',
         census: merged.census ?? 'counts',
-        zone: merged.timezone ?? localZone(),
+        zone: zoneOf(merged.timezone),
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
     },
+    named: namedObjects(config),
     namesOf: name => [name, ...(config.jobs[name]?.formerly ?? [])],
     hooks: name => hooksOf(config.jobs[name]?.hooks ?? config.defaults.hooks),
     notifiers(name) {
@@ -147,7 +187,7 @@ export function appFor(config: Config, state: State): App {
       const { schedule, timezone, jitter, retry, expect } = { ...config.defaults, ...config.jobs[name] }
       return {
         schedule: schedule ?? null,
-        zone: timezone ?? localZone(),
+        zone: zoneOf(timezone),
         jitterMs: jitter ?? 0,
         retry: { times: retry?.times ?? 0, afterMs: retry?.after ?? 0 },
         expectMs: expect ?? null,
@@ -191,12 +231,69 @@ export function appFor(config: Config, state: State): App {
   return app
 }
 
+function zoneOf(said: string | undefined): string {
+  return said ?? localZone()
+}
+
+function patternOf({ key }: JobConfig, timezone: string | undefined): KeyPattern | null {
+  if (!key) return null
+  return keyPattern(key.name, { zone: key.timezone ?? zoneOf(timezone), plain: key.plain })
+}
+
+function namingOf(job: JobConfig, timezone: string | undefined): Pick<Job, 'naming' | 'pattern'> {
+  const pattern = patternOf(job, timezone)
+  return pattern
+    ? { naming: patternNaming(pattern, job.key?.suffix !== false), pattern }
+    : { naming: nativeNaming }
+}
+
+/** Of jobs that name their objects and have one source: what is in them follows from it. */
+function namedObjects(config: Config): NamedObjects[] {
+  return Object.entries(config.jobs).flatMap(([job, own]) => {
+    const pattern = patternOf(own, own.timezone ?? config.defaults.timezone)
+    const [source, second] = sourcesOf(own)
+    if (!pattern || !source || second) return []
+    const to = own.to ?? config.defaults.to ?? []
+    const encryption = own.encryption ?? config.defaults.encryption ?? config.encryption
+    const sealed = encryption !== undefined && encryption !== 'none' && encryption.aespipe !== undefined
+    return {
+      ...{ job, pattern, engine: source.type, media: mediaOf(source), unit: job },
+      stores: to.map(each => (typeof each === 'string' ? each : each.store)),
+      // aespipe is the one whose output nothing tells from random bytes.
+      stages: sealed ? [{ name: 'gzip' }, { name: 'aespipe' }] : [{ name: 'detect' }],
+      undo: '',
+      facts: (unit: string) => factsOf(source, unit),
+    }
+  })
+}
+
+/** What the restorers want to know of a dump, as far as the configuration tells. */
+function factsOf(source: SourceConfig, unit: string): ReturnType<NamedObjects['facts']> {
+  if (source.type === 'postgres')
+    return { artifact: source.whole ? 'postgres/all.sql' : `postgres/${unit}`, options: {} }
+  const artifact = `${source.type}/${unit}`
+  if (source.type !== 'mariadb' && source.type !== 'mysql') return { artifact, options: {} }
+  const named = source.whole || source.createDatabase
+  const databases = source.whole ? {} : { databases: [unit] }
+  return { artifact, options: named ? { scope: 'whole', ...databases } : {} }
+}
+
+function mediaOf(source: SourceConfig): string {
+  if (source.type === 'postgres')
+    return source.whole || source.format === 'plain' ? 'sql' : `pg_dump-${source.format}`
+  if (source.type === 'sqlite') return 'sqlite'
+  return source.type === 'files' ? 'tar' : source.type === 'archive' ? 'archive' : 'sql'
+}
+
 /** How long a job may be silent before it has stalled. */
 export function stallOf(config: Config, job: string): number {
   return config.jobs[job]?.stall ?? config.defaults.stall ?? defaultStallMs
 }
 
-function openStore(name: string, { lock: _lock, tags: _tags, keep: _keep, ...options }: StoreConfig): Store {
+function openStore(
+  name: string,
+  { lock: _lock, tags: _tags, keep: _keep, expires: _expires, ...options }: StoreConfig,
+): Store {
   if (options.type === 'local') return stores.local(name, options)
   if (options.type === 's3') return stores.s3(name, options)
   return stores.rclone(name, options)
@@ -255,10 +352,30 @@ function storeFolders(config: Config): string[] {
 }
 
 function openSource(options: SourceConfig, config: Config): Source {
+  return options.type === 'archive'
+    ? openArchive(options.name, options.members, config)
+    : openPart(options, config)
+}
+
+function openArchive(name: string, members: readonly MemberConfig[], config: Config): Source {
+  return sources.archive(
+    name,
+    members.map(member => ({
+      name: member.name,
+      source: openPart(member.source, config),
+      isFolder: false,
+      optional: member.optional,
+      steps: member.gzip ? [gzipStage().encode()] : [],
+    })),
+  )
+}
+
+function openPart(options: PartConfig, config: Config): Source {
   if (options.type === 'postgres') return sources.postgres(options)
   if (options.type === 'mariadb') return sources.mariadb(options)
   if (options.type === 'mysql') return sources.mysql(options)
   if (options.type === 'sqlite') return sources.sqlite(options)
+  if (options.type === 'file') return sources.file(options)
   return sources.files({ ...options, exclude: [...options.exclude, ...storeFolders(config)] })
 }
 
@@ -270,11 +387,82 @@ function openRestorer(manifest: Manifest, to: string | null, config: Config): Re
     return restorers[engine](to, own?.type === engine ? own : null)
   if (engine === 'sqlite') return restorers.sqlite(to)
   if (engine === 'files') return restorers.files(to, storeFolders(config))
+  if (engine === 'archive') return openArchiveRestorer(manifest, to, own, config)
   throw usage(
     `cannot restore ${manifest.id}`,
     `this Cairn does not know the engine "${engine}"`,
     'use a newer Cairn',
   )
+}
+
+/** Without the job, or when a person says where to, the archive's members are put there as they are. */
+function openArchiveRestorer(
+  manifest: Manifest,
+  to: string | null,
+  own: SourceConfig | null,
+  config: Config,
+): Restorer {
+  if (to !== null) return restorers.unpacked(resolve(to), storeFolders(config))
+  if (own?.type === 'archive')
+    return restorers.archive(own.members.flatMap(member => restorable(member, config)))
+  throw usage(
+    `cannot restore ${manifest.id}`,
+    `the configuration has no job ${manifest.job} that says where its parts go`,
+    'say --to FOLDER: the parts are put there as they are',
+  )
+}
+
+function restorable({ name, source, gzip }: MemberConfig, config: Config): RestorableMember {
+  const undo = gzip ? [gzipStage().decode()] : []
+  const common = { name, undo, role: 'data' as const, options: {} }
+  if (source.type === 'postgres') {
+    const { globals, format, database } = source
+    const media = globals === 'only' || format === 'plain' ? 'sql' : `pg_dump-${format}`
+    return {
+      ...common,
+      ...{ unit: database ?? 'postgres', artifact: `postgres/${name}` },
+      role: globals === 'only' ? 'globals' : 'data',
+      by: () => ({ engine: 'postgres', media, restorer: restorers.postgres(null, source) }),
+    }
+  }
+  if (source.type === 'mariadb' || source.type === 'mysql') {
+    const { type } = source
+    return {
+      ...common,
+      ...{ unit: source.database ?? name, artifact: `${type}/${name}` },
+      by: () => ({ engine: type, media: 'sql', restorer: restorers[type](null, source) }),
+    }
+  }
+  if (source.type === 'files') return restorableFiles(common, source, config)
+  const { path } = source
+  return {
+    ...common,
+    ...{ unit: path, artifact: `sqlite/${basename(path)}`, options: { path } },
+    by: content => byContent(path, source.type === 'sqlite' || beginsAsDatabase(content)),
+  }
+}
+
+/** A database is written into by SQLite itself: programs that have it open see the old content or the new. */
+function byContent(path: string, isDatabase: boolean): ReturnType<RestorableMember['by']> {
+  return isDatabase
+    ? { engine: 'sqlite', media: 'sqlite', restorer: restorers.sqlite(path) }
+    : { engine: 'file', media: 'file', restorer: restorers.file(path) }
+}
+
+function restorableFiles(
+  common: Pick<RestorableMember, 'name' | 'undo' | 'role'>,
+  { paths, withName }: Extract<PartConfig, { type: 'files' }>,
+  config: Config,
+): RestorableMember {
+  const [first] = paths
+  const path = typeof first === 'string' ? first : (first?.path ?? '/')
+  const own = basename(path) || 'root'
+  return {
+    ...common,
+    ...{ unit: path, artifact: `files/${own}.tar` },
+    options: { withName, paths: [{ name: own, path, kind: 'folder' }] },
+    by: () => ({ engine: 'files', media: 'tar', restorer: restorers.files(null, storeFolders(config)) }),
+  }
 }
 
 /** The configured source that a backup was made of; null where that is not certain. */
@@ -324,14 +512,19 @@ function destinationOf(
   return {
     store: open(said.store),
     keep: retentionOf(keep),
-    ...(store?.lock ? { lock: { mode: store.lock.mode, forMs: store.lock.for } } : {}),
+    ...(store?.lock ? { lock: { mode: store.lock.mode, for: store.lock.for } } : {}),
     ...(store?.tags ? { tags: store.tags } : {}),
+    ...(store?.expires === undefined ? {} : { expires: store.expires }),
     ...(said.after ? { after: said.after } : {}),
   }
 }
 
+/** Retention counts back from the newest backup, and rather keeps a day too many. */
+const longestMonth = 31 * day
+
 function retentionOf(keep: KeepConfig | undefined): Retention {
   const { within, ...counts } = keep ?? {}
+  const withinMs = within && within.ms + within.months * longestMonth
   const said = Object.entries(counts).filter(([, count]) => count !== undefined)
-  return { ...Object.fromEntries(said), ...(within === undefined ? {} : { withinMs: within }) }
+  return { ...Object.fromEntries(said), ...(withinMs === undefined ? {} : { withinMs }) }
 }

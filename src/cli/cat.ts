@@ -1,5 +1,5 @@
-import { manifestFrom } from '../engine/catalog.ts'
 import { artifactReader } from '../engine/reader.ts'
+import { manifestFrom } from '../engine/stated.ts'
 import { asFailure, type ExitCode, exitCode, usage } from '../model/failure.ts'
 import type { Global } from './io.ts'
 import { findBackup, withApp } from './work.ts'

@@ -1,19 +1,45 @@
 import { stringify } from 'yaml'
+import * as z from 'zod'
+import { translate } from '../config/dialects/index.ts'
 import { configSchema } from '../config/json-schema.ts'
 import { findConfig, readConfig } from '../config/read.ts'
+import { writeWords } from '../model/duration-words.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { writeDuration } from '../model/quantity.ts'
-import { type Global, out, outJson } from './io.ts'
+import { type Global, out, outJson, sayFailure } from './io.ts'
 
 /** The durations of the configuration, which are milliseconds inside the program. */
-const durations = new Set(['within', 'stall', 'undelete', 'for', 'timeout', 'jitter', 'after', 'expect'])
+const durations = new Set(['stall', 'undelete', 'timeout', 'jitter', 'after', 'expect'])
 
 function asWritten(key: string, value: unknown): unknown {
-  return durations.has(key) && typeof value === 'number' ? writeDuration(value) : value
+  if (durations.has(key) && typeof value === 'number') return writeDuration(value)
+  const span = Span.safeParse(value).data
+  return span ? writeWords(span) || '0 s' : value
 }
 
-/** `cairn config show|schema`. */
-export async function run(what: 'show' | 'schema', global: Global): Promise<ExitCode> {
+const Span = z.strictObject({ months: z.number(), ms: z.number() })
+
+/** What a variable or an argument held is not printed: the place where it can stand instead is. */
+function withoutSecrets(): (key: string, value: unknown) => unknown {
+  let count = 0
+  return (_key, value) => (Value.safeParse(value).success ? { env: `CAIRN_SECRET_${++count}` } : value)
+}
+
+const Value = z.strictObject({ value: z.string() })
+
+/** `cairn config from-env`: the configuration that does what the environment of a replaced tool says. */
+async function fromEnvironment(global: Global): Promise<ExitCode> {
+  const { dialect, plain, warnings } = translate(process.env, [])
+  for (const why of warnings) sayFailure({ what: 'the environment', why, remedy: '' }, 'warning')
+  const shown: unknown = JSON.parse(JSON.stringify(plain), withoutSecrets())
+  if (global.json) await outJson(shown)
+  else await out(`# What the environment says (dialect ${dialect}).\n${stringify(shown)}`)
+  return exitCode.ok
+}
+
+/** `cairn config show|schema|from-env`. */
+export async function run(what: 'show' | 'schema' | 'from-env', global: Global): Promise<ExitCode> {
+  if (what === 'from-env') return await fromEnvironment(global)
   if (what === 'schema') {
     await outJson(configSchema())
     return exitCode.ok

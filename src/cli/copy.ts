@@ -1,5 +1,5 @@
-import { manifestFrom } from '../engine/catalog.ts'
 import { copyBackup } from '../engine/copy.ts'
+import { manifestFrom } from '../engine/stated.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { dataPrefix } from '../model/key.ts'
 import type { Begin } from '../model/mark.ts'

@@ -99,13 +99,6 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .option('--listen <address>', 'answer GET /health there: 127.0.0.1:8080')
     .action(act(() => import('./serve.ts')))
   command(
-    'run [args...]',
-    'what the container does: run by schedule, or all jobs once when none has one; or another command',
-    'cairn run\ncairn run list --json',
-  )
-    .option('--listen <address>', 'answer GET /health there: 127.0.0.1:8080')
-    .action(act(() => import('./run.ts')))
-  command(
     'status [job...]',
     'what has arrived in the stores, when; exit 1 when something is overdue',
     'cairn status',
@@ -179,6 +172,13 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .addOption(storeOption())
     .addOption(identityOption())
     .action(act(() => import('./verify.ts')))
+  command(
+    'run [args...]',
+    "the entry point of containers: does what cairn.yaml or a replaced tool's environment says, by schedule or once; arguments go to the dump program",
+    'cairn run\ncairn run -- --defaults-extra-file=/etc/my.cnf',
+  )
+    .allowUnknownOption()
+    .action(act(() => import('./run.ts')))
   for (const [verb, description] of marks) {
     command(`${verb} <backup>`, description, `cairn ${verb} 20261121T020000Z-k7f3q9x2`)
       .addOption(storeOption())
@@ -189,10 +189,10 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .action(act(() => import('./prune.ts')))
   command(
     'config',
-    'show: the effective configuration, secrets masked; schema: its JSON Schema',
-    'cairn config show',
+    'show: the effective configuration, secrets masked; schema: its JSON Schema; from-env: what the environment of a replaced tool says, as a configuration',
+    'cairn config show\ncairn config from-env > cairn.yaml',
   )
-    .addArgument(new Argument('<what>').choices(['show', 'schema']))
+    .addArgument(new Argument('<what>').choices(['show', 'schema', 'from-env']))
     .action(act(() => import('./config.ts')))
   command('demo', 'a complete round trip on this machine, with nothing to configure', 'cairn demo')
     .option('--keep', 'leave the folder of the demo in place')

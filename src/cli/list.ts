@@ -12,7 +12,12 @@ interface Options extends Global {
 /** `cairn list [JOB]`: backups, newest first. Exit 3 when a store did not answer: what it holds is missing from the list. */
 export function run(job: string | undefined, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
-    const catalog = await readCatalog(app.stores(options.store), job ? app.namesOf(job) : null, ctx)
+    const catalog = await readCatalog(
+      app.stores(options.store),
+      job ? app.namesOf(job) : null,
+      ctx,
+      app.named,
+    )
     const entries = catalog.entries.filter(entry => options.deleted || isLive(entry))
     if (options.json) await outJson(entries.map(toJson))
     else if (entries.length === 0) say(job ? `no backup of ${job} yet` : 'no backup yet')

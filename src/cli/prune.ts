@@ -38,7 +38,7 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
 async function pruneNamed(name: string, { app, ctx }: Work, dryRun: boolean): Promise<Pruned> {
   const job = await app.job(name)
   using _lock = await takeLock(app.state.lockPath(name), `job ${name}`)
-  const pruned = await pruneJob(job, app.state.host, ctx, dryRun)
+  const pruned = await pruneJob(job, app.named, app.state.host, ctx, dryRun)
   saySilent(pruned.catalog)
   for (const failure of pruned.refused) sayFailure(failure)
   return pruned

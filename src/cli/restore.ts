@@ -1,5 +1,5 @@
-import { manifestFrom } from '../engine/catalog.ts'
 import { planRestore, restore } from '../engine/restore.ts'
+import { manifestFrom } from '../engine/stated.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { showDuration } from '../model/quantity.ts'
 import type { RestoreOptions, RestorePlan, Selection } from '../model/restore.ts'

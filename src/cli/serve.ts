@@ -1,3 +1,4 @@
+import { openApp } from '../app.ts'
 import { listenAddress } from '../config/schema.ts'
 import { serveHealth } from '../daemon/health.ts'
 import { daemon } from '../daemon/serve.ts'
@@ -11,7 +12,12 @@ export interface ServeOptions extends Global {
 
 /** `cairn serve`: runs the jobs by their schedules and watches what is expected of them, until it is told to stop. */
 export function run(options: ServeOptions): Promise<ExitCode> {
-  return withApp(options, work => serve(work, options, false), false)
+  return withApp(
+    options,
+    work => serve(work, options, false),
+    () => openApp(options.config),
+    false,
+  )
 }
 
 /** Ends by the signal only, with its code. `idle`: also when there is nothing to do. */

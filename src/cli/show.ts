@@ -1,4 +1,5 @@
-import { type CatalogEntry, manifestFrom } from '../engine/catalog.ts'
+import type { CatalogEntry } from '../engine/catalog.ts'
+import { manifestFrom } from '../engine/stated.ts'
 import { type ExitCode, exitCode } from '../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../model/manifest.ts'
 import { showBytes, showDuration } from '../model/quantity.ts'
@@ -79,7 +80,7 @@ function toText(entry: CatalogEntry, manifest: Manifest, commands: readonly stri
   const lines = facts.map(([name, value]) => `${name.padEnd(12)} ${value}`)
   const artifacts = manifest.artifacts.map(
     (artifact, index) =>
-      `\n${artifact.name}  ${artifact.media}, ${showBytes(artifact.stored.bytes)} stored, sha256 ${artifact.stored.sha256.slice(0, 16)}…\n  ${commands[index]}`,
+      `\n${artifact.name}  ${artifact.media}, ${showBytes(artifact.stored.bytes)} stored, ${artifact.stored.sha256 === null ? 'no digest' : `sha256 ${artifact.stored.sha256.slice(0, 16)}…`}\n  ${commands[index]}`,
   )
   const warnings = manifest.warnings.map(
     ({ what, path }) => `warning: ${what}${path === undefined ? '' : `: ${path}`}`,

@@ -13,10 +13,10 @@ interface Options extends Global {
 /** `cairn verify [BACKUP…]`: reads every copy back from its store, byte for byte; all backups when none is named. */
 export function run(handles: readonly string[], options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx, report }) => {
-    const catalog = await readCatalog(app.stores(options.store), null, ctx)
+    const catalog = await readCatalog(app.stores(options.store), null, ctx, app.named)
     const entries =
       handles.length > 0
-        ? handles.map(handle => resolve(catalog, handle, app.namesOf))
+        ? handles.map(handle => resolve(catalog, handle, app.namesOf, app.named))
         : catalog.entries.filter(isLive)
     if (entries.length === 0) {
       saySilent(catalog)

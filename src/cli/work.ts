@@ -19,10 +19,13 @@ export interface Work {
 export async function withApp(
   global: Global,
   work: (work: Work) => Promise<ExitCode>,
+  open: () => App = () => openApp(global.config),
   live = true,
 ): Promise<ExitCode> {
   const stallMs = stallFlag(global)
-  const app = openApp(global.config)
+  const app = open()
+  for (const note of app.notes)
+    if (!global.quiet) sayFailure({ what: 'the environment', why: note, remedy: '' }, 'warning')
   const report = reporter(global, live)
   try {
     using ctx = app.context(interruptSignal(), report.emit, stallMs)
@@ -56,8 +59,8 @@ export async function findBackup(
   ctx: Context,
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
   const job = newestNamed(handle)?.job ?? null
-  const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx)
-  const entry = resolve(catalog, handle, app.namesOf)
+  const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx, app.named)
+  const entry = resolve(catalog, handle, app.namesOf, app.named)
   saySilent(catalog)
   return { catalog, entry }
 }

@@ -1,5 +1,9 @@
 import { resolve } from 'node:path'
 import * as z from 'zod'
+import { parseWords } from '../model/duration-words.ts'
+import { usage } from '../model/failure.ts'
+import { keyFault } from '../model/key.ts'
+import { keyPattern } from '../model/key-pattern.ts'
 import { parseDuration } from '../model/quantity.ts'
 import { scheduleFault } from '../model/schedule.ts'
 import { webhookOptions } from '../notifiers/index.ts'
@@ -25,9 +29,62 @@ const Duration = z
     example: '30 days',
   })
 
+/** `30 days`, `1 month`, `a year and 6 months`. */
+const CalendarSpan = z
+  .string()
+  .transform((text, ctx) => {
+    const ms = parseDuration(text)
+    const span = ms === null ? parseWords(text) : { months: 0, ms }
+    if (span) return span
+    ctx.addIssue(`"${text}" is not a length of time: write it as "30 days", "2 weeks" or "1 month"`)
+    return z.NEVER
+  })
+  .meta({
+    id: 'CalendarSpan',
+    description: 'a length of time in words, from the minute to the year; months are those of the calendar',
+    example: '30 days',
+  })
+
 const name = (what: string) =>
   z.string().regex(/^[a-z0-9][a-z0-9_-]{0,59}$/, {
     message: `the name of a ${what} is made of a-z, 0-9, "-" and "_" (some stores do not tell upper case from lower)`,
+  })
+
+const Zone = z
+  .string()
+  .refine(isZone, { message: 'is not a time zone: write one like Europe/Berlin, or UTC' })
+
+const KeyName = z.string().superRefine((text, ctx) => {
+  try {
+    const { key } = keyPattern(text, { zone: 'UTC', plain: false })
+    const fault = keyFault(key('name', new Date(0)))
+    if (fault) ctx.addIssue(`"${text}" cannot be the name of an object: ${fault}`)
+  } catch (error) {
+    ctx.addIssue((error as Error).message)
+  }
+})
+
+const Key = z
+  .strictObject({
+    name: KeyName.meta({
+      description: 'in the words of strftime, with ${DB} for the database; what the stages add follows it',
+      example: '${DB}-%Y-%m-%dT%H-%M-%SZ.sql',
+    }),
+    timezone: Zone.meta({
+      description: 'whose clocks; the zone of the job unless set',
+      example: 'UTC',
+    }).optional(),
+    plain: z
+      .boolean()
+      .default(false)
+      .describe('every run of characters but A-Z a-z 0-9 _ . / becomes one "-"'),
+    suffix: z.boolean().default(true).describe('false: what the stages add to a name is left out'),
+  })
+  .meta({
+    id: 'Key',
+    description:
+      'names the objects, which are backups by these names alone then, one object each; for what an older tool wrote or reads',
+    example: { name: '${DB}-%Y-%m-%dT%H-%M-%SZ.sql' },
   })
 
 const JobName = name('job').refine(text => text !== 'latest', { message: '"latest" means the newest backup' })
@@ -46,7 +103,7 @@ const keptPeriods = (what: string) =>
 const Keep = z
   .strictObject({
     last: z.int().positive().describe('the newest n backups').optional(),
-    within: Duration.describe('backups not older than this when the newest was made').optional(),
+    within: CalendarSpan.describe('backups not older than this when the newest was made').optional(),
     hourly: keptPeriods('hours'),
     daily: keptPeriods('days'),
     weekly: keptPeriods('weeks, from Monday,'),
@@ -69,7 +126,7 @@ const Lock = z
       .describe(
         'governance: who has the right may take it off; compliance: nobody may, and it cannot be shortened',
       ),
-    for: Duration.describe('how long, from the start of the backup'),
+    for: CalendarSpan.describe('how long, from the start of the backup'),
   })
   .meta({ id: 'Lock', description: 'locks every object against deletion' })
 
@@ -80,6 +137,9 @@ const storeCommon = {
     .record(z.string(), z.string())
     .meta({ description: 'tags of every object', example: { team: 'shop' } })
     .optional(),
+  expires: CalendarSpan.describe(
+    'says in the Expires header of every object when it may go, so long from the start of the backup (S3)',
+  ).optional(),
   keep: Keep.optional(),
 }
 
@@ -91,13 +151,46 @@ const [localStore, s3Store, rcloneStore] = [
 
 const Store = z.discriminatedUnion('type', [localStore, s3Store, rcloneStore])
 
-const Source = z.discriminatedUnion('type', [
+const sources = [
   sourceOptions.postgres.safeExtend({ type: z.literal('postgres') }),
   sourceOptions.mariadb.safeExtend({ type: z.literal('mariadb') }),
   sourceOptions.mysql.safeExtend({ type: z.literal('mysql') }),
   sourceOptions.sqlite.extend({ type: z.literal('sqlite') }),
   sourceOptions.files.extend({ type: z.literal('files') }),
-])
+  sourceOptions.file.extend({ type: z.literal('file') }),
+] as const
+
+const PartSource = z.discriminatedUnion('type', [...sources])
+
+const ArchiveMember = z.strictObject({
+  name: z
+    .string()
+    .regex(/^(?!\.{1,2}$)[^/\0]+$/, 'must be a single name without "/"')
+    .meta({ description: 'the name in the archive', example: 'shop.dump' }),
+  source: PartSource,
+  gzip: z.boolean().default(false).describe('compress this member by itself, too'),
+  optional: z.boolean().default(false).describe('its absence is a warning, not a failure'),
+})
+
+const Archive = z.strictObject({
+  type: z.literal('archive'),
+  name: z.string().min(1).meta({ description: 'what the backup is called', example: 'shop' }),
+  members: z
+    .array(ArchiveMember)
+    .min(1)
+    .refine(members => new Set(members.map(({ name }) => name)).size === members.length, {
+      message: 'two members have one name',
+    })
+    .meta({
+      description: 'several sources as one tar; what cannot be read is left out, and told',
+      example: [
+        { name: 'shop.dump', source: { type: 'postgres', url: { env: 'SHOP_URL' }, globals: false } },
+        { name: 'shop.json', source: { type: 'file', path: '/etc/shop.json' } },
+      ],
+    }),
+})
+
+const Source = z.discriminatedUnion('type', [...sources, Archive])
 
 const To = z
   .union([
@@ -214,15 +307,11 @@ const jobCommon = {
     .enum(['none', 'objects', 'counts'])
     .describe('how exactly to record what was in the source')
     .optional(),
-  timezone: z
-    .string()
-    .refine(isZone, { message: 'is not a time zone: write one like Europe/Berlin, or UTC' })
-    .meta({
-      description:
-        'whose clocks the schedule means, and where the days, weeks and years of retention begin; the zone of the machine unless set',
-      example: 'Europe/Berlin',
-    })
-    .optional(),
+  timezone: Zone.meta({
+    description:
+      'whose clocks the schedule means, and where the days, weeks and years of retention begin; the zone of the machine unless set',
+    example: 'Europe/Berlin',
+  }).optional(),
   undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
   hooks: Hooks.optional(),
   schedule: Schedule.optional(),
@@ -249,6 +338,7 @@ const Job = z.strictObject({
       example: ['store'],
     })
     .optional(),
+  key: Key.optional(),
   ...jobCommon,
 })
 
@@ -265,6 +355,10 @@ const Serve = z
         example: '127.0.0.1:8080',
       })
       .optional(),
+    idle: z
+      .boolean()
+      .describe('whether `cairn run` waits when no job has a schedule, instead of running all of them once')
+      .default(false),
     parallel: z.int().min(1).max(64).describe('how many jobs run at once').default(2),
   })
   .describe('what `cairn serve` does beside the jobs')
@@ -284,7 +378,7 @@ export const Config = z.strictObject({
   encryption: Encryption.optional(),
   compression: Compression.optional(),
   defaults: z.strictObject(jobCommon).default({}),
-  serve: Serve.default({ parallel: 2 }),
+  serve: Serve.default({ idle: false, parallel: 2 }),
   jobs: z.record(JobName, Job).default({}),
 })
 
@@ -292,8 +386,20 @@ export type Config = z.infer<typeof Config>
 export type JobConfig = Config['jobs'][string]
 export type StoreConfig = Config['stores'][string]
 export type SourceConfig = z.infer<typeof Source>
+export type PartConfig = z.infer<typeof PartSource>
+export type MemberConfig = z.infer<typeof ArchiveMember>
 export type HooksConfig = z.infer<typeof Hooks>
 export type KeepConfig = z.infer<typeof Keep>
+
+/** A configuration that did not come from a file. Throws one Failure (exit 2) that lists every error. */
+export function checkedConfig(plain: unknown, origin: string): Config {
+  const result = Config.safeParse(plain)
+  const faults = result.success
+    ? crossCheck(result.data).map(({ text }) => text)
+    : result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+  if (result.success && faults.length === 0) return result.data
+  throw usage(`${origin} is not valid`, faults.join('; '), 'nothing was touched')
+}
 
 /** Faults that one value alone does not show: names that stand for nothing. Each with the path where it stands. */
 export function crossCheck(

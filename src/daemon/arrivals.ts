@@ -31,7 +31,7 @@ async function arrivalIn(store: Store, job: string, app: App, ctx: Context): Pro
   const names = app.namesOf(job)
   try {
     const signal = AbortSignal.any([ctx.signal, AbortSignal.timeout(answerMs)])
-    const { entries } = await readCatalog([store], names, { ...ctx, signal })
+    const { entries } = await readCatalog([store], names, { ...ctx, signal }, app.named)
     const ends = entries
       .filter(({ copies }) => copies.some(({ marks }) => !marks.deletedAt))
       .map(({ finishedAt }) => finishedAt.getTime())

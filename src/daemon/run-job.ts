@@ -152,7 +152,7 @@ async function pruned(job: Job, app: App, ctx: Context): Promise<RunEnd['prune']
     emit: (event: RunEvent) => (event.type === 'failure' ? undefined : ctx.emit(event)),
   }
   try {
-    const { failures } = await pruneJob(job, app.state.host, quiet)
+    const { failures } = await pruneJob(job, app.named, app.state.host, quiet)
     for (const failure of failures) warn(failure)
     return failures.length > 0 ? 'failed' : 'done'
   } catch (error) {

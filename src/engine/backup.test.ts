@@ -11,9 +11,10 @@ import type { Guard, Source } from '../model/source.ts'
 import { openState } from '../platform/state.ts'
 import { memoryStore, weakStore } from '../stores/memory.ts'
 import { backup, exitOf } from './backup.ts'
-import { readCatalog, readManifest } from './catalog.ts'
+import { readCatalog } from './catalog.ts'
 import { collect } from './objects.ts'
 import { artifactReader } from './reader.ts'
+import { readManifest } from './stated.ts'
 
 const host = 'here/1'
 const three = [

@@ -1,14 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import type { Context } from '../model/context.ts'
+import { addSpan } from '../model/duration-words.ts'
 import { asFailure, type ExitCode, exitCode, type Failure, usage, worstExit } from '../model/failure.ts'
 import type { Destination, Job } from '../model/job.ts'
-import { dataPrefix, newId } from '../model/key.ts'
+import { asidePrefix, dataPrefix, newId } from '../model/key.ts'
 import { encodeManifest, type Manifest } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { PutOptions, Store } from '../model/store.ts'
 import { cleanupContext } from '../platform/run-context.ts'
 import { beforeStall } from '../platform/stall.ts'
-import { capture, type Task } from './capture.ts'
+import { type Captured, capture, type Task } from './capture.ts'
 import { lockAncestors } from './chain-locks.ts'
 import { copyBackup, putVersions } from './copy.ts'
 import { type Delivery, delivery } from './delivery.ts'
@@ -61,12 +62,16 @@ export async function backup(
   await guards.enter(ctx)
   try {
     const { tasks, outcomes } = await inspectAll(job, ctx)
+    const at = ctx.clock.now()
+    refuseSameKeys(job, tasks, at)
     for (const [index, task] of tasks.entries()) {
       ctx.signal.throwIfAborted()
       const released = async (): Promise<void> => {
         if (index === tasks.length - 1) await guards.leave(ctx)
       }
-      outcomes.push(await backupUnit(job, { ...task, released }, host, begun, ctx))
+      // In names that people read, all of one run have the same time.
+      const startedAt = job.pattern ? at : ctx.clock.now()
+      outcomes.push(await backupUnit(job, { ...task, released }, startedAt, host, begun, ctx))
     }
     await guards.leave(ctx)
     return outcomes
@@ -120,6 +125,21 @@ function refuseTwins(job: Job, tasks: readonly Omit<Task, 'released'>[]): void {
   }
 }
 
+/** Of two databases with one name for both, the second would replace the first. */
+function refuseSameKeys({ name, pattern }: Job, tasks: readonly Omit<Task, 'released'>[], at: Date): void {
+  if (!pattern) return
+  const units = Map.groupBy(tasks, ({ unit }) => pattern.key(unit.name, at).toLowerCase())
+  for (const [key, same] of units) {
+    if (same.length < 2) continue
+    const names = same.map(({ unit }) => unit.name).join(', ')
+    throw usage(
+      `job ${name} would give one name to several backups`,
+      `${names}: ${key}`,
+      'put ${DB} into the name, or give each a job of its own',
+    )
+  }
+}
+
 /**
  * Which backups of a job this host has begun and not ended, kept where a crash does not reach it. A begin record tells
  * the same, but not of a process that was killed while it wrote that very record.
@@ -155,12 +175,12 @@ async function sweepStores(job: Job, host: string, begun: Begun, ctx: Context): 
 async function backupUnit(
   job: Job,
   task: Task,
+  startedAt: Date,
   host: string,
   begun: Begun,
   ctx: Context,
 ): Promise<BackupOutcome> {
-  const startedAt = ctx.clock.now()
-  const begin = beginOf(job, newId(startedAt, randomBytes(5)), host, startedAt)
+  const begin = beginOf(job, task, newId(startedAt, randomBytes(5)), host, startedAt)
   begun.note(begin.id)
   try {
     return await backupAs(begin, job, task, ctx)
@@ -180,12 +200,13 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
   const failures: Failure[] = []
   try {
     const captured = await capture(job, task, begin, to, ctx)
-    const stated = manifestOf(job, task, begin, captured, ctx)
+    const stated = manifestOf(job, task, begin, withVersions(job, captured, to), ctx)
     await to.confirm(stated.artifacts.flatMap(artifact => artifact.objects))
     await lockChain(job, stated, startedAt, to, ctx)
     unfinished = direct.filter(dest => to.lost.has(dest.store.name))
-    await commit(to, stated, ctx)
+    await commit(job, to, stated, ctx)
     manifest = stated
+    failures.push(...missingFrom(captured, unit.name, ctx))
   } catch (error) {
     failures.push(asFailure(error, `the backup of ${unit.name} failed`))
   }
@@ -212,7 +233,14 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
   return { unit: unit.name, id: begin.id, manifest, stores, failures }
 }
 
-function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
+/** The parts that the source had to leave out. */
+function missingFrom({ facts }: Captured, unit: string, ctx: Context): readonly Failure[] {
+  const missing = facts.missing ?? []
+  for (const failure of missing) announce(failure, unit, ctx)
+  return missing
+}
+
+function beginOf(job: Job, { unit }: Task, id: string, host: string, startedAt: Date): Begin {
   return {
     cairn: 1,
     id,
@@ -220,25 +248,48 @@ function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
     host,
     startedAt: startedAt.toISOString(),
     expires: new Date(startedAt.getTime() + beginExpiresMs).toISOString(),
-    prefixes: [dataPrefix(job.name, id)],
+    prefixes: [job.pattern ? asidePrefix(job.name, id) : dataPrefix(job.name, id)],
+    ...(job.pattern ? { unfinished: [job.pattern.key(unit.name, startedAt)] } : {}),
     parent: null,
   }
 }
 
 function putOptions(to: Destination, startedAt: Date): PutOptions {
   return {
-    ...(to.lock
-      ? { lock: { mode: to.lock.mode, until: new Date(startedAt.getTime() + to.lock.forMs) } }
-      : {}),
+    ...(to.lock ? { lock: { mode: to.lock.mode, until: addSpan(startedAt, to.lock.for) } } : {}),
     ...(to.tags ? { tags: to.tags } : {}),
+    ...(to.expires ? { expires: addSpan(startedAt, to.expires) } : {}),
   }
 }
 
-/** The statement: first which versions the objects are, where a store has versions, then the manifest. */
-async function commit(to: Delivery, manifest: Manifest, ctx: Context): Promise<void> {
-  await putVersions(manifest, to, ctx)
+/**
+ * The statement: first which versions the objects are, where a store has versions, then the manifest. Where the objects
+ * are found by their names too, a store that does not take it has the backup all the same.
+ */
+async function commit(job: Job, to: Delivery, manifest: Manifest, ctx: Context): Promise<void> {
   const file = encodeManifest(manifest)
-  await to.put(keyOf(manifest, file), () => file)
+  const key = keyOf(manifest, file)
+  if (job.pattern) {
+    await to.offer(key, () => file)
+    return
+  }
+  await putVersions(manifest, to, ctx)
+  await to.put(key, () => file)
+}
+
+/** Where one key is written again and again, the version is what tells one backup from the next. */
+function withVersions(job: Job, captured: Captured, to: Delivery): Captured {
+  const [only, second] = job.to
+  if (job.pattern?.isUnique !== false || !only || second) return captured
+  const versions = to.versions(only.store.name)
+  const artifacts = captured.artifacts.map(artifact => ({
+    ...artifact,
+    objects: artifact.objects.map(part => {
+      const version = versions[part.key]
+      return version === undefined ? part : { ...part, version }
+    }),
+  }))
+  return { ...captured, artifacts }
 }
 
 /** What the backup builds on is locked for as long as the backup itself, in each store that locks. */

@@ -82,13 +82,18 @@ async function hold(
   ctx.emit({ type: 'phase', phase: 'open', job: job.name, unit: unit.name })
   const source = (): string => `the source of ${job.name}`
   await using session = await beforeStall(task.source.open(unit, null, job.census, ctx), ctx, source)
-  const record = Buffer.from(`${JSON.stringify(begin)}\n`)
-  await to.put(beginKey(begin.job, begin.id), () => record)
+  const isRecorded = await putBegin(job, begin, to)
   ctx.emit({ type: 'phase', phase: 'capture', job: job.name, unit: unit.name })
+  let last: Promise<SourceFacts> | null = null
+  const finish = (): Promise<SourceFacts> => {
+    last ??= beforeStall(session.finish(), ctx, source)
+    return last
+  }
+  const taking: Taking = { job, task, begin, to, spooled, finish, keys: new Set() }
   const take = (artifact: Artifact, ordinal: number, inner: Context): Promise<Delivered> =>
-    takeOne(job, task.source, begin, to, spooled, artifact, ordinal, inner)
+    takeOne(taking, artifact, ordinal, inner)
 
-  const counting = job.census === 'none' ? Promise.resolve(null) : session.census()
+  const counting = job.census === 'none' || !isRecorded ? Promise.resolve(null) : session.census()
   // It is awaited below; until then its failure must not count as unhandled.
   counting.catch(() => {})
   const artifacts = await eachArtifact(session, take, ctx)
@@ -96,8 +101,32 @@ async function hold(
   if (census && census.level !== 'none')
     artifacts.push(await take(censusArtifact(census), artifacts.length + 1, ctx))
   ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
-  const facts = await beforeStall(session.finish(), ctx, source)
-  return { artifacts, census, facts }
+  return { artifacts, census, facts: await finish() }
+}
+
+/**
+ * Records that the backup has begun. Returns false where a job that names its objects its own way goes to a store that
+ * takes nothing else: then nothing else is sent there.
+ */
+async function putBegin(job: Job, begin: Begin, to: Delivery): Promise<boolean> {
+  const record = Buffer.from(`${JSON.stringify(begin)}\n`)
+  const key = beginKey(begin.job, begin.id)
+  if (job.pattern) return (await to.offer(key, () => record)).length === to.live().length
+  await to.put(key, () => record)
+  return true
+}
+
+/** What all artifacts of one backup share. */
+interface Taking {
+  readonly job: Job
+  readonly task: Task
+  readonly begin: Begin
+  readonly to: Delivery
+  readonly spooled: string[]
+  /** The session's last word; it is asked for once. */
+  finish(): Promise<SourceFacts>
+  /** The keys that were given away. */
+  readonly keys: Set<string>
 }
 
 /** Takes the artifacts as the session names them, as many at once as it allows; the first failure stops all. */
@@ -131,22 +160,18 @@ async function eachArtifact(
 }
 
 async function takeOne(
-  job: Job,
-  source: Source,
-  begin: Begin,
-  to: Delivery,
-  spooled: string[],
+  taking: Taking,
   artifact: Artifact,
   ordinal: number,
   ctx: Context,
 ): Promise<Delivered> {
+  const { job, task, to, spooled } = taking
   const plain = tally()
-  const backup = { id: begin.id, job: begin.job, startedAt: new Date(begin.startedAt) }
-  const suffix = job.stages.map(stage => stage.suffix).join('')
-  const key = job.naming(backup, { name: artifact.name, ordinal, suffix })
-  const encoded = blaming(source, encode(artifact, job.stages, plain), ctx)
+  const key = keyFor(taking, artifact, ordinal)
+  const encoded = blaming(task.source, judged(taking, artifact, encode(artifact, job.stages, plain)), ctx)
   const deliver = async (open: (ctx: Context) => Bytes): Promise<ArtifactRecord> => {
-    const stored = await to.stream(key, artifact.name, open, artifact.sizeHint)
+    const replace = job.pattern?.isUnique === false && artifact.role === 'data'
+    const stored = await to.stream(key, artifact.name, open, artifact.sizeHint, replace)
     return { ...recordOf(artifact, job.stages, plain), ...stored }
   }
   if (job.capture === 'stream') {
@@ -164,6 +189,38 @@ async function takeOne(
     throw asFailure(error, `cannot spool ${artifact.name}`, spoolRemedy)
   }
   return () => deliver(() => createReadStream(path, { highWaterMark: 1024 * 1024 }))
+}
+
+function keyFor({ job, task, begin, keys }: Taking, artifact: Artifact, ordinal: number): string {
+  const backup = { ...begin, unit: task.unit.name, startedAt: new Date(begin.startedAt) }
+  const { name, role } = artifact
+  const key = job.naming(backup, { name, role, ordinal, suffix: suffixOf(job) })
+  if (keys.has(key)) {
+    const why = `${name} would overwrite another part of the same backup: ${key}`
+    throw new Failure({ what: `cannot name the objects of job ${job.name}`, why, remedy: 'leave out "key"' })
+  }
+  keys.add(key)
+  return key
+}
+
+function suffixOf(job: Job): string {
+  return job.stages.map(stage => stage.suffix).join('')
+}
+
+/**
+ * Where an object counts as a backup by its name alone, no manifest tells that the source has taken everything back: its
+ * last word comes before the end of the stream.
+ */
+function judged(
+  { job, finish }: Taking,
+  { role }: Artifact,
+  open: (ctx: Context) => Bytes,
+): (ctx: Context) => Bytes {
+  if (!job.pattern || role !== 'data') return open
+  return async function* (ctx) {
+    yield* open(ctx)
+    await finish()
+  }
 }
 
 /** The artifact's bytes through the stages. The plain digest is taken only where the bytes pass through us anyway. */

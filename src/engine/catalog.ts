@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto'
 import type { Context } from '../model/context.ts'
-import { asFailure, damage, exitCode, Failure, usage } from '../model/failure.ts'
+import { asFailure, exitCode, Failure, usage } from '../model/failure.ts'
 import {
   idPattern,
   manifestPrefix,
@@ -9,15 +8,18 @@ import {
   parseMarkKey,
   startOf,
 } from '../model/key.ts'
-import { decodeManifest, type Manifest, manifestLimit } from '../model/manifest.ts'
 import { foldMarks, type MarkState } from '../model/mark.ts'
-import { NotFound, type Store } from '../model/store.ts'
-import { collect } from './objects.ts'
+import type { Store } from '../model/store.ts'
+import type { ForeignObject, NamedObjects } from './foreign.ts'
+import { isCalled, withNamed } from './named.ts'
 
 /** A whole copy of a backup in one store. */
 export interface Copy {
   readonly store: Store
+  /** Empty where there is none: then it is `foreign`. */
   readonly manifestKey: string
+  /** The object that is the backup by its name alone: another tool's, or one whose manifest could not be written. */
+  readonly foreign?: ForeignObject
   readonly marks: MarkState
   readonly finishedAt: Date
 }
@@ -45,13 +47,14 @@ export interface Catalog {
 }
 
 /**
- * The backups of the stores, under these job names or under all. Two listings a store and name, however many backups
- * there are. A store that fails is reported in `silent`; throws only when none answers, or none can be listed.
+ * The backups of the stores, under these job names or under all, and those of `named` that have no manifest. Two listings
+ * a store and name, however many backups there are. A store that fails is reported in `silent`; throws only when none answers, or none can be listed.
  */
 export async function readCatalog(
   stores: readonly Store[],
   jobs: readonly string[] | null,
   ctx: Context,
+  named: readonly NamedObjects[] = [],
 ): Promise<Catalog> {
   const readable = stores.filter(store => store.can.list)
   if (readable.length === 0) {
@@ -61,7 +64,7 @@ export async function readCatalog(
   const answers = await Promise.all(
     readable.map(async store => {
       try {
-        return { store, found: await readStore(store, jobs, ctx) }
+        return { store, found: await readStore(store, jobs, named, ctx) }
       } catch (error) {
         ctx.signal.throwIfAborted()
         return { store, failure: asFailure(error, `cannot list store ${store.name}`) }
@@ -77,6 +80,7 @@ export async function readCatalog(
 async function readStore(
   store: Store,
   jobs: readonly string[] | null,
+  named: readonly NamedObjects[],
   ctx: Context,
 ): Promise<CatalogEntry[]> {
   const marks = new Map<string, { at: string; mark: string }[]>()
@@ -102,7 +106,7 @@ async function readStore(
   // In this order: a backup whose deletion is under way is then seen with its mark, or not at all.
   await listMarks()
   await listManifests()
-  return found.map(backup => ({
+  const stated = found.map(backup => ({
     ...backup,
     copies: [
       {
@@ -113,6 +117,8 @@ async function readStore(
       },
     ],
   }))
+  const wanted = named.filter(({ job }) => jobs?.includes(job) !== false)
+  return await withNamed(stated, store, wanted, id => foldMarks(marks.get(id) ?? []), ctx)
 }
 
 function merged(found: readonly CatalogEntry[]): CatalogEntry[] {
@@ -144,19 +150,21 @@ export function isLive(entry: CatalogEntry): boolean {
 
 /**
  * The backup that a person means: an id, an unambiguous beginning of one, `latest`, `JOB@latest`, or, where a job backs
- * up several units, `JOB/UNIT@latest`. `namesOf` gives
+ * up several units, `JOB/UNIT@latest`; where a job names its objects also such a name, or the time in it. `namesOf` gives
  * all names under which a job's backups were made. Throws a Failure with exit 10 when there is none, and with exit 2 when there are several.
  */
 export function resolve(
   catalog: Catalog,
   handle: string,
   namesOf: (job: string) => readonly string[] = job => [job],
+  named: readonly NamedObjects[] = [],
 ): CatalogEntry {
   const newest = newestNamed(handle)
   if (newest) return newestOf(catalog, newest, namesOf)
-  const matches = catalog.entries.filter(entry =>
+  const byId = catalog.entries.filter(entry =>
     idPattern.test(handle) ? entry.id === handle : entry.id.startsWith(handle),
   )
+  const matches = byId.length > 0 ? byId : catalog.entries.filter(entry => isCalled(entry, handle, named))
   const [only, second] = matches
   if (only && second) {
     const ids = matches.slice(0, 3).map(entry => entry.id)
@@ -213,50 +221,4 @@ function noSuch(why: string, catalog: Catalog): Failure {
     remedy: 'cairn list shows what there is',
     exit: exitCode.noSuchBackup,
   })
-}
-
-/**
- * The manifest of a copy, read from its store and checked against its key: a file that was changed but still parses
- * is damage (exit 20), as is one that is gone.
- */
-export async function readManifest(
-  copy: Copy,
-  ctx: Context,
-): Promise<{ manifest: Manifest; file: Uint8Array }> {
-  const parsed = parseManifestKey(copy.manifestKey)
-  const what = `the manifest of ${parsed?.id} in store ${copy.store.name} is damaged`
-  let file: Buffer
-  try {
-    file = await collect(copy.store.get(copy.manifestKey, {}, ctx), manifestLimit)
-  } catch (error) {
-    if (error instanceof NotFound) throw damage(what, 'it is missing')
-    throw asFailure(error, `cannot read the manifest of ${parsed?.id} in store ${copy.store.name}`)
-  }
-  const digest = createHash('sha256').update(file).digest('hex').slice(0, 16)
-  if (digest !== parsed?.digest) throw damage(what, 'its SHA-256 is not the one in its name')
-  try {
-    const manifest = decodeManifest(file)
-    if (manifest.id !== parsed.id || manifest.job !== parsed.job)
-      throw new Error('it belongs to another backup')
-    return { manifest, file }
-  } catch (error) {
-    throw damage(what, (error as Error).message)
-  }
-}
-
-/** The manifest of a backup, from the first copy that gives a sound one; throws the first copy's failure when none does. */
-export async function manifestFrom(
-  entry: CatalogEntry,
-  ctx: Context,
-): Promise<{ manifest: Manifest; file: Uint8Array }> {
-  let first: Failure | null = null
-  for (const copy of entry.copies) {
-    try {
-      return await readManifest(copy, ctx)
-    } catch (error) {
-      ctx.signal.throwIfAborted()
-      first ??= asFailure(error, `cannot read the manifest of ${entry.id}`)
-    }
-  }
-  throw first ?? noSuch(`${entry.id} has no copy`, { entries: [], silent: [] })
 }

@@ -12,7 +12,7 @@ import { backup, exitOf } from './backup.ts'
 import { readCatalog } from './catalog.ts'
 
 const day = 86_400_000
-const lock = { mode: 'compliance', forMs: 30 * day } as const
+const lock = { mode: 'compliance', for: { months: 0, ms: 30 * day } } as const
 
 /** A locking store, and backups into it that build upon each other, ten days apart. */
 function chained(changes: Partial<Store> = {}) {
@@ -48,7 +48,7 @@ test('what a backup builds on is locked for as long as the backup itself, over t
   const first = wholeBackup((await run({ parent: full.id, full: full.id, depth: 1 })).outcomes)
   const { outcomes, at } = await run({ parent: first.id, full: full.id, depth: 2 })
   const second = wholeBackup(outcomes)
-  const until = new Date(at.getTime() + lock.forMs)
+  const until = new Date(at.getTime() + lock.for.ms)
   for (const { id } of [full, first, second]) assert.deepEqual(await lockedUntil(id), until, id)
 })
 

@@ -4,8 +4,9 @@ import { Failure } from '../model/failure.ts'
 import { markPrefix, parseMarkKey } from '../model/key.ts'
 import type { Store } from '../model/store.ts'
 import { eachOf } from '../platform/each-of.ts'
-import { type Catalog, type Copy, readCatalog, readManifest } from './catalog.ts'
+import { type Catalog, type Copy, readCatalog } from './catalog.ts'
 import { collect } from './objects.ts'
+import { readManifest } from './stated.ts'
 
 /** So many locks are moved at once. */
 const atOnce = 8

@@ -31,9 +31,16 @@ export interface Delivery {
   /**
    * Streams bytes into every live store under the key, split where the smallest store's objects end, so that the
    * objects are the same everywhere. A store that fails is dropped with a `failure` event. Throws when none is
-   * left, or when the bytes fail: then no store that hides partial objects shows anything of it.
+   * left, or when the bytes fail: then no store that hides partial objects shows anything of it. With `replace` an object
+   * that has the key already gives way, once the new one is whole.
    */
-  stream(key: string, artifact: string, open: (ctx: Context) => Bytes, sizeHint?: number): Promise<Stored>
+  stream(
+    key: string,
+    artifact: string,
+    open: (ctx: Context) => Bytes,
+    sizeHint?: number,
+    replace?: boolean,
+  ): Promise<Stored>
   /**
    * Looks, in every live store that can be listed, whether all these objects are there in their sizes: somebody with a
    * wrong clock may have swept them away. A store that lacks one is dropped; throws when none is left.
@@ -43,6 +50,8 @@ export interface Delivery {
   inEach(work: (to: Destination) => Promise<void>): Promise<void>
   /** Puts a small object, the same or each store's own, into every live store, and drops stores in the same way. */
   put(key: string, body: (store: string) => Uint8Array): Promise<void>
+  /** Does the same with an object that may be missing: a store that does not take it is not dropped. Returns which took it. */
+  offer(key: string, body: (store: string) => Uint8Array): Promise<string[]>
 }
 
 export function delivery(
@@ -72,12 +81,33 @@ export function delivery(
     if (live().length === 0) throw noneLeft(lost)
   }
 
+  const putAll = async (key: string, body: (store: string) => Uint8Array) => {
+    const outcomes = await Promise.all(
+      live().map(async (dest): Promise<SinkOutcome<StoredObject>> => {
+        const { name } = dest.store
+        try {
+          return { name, ok: true, value: await dest.store.put(key, body(name), options(dest), ctx) }
+        } catch (error) {
+          return { name, ok: false, error: asFailure(error, `store ${name} failed`) }
+        }
+      }),
+    )
+    for (const { name, ok } of outcomes) if (ok || ctx.signal.aborted) reached.add(name)
+    ctx.signal.throwIfAborted()
+    return outcomes
+  }
+  const warn = (key: string, store: string, error: Error): void => {
+    const { why } = asFailure(error, `store ${store} failed`)
+    const what = `store ${store} does not take what Cairn records beside the backup (${key})`
+    ctx.emit({ type: 'warning', what, why, remedy: 'the backup itself is not touched by that', store })
+  }
+
   return {
     live,
     lost,
     reached,
     versions: store => versions.get(store) ?? {},
-    async stream(key, artifact, open, sizeHint) {
+    async stream(key, artifact, open, sizeHint, replace = false) {
       const abandon = new AbortController()
       const inner = { ...ctx, signal: AbortSignal.any([ctx.signal, abandon.signal]) }
       const store = storing(artifact, live(), ctx)
@@ -93,7 +123,11 @@ export function delivery(
               dest.store.put(
                 part,
                 store.counting(bytes, dest.store.name),
-                { ...options(dest), ...(sizeHint === undefined ? {} : { sizeHint }) },
+                {
+                  ...options(dest),
+                  ...(sizeHint === undefined ? {} : { sizeHint }),
+                  ...(replace ? { replace } : {}),
+                },
                 sinkCtx,
               ),
           }),
@@ -130,20 +164,13 @@ export function delivery(
       if (live().length === 0) throw noneLeft(lost)
     },
     async put(key, body) {
-      const outcomes = await Promise.all(
-        live().map(async (dest): Promise<SinkOutcome<StoredObject>> => {
-          const { name } = dest.store
-          try {
-            return { name, ok: true, value: await dest.store.put(key, body(name), options(dest), ctx) }
-          } catch (error) {
-            return { name, ok: false, error: asFailure(error, `store ${name} failed`) }
-          }
-        }),
-      )
-      for (const { name, ok } of outcomes) if (ok || ctx.signal.aborted) reached.add(name)
-      ctx.signal.throwIfAborted()
-      for (const outcome of outcomes) if (!outcome.ok) drop(outcome.name, outcome.error)
+      for (const outcome of await putAll(key, body)) if (!outcome.ok) drop(outcome.name, outcome.error)
       if (live().length === 0) throw noneLeft(lost)
+    },
+    async offer(key, body) {
+      const outcomes = await putAll(key, body)
+      for (const outcome of outcomes) if (!outcome.ok) warn(key, outcome.name, outcome.error)
+      return outcomes.filter(({ ok }) => ok).map(({ name }) => name)
     },
   }
 }
@@ -155,7 +182,8 @@ async function missingFrom(
   ctx: Context,
 ): Promise<string | null> {
   const sizes = new Map<string, number>()
-  const folders = new Set(objects.map(({ key }) => key.slice(0, key.lastIndexOf('/') + 1)))
+  // A folder for all of its objects; in the root, where others have theirs, each by itself.
+  const folders = new Set(objects.map(({ key }) => key.slice(0, key.lastIndexOf('/') + 1) || key))
   try {
     for (const folder of folders) {
       for await (const { key, bytes } of store.list(folder, ctx)) sizes.set(key, bytes)

@@ -1,3 +1,5 @@
+import { localTime } from '../model/local-time.ts'
+
 /** The calendar periods of which retention keeps the newest backup each. */
 export const periods = ['hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const
 export type Period = (typeof periods)[number]
@@ -8,41 +10,12 @@ export type Period = (typeof periods)[number]
  * time ends, is two hours: it is told by its offset.
  */
 export function periodOf(period: Period, at: Date, zone: string): string {
-  const { year, month, day, hour, offset } = clockOf(at, zone)
+  const { year, month, day, hour, offset } = localTime(at, zone)
   const date = `${pad(year, 4)}-${pad(month)}-${pad(day)}`
   if (period === 'hourly') return `${date} ${pad(hour)}h ${offset}`
   if (period === 'daily') return date
   if (period === 'weekly') return weekOf(year, month, day)
   return period === 'monthly' ? date.slice(0, 7) : date.slice(0, 4)
-}
-
-interface Clock {
-  readonly year: number
-  readonly month: number
-  readonly day: number
-  readonly hour: number
-  /** `GMT+02:00`. */
-  readonly offset: string
-}
-
-const formats = new Map<string, Intl.DateTimeFormat>()
-
-function clockOf(at: Date, zone: string): Clock {
-  const format =
-    formats.get(zone) ??
-    new Intl.DateTimeFormat('en-US', {
-      ...{ timeZone: zone, calendar: 'gregory', numberingSystem: 'latn', hourCycle: 'h23' },
-      ...{ year: 'numeric', month: 'numeric', day: 'numeric', hour: 'numeric', timeZoneName: 'longOffset' },
-    })
-  formats.set(zone, format)
-  const parts = Object.fromEntries(format.formatToParts(at).map(({ type, value }) => [type, value]))
-  return {
-    year: Number(parts.year),
-    month: Number(parts.month),
-    day: Number(parts.day),
-    hour: Number(parts.hour),
-    offset: parts.timeZoneName ?? '',
-  }
 }
 
 /** `2026-W47`: the week belongs to the year that its Thursday is in (ISO 8601). */

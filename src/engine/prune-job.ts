@@ -1,7 +1,9 @@
 import type { Context } from '../model/context.ts'
 import { asFailure, Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
-import { type Catalog, readCatalog } from './catalog.ts'
+import type { Store } from '../model/store.ts'
+import { type Catalog, type Copy, readCatalog } from './catalog.ts'
+import type { NamedObjects } from './foreign.ts'
 import { applyPrune, type PruneStep, planPrune } from './prune.ts'
 import { sweepMarks, sweepOrphans } from './sweep.ts'
 
@@ -19,7 +21,13 @@ export interface Pruned {
  * Applies a job's retention in every store that can be pruned, and clears away what interrupted runs left there. The
  * caller holds the job's lock. One store that fails does not stop the others; throws when none can be listed.
  */
-export async function pruneJob(job: Job, host: string, ctx: Context, dryRun = false): Promise<Pruned> {
+export async function pruneJob(
+  job: Job,
+  named: readonly NamedObjects[],
+  host: string,
+  ctx: Context,
+  dryRun = false,
+): Promise<Pruned> {
   const names = [job.name, ...job.formerly]
   ctx.emit({ type: 'phase', phase: 'prune', job: job.name })
   const prunable = job.to.filter(({ store }) => store.can.list && store.can.read && store.can.remove)
@@ -27,6 +35,7 @@ export async function pruneJob(job: Job, host: string, ctx: Context, dryRun = fa
     prunable.map(to => to.store),
     names,
     ctx,
+    named,
   )
   const failures = catalog.silent.map(({ failure }) => failure)
   const refused: Failure[] = []
@@ -41,13 +50,19 @@ export async function pruneJob(job: Job, host: string, ctx: Context, dryRun = fa
     failures.push(...(await applyPrune(planned, ctx)))
     try {
       for (const each of names) await sweepOrphans(to.store, each, host, ctx)
-      await sweepMarks(to.store, ctx)
+      await sweepMarks(to.store, ctx, withoutManifest(catalog, to.store))
     } catch (error) {
       ctx.signal.throwIfAborted()
       failures.push(asFailure(error, `cannot clear up in ${to.store.name}`))
     }
   }
   return { catalog, steps, failures: [...failures, ...refused], refused }
+}
+
+/** The backups that the store has by their names alone. */
+function withoutManifest({ entries }: Catalog, store: Store): string[] {
+  const isIt = ({ store: each, foreign }: Copy): boolean => each === store && foreign !== undefined
+  return entries.filter(({ copies }) => copies.some(isIt)).map(({ id }) => id)
 }
 
 /** Prune has kept everything then, which must not go unnoticed. */

@@ -12,10 +12,11 @@ import type { Manifest } from '../model/manifest.ts'
 import type { Store } from '../model/store.ts'
 import { memoryStore } from '../stores/memory.ts'
 import { backup } from './backup.ts'
-import { type Copy, isLive, readCatalog, readManifest } from './catalog.ts'
+import { type Copy, isLive, readCatalog } from './catalog.ts'
 import { markEverywhere, putMark, undeletableUntil } from './marking.ts'
 import { collect } from './objects.ts'
 import { applyPrune, planPrune } from './prune.ts'
+import { readManifest } from './stated.ts'
 import { sweepMarks } from './sweep.ts'
 
 const dir = testContext().dir

@@ -5,9 +5,10 @@ import { beginKey, beginPrefix, markPrefix, parseBeginKey } from '../model/key.t
 import type { Manifest } from '../model/manifest.ts'
 import type { Store } from '../model/store.ts'
 import { eachOf } from '../platform/each-of.ts'
-import { type Catalog, type CatalogEntry, type Copy, readManifest } from './catalog.ts'
+import type { Catalog, CatalogEntry, Copy } from './catalog.ts'
 import { putMark, undeletableUntil } from './marking.ts'
 import { type Candidate, type Decision, decide } from './retention.ts'
+import { readManifest } from './stated.ts'
 import { readBegin } from './sweep.ts'
 
 export type PruneAction = 'keep' | 'mark' | 'wait' | 'delete'
@@ -33,7 +34,7 @@ const readAtOnce = 16
  * and everything else of the job that retention would have let go: what is not understood is not deleted.
  */
 export async function planPrune(
-  job: Pick<Job, 'name' | 'formerly' | 'zone' | 'undeleteMs'>,
+  job: Pick<Job, 'name' | 'formerly' | 'zone' | 'undeleteMs' | 'pattern'>,
   to: Destination,
   catalog: Catalog,
   ctx: Context,
@@ -50,7 +51,8 @@ export async function planPrune(
     ]
   })
   const read = answers.flat()
-  const known = read.flatMap(({ copy, manifest }) => (manifest ? [candidate(copy, manifest)] : []))
+  const groupOf = grouping(job)
+  const known = read.flatMap(({ copy, manifest }) => (manifest ? [candidate(copy, manifest, groupOf)] : []))
   const unreadable = read.some(({ manifest }) => !manifest)
   const now = ctx.clock.now()
   const begun = await begunParents(names, to.store, ctx)
@@ -63,15 +65,22 @@ export async function planPrune(
     store: to.store.name,
     ...{ entry, copy, manifest },
     until: until ?? undeletable,
-    ...actionFor(copy, manifest, decisions.get(entry.id), unreadable, until, now, live),
+    ...actionFor(copy, manifest, decisions.get(entry.id), unreadable, until, now, live, job, groupOf),
   }))
 }
 
-function candidate(copy: Copy, manifest: Manifest): Candidate {
+type Grouping = (manifest: Manifest) => string
+
+/** Where names alone make a backup, nobody knows which server it is of; whoever writes under such a name means the same. */
+function grouping({ pattern }: Pick<Job, 'pattern'>): Grouping {
+  return ({ unit, source }) => JSON.stringify(pattern ? [unit] : [unit, source.identity])
+}
+
+function candidate(copy: Copy, manifest: Manifest, groupOf: Grouping): Candidate {
   return {
     id: manifest.id,
     startedAt: new Date(manifest.startedAt),
-    group: JSON.stringify([manifest.unit, manifest.source.identity]),
+    group: groupOf(manifest),
     held: copy.marks.held,
     provedAt: copy.marks.provedAt,
     lockedUntil: manifest.lockedUntil ? new Date(manifest.lockedUntil) : null,
@@ -97,6 +106,8 @@ function actionFor(
   until: Date | null,
   now: Date,
   live: readonly Candidate[],
+  { undeleteMs }: Pick<Job, 'undeleteMs'>,
+  groupOf: Grouping,
 ): { action: PruneAction; reason: string } {
   if (!manifest) return { action: 'keep', reason: 'its manifest cannot be read' }
   const { deletedAt: announced, held } = copy.marks
@@ -105,15 +116,15 @@ function actionFor(
     if (until && now < until)
       return { action: 'wait', reason: `can be taken back until ${until.toISOString()}` }
     if (unreadable) return { action: 'wait', reason: 'another manifest of this job cannot be read' }
-    const { group } = candidate(copy, manifest)
-    if (!live.some(each => each.group === group)) return { action: 'wait', reason: 'it is the last one' }
+    if (!live.some(each => each.group === groupOf(manifest)))
+      return { action: 'wait', reason: 'it is the last one' }
     const child = live.find(each => each.parent === manifest.id)
     if (child) return { action: 'wait', reason: `${child.id} builds on it` }
     return { action: 'delete', reason: `its deletion was announced at ${announced.toISOString()}` }
   }
   if (decision?.keep !== false) return { action: 'keep', reason: decision?.reason ?? 'not decided' }
   if (unreadable) return { action: 'keep', reason: 'another manifest of this job cannot be read' }
-  return { action: 'mark', reason: decision.reason }
+  return { action: undeleteMs === 0 ? 'delete' : 'mark', reason: decision.reason }
 }
 
 /** Null when it cannot be read; `gone` when another host's prune has removed it since it was listed. */
@@ -182,10 +193,10 @@ function announce({ copy, entry, reason, until }: PruneStep, ctx: Context): Prom
 /** Removes exactly the objects that the manifest names, then what speaks of them. A locked object ends it for this time, untouched from there on. */
 async function remove({ store, manifestKey }: Copy, manifest: Manifest, ctx: Context): Promise<void> {
   await putMark(store, manifest.id, 'deleting', {}, ctx)
-  for (const { key } of manifest.artifacts.flatMap(artifact => artifact.objects)) {
-    if ((await store.remove(key, undefined, ctx)) === 'locked') return sayLocked(store, manifest.id, key, ctx)
+  for (const { key, version } of manifest.artifacts.flatMap(artifact => artifact.objects)) {
+    if ((await store.remove(key, version, ctx)) === 'locked') return sayLocked(store, manifest.id, key, ctx)
   }
-  if ((await store.remove(manifestKey, undefined, ctx)) === 'locked')
+  if (manifestKey !== '' && (await store.remove(manifestKey, undefined, ctx)) === 'locked')
     return sayLocked(store, manifest.id, manifestKey, ctx)
   await store.remove(beginKey(manifest.job, manifest.id), undefined, ctx)
   for await (const { key } of store.list(`${markPrefix}${manifest.id}/`, ctx))

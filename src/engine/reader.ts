@@ -67,7 +67,7 @@ export async function* checkedPart(
   const hash = createHash('sha256')
   let bytes = 0
   try {
-    for await (const chunk of store.get(part.key, {}, ctx)) {
+    for await (const chunk of store.get(part.key, part.version ? { version: part.version } : {}, ctx)) {
       bytes += chunk.byteLength
       if (bytes > part.bytes)
         throw damage(what, `${part.key} is longer than the ${part.bytes} bytes that were written`)
@@ -80,7 +80,7 @@ export async function* checkedPart(
   }
   if (bytes < part.bytes)
     throw damage(what, `${part.key} has ${bytes} of the ${part.bytes} bytes that were written`)
-  if (hash.digest('hex') !== part.sha256)
+  if (part.sha256 !== null && hash.digest('hex') !== part.sha256)
     throw damage(what, `the SHA-256 of ${part.key} is not the one that was written`)
 }
 
@@ -158,12 +158,16 @@ async function explain(
   }
   if (!gaveUp) return error
   if (decode.cause instanceof Failure && decode.cause.exit === exitCode.wrongKey) return decode.cause
+  if (record.stored.sha256 === null)
+    return damage(`${record.name} is damaged in store ${store.name}`, decode.message, unchecked)
   return wrongKey(
     `cannot decode ${record.name}`,
     decode.message,
     'the stored bytes are the ones that were written, so the key or passphrase is not the right one',
   )
 }
+
+const unchecked = 'another tool wrote it, so that nobody knows what its bytes were: try an older one'
 
 /** Damage and unreadable stores are told apart already; whatever else failed may have failed because of what it was fed. */
 function isAboutContent(error: unknown): boolean {

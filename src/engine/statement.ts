@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Context } from '../model/context.ts'
+import { addSpan } from '../model/duration-words.ts'
 import { Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { manifestKey } from '../model/key.ts'
@@ -72,9 +73,9 @@ function totals(census: Census): Manifest['census'] {
 }
 
 function lastLock(job: Job, begin: Begin): string | undefined {
-  const terms = job.to.flatMap(to => (to.lock ? [to.lock.forMs] : []))
-  if (terms.length === 0) return undefined
-  return new Date(new Date(begin.startedAt).getTime() + Math.max(...terms)).toISOString()
+  const startedAt = new Date(begin.startedAt)
+  const ends = job.to.flatMap(({ lock }) => (lock ? [addSpan(startedAt, lock.for).getTime()] : []))
+  return ends.length === 0 ? undefined : new Date(Math.max(...ends)).toISOString()
 }
 
 /** Drops warnings, the last first, until the manifest is as small as every manifest is; says how many are missing. */

@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import type { Context } from '../model/context.ts'
 import {
+  asidePrefix,
   beginKey,
   beginPrefix,
   dataPrefix,
+  keyFault,
   manifestPrefix,
   markKey,
   markPrefix,
@@ -31,6 +33,7 @@ export async function discard(store: Store, begin: Begin, ctx: Context): Promise
     for await (const { key } of store.list(prefix, ctx)) await store.remove(key, undefined, ctx)
     await store.sweep(prefix, ctx)
   }
+  for (const key of begin.unfinished ?? []) if (!keyFault(key)) await store.sweep(key, ctx)
   await store.remove(beginKey(begin.job, begin.id), undefined, ctx)
 }
 
@@ -79,9 +82,9 @@ export async function sweepOrphans(store: Store, job: string, host: string, ctx:
 
 /**
  * Removes the marks of backups whose deletion was announced and that are gone: the last thing a prune that was killed
- * may have left. Returns how many marks it removed.
+ * may have left. `whole` are those that are there without a manifest. Returns how many marks it removed.
  */
-export async function sweepMarks(store: Store, ctx: Context): Promise<number> {
+export async function sweepMarks(store: Store, ctx: Context, whole: readonly string[] = []): Promise<number> {
   const gone = new Map<string, string[]>()
   const deleted = new Set<string>()
   for await (const { key } of store.list(markPrefix, ctx)) {
@@ -90,7 +93,7 @@ export async function sweepMarks(store: Store, ctx: Context): Promise<number> {
     gone.set(mark.id, [...(gone.get(mark.id) ?? []), key])
     if (mark.mark === 'delete') deleted.add(mark.id)
   }
-  for (const id of await wholeBackups(store, null, ctx)) gone.delete(id)
+  for (const id of [...whole, ...(await wholeBackups(store, null, ctx))]) gone.delete(id)
   const keys = [...gone].flatMap(([id, marks]) => (deleted.has(id) ? marks : []))
   for (const key of keys) await store.remove(key, undefined, ctx)
   return keys.length
@@ -112,8 +115,8 @@ export async function readBegin(store: Store, key: string, ctx: Context): Promis
     const named = parseBeginKey(key)
     if (!parsed.success || parsed.data.id !== named?.id || parsed.data.job !== named.job) return null
     // Whoever may only write could otherwise have the pruner delete whatever a forged record claims.
-    const own = dataPrefix(named.job, named.id)
-    return parsed.data.prefixes.every(prefix => prefix === own) ? parsed.data : null
+    const own = [dataPrefix(named.job, named.id), asidePrefix(named.job, named.id)]
+    return parsed.data.prefixes.every(prefix => own.includes(prefix)) ? parsed.data : null
   } catch {
     return null
   }

@@ -4,11 +4,12 @@ import { markPrefix, parseMarkKey } from '../model/key.ts'
 import type { ArtifactRecord, Manifest } from '../model/manifest.ts'
 import type { Store } from '../model/store.ts'
 import { edge } from '../platform/run-context.ts'
-import { type CatalogEntry, type Copy, readManifest } from './catalog.ts'
+import type { CatalogEntry, Copy } from './catalog.ts'
 import { putMark } from './marking.ts'
 import { collect } from './objects.ts'
 import { tally } from './pieces.ts'
 import { artifactReader, type StagesOf, storedBytes } from './reader.ts'
+import { readManifest } from './stated.ts'
 
 /** What reading one copy of a backup back has shown. */
 export interface Verified {

@@ -1,3 +1,6 @@
+import type { Span } from './duration-words.ts'
+import type { KeyPattern } from './key-pattern.ts'
+import type { Role } from './manifest.ts'
 import type { CensusLevel, Guard, Source } from './source.ts'
 import type { Stage } from './step.ts'
 import type { Lock, Store } from './store.ts'
@@ -20,16 +23,23 @@ export interface Retention {
 export interface Destination {
   readonly store: Store
   readonly keep: Retention
-  readonly lock?: { readonly mode: Lock['mode']; readonly forMs: number }
+  readonly lock?: { readonly mode: Lock['mode']; readonly for: Span }
   readonly tags?: Readonly<Record<string, string>>
+  /** When its objects may go by themselves, from the start of the backup: said to the store, which may do so. */
+  readonly expires?: Span
   /** Fed from that store, after it has the whole backup, instead of from the stream. */
   readonly after?: string
 }
 
 /** The key of an artifact: relative to the store's root, decided once, recorded in the manifest, never derived again. */
 export type Naming = (
-  backup: { readonly id: string; readonly job: string; readonly startedAt: Date },
-  artifact: { readonly name: string; readonly ordinal: number; readonly suffix: string },
+  backup: { readonly id: string; readonly job: string; readonly unit: string; readonly startedAt: Date },
+  artifact: {
+    readonly name: string
+    readonly role: Role
+    readonly ordinal: number
+    readonly suffix: string
+  },
 ) => string
 
 /** Sources, stages, stores, retention and guards under one name. */
@@ -42,6 +52,12 @@ export interface Job {
   readonly stages: readonly Stage[]
   readonly to: readonly Destination[]
   readonly naming: Naming
+  /**
+   * How the objects are named that the job names its own way: one object a backup, for those who must find it by its name
+   * alone. What Cairn writes beside it (records, census) is a help then, not a condition: a store that takes nothing else is
+   * good enough.
+   */
+  readonly pattern?: KeyPattern
   readonly guards: readonly Guard[]
   /** `spool`: the source is held only while it is read onto local disk; stores are fed afterwards. */
   readonly capture: 'stream' | 'spool'

@@ -1,4 +1,5 @@
 import type { Naming } from './job.ts'
+import type { KeyPattern } from './key-pattern.ts'
 
 /**
  * The keys of a store, format version 1 (docs/format.md). Everything a listing needs stands in the key, so that
@@ -51,9 +52,22 @@ export function dataPrefix(job: string, id: string): string {
   return `${job}/${id}/`
 }
 
+/** Where what is not the data itself lies, when a job names its objects its own way. */
+export function asidePrefix(job: string, id: string): string {
+  return `${root}/data/${job}/${id}/`
+}
+
 /** How native jobs name their objects; the ordinal keeps `App` and `app` apart where a store does not. */
 export const nativeNaming: Naming = (backup, { name, ordinal, suffix }) =>
   `${dataPrefix(backup.job, backup.id)}${String(ordinal).padStart(4, '0')}-${safeName(name)}${suffix}`
+
+/** How jobs name their objects that say so themselves: the data by the pattern, what goes with it aside. */
+export function patternNaming(pattern: KeyPattern, withSuffix: boolean): Naming {
+  return ({ job, id, unit, startedAt }, { name, role, ordinal, suffix }) =>
+    role === 'data'
+      ? pattern.key(unit, startedAt) + (withSuffix ? suffix : '')
+      : `${asidePrefix(job, id)}${String(ordinal).padStart(4, '0')}-${safeName(name)}${suffix}`
+}
 
 /** The key of piece n (from 1) of an artifact. */
 export function pieceKey(key: string, piece: number): string {

@@ -8,7 +8,13 @@ const digest = z.string().regex(/^[0-9a-f]{64}$/)
 const bytes = z.int().nonnegative()
 const instant = z.iso.datetime({ offset: true })
 
-const StoredPart = z.object({ key: z.string().min(1), bytes, sha256: digest })
+const StoredPart = z.object({
+  key: z.string().min(1),
+  bytes,
+  sha256: digest,
+  /** Where the same key is written again and again, in a store that keeps versions: this one. */
+  version: z.string().optional(),
+})
 
 const ArtifactRecord = z.object({
   name: z.string(),
@@ -68,9 +74,13 @@ export const Manifest = z.object({
   warnings: z.array(Warning),
 })
 
-export type Manifest = z.infer<typeof Manifest>
-export type ArtifactRecord = z.infer<typeof ArtifactRecord>
-export type StoredPart = z.infer<typeof StoredPart>
+/** Its digest is null where nobody took it: of what another tool has written. No manifest in a store is without. */
+export type StoredPart = Omit<z.infer<typeof StoredPart>, 'sha256'> & { sha256: string | null }
+export type ArtifactRecord = Omit<z.infer<typeof ArtifactRecord>, 'stored' | 'objects'> & {
+  stored: { bytes: number; sha256: string | null }
+  objects: StoredPart[]
+}
+export type Manifest = Omit<z.infer<typeof Manifest>, 'artifacts'> & { artifacts: ArtifactRecord[] }
 export type Warning = z.infer<typeof Warning>
 export type Chain = z.infer<typeof Chain>
 export type Kind = z.infer<typeof Kind>

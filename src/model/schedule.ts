@@ -1,4 +1,5 @@
 import { Cron } from 'croner'
+import { localTime } from './local-time.ts'
 
 /** What each field of a schedule with seconds means; without seconds it begins with the minute. */
 const hourField = { 5: 1, 6: 2 } as const
@@ -89,15 +90,10 @@ function onTheWall(moment: Date, zone: string): Date {
   return new Date(moment.getTime() + offsetAt(moment, zone))
 }
 
-const formats = new Map<string, Intl.DateTimeFormat>()
-
 /** How far a zone is ahead of UTC, in milliseconds. */
 export function offsetAt(moment: Date, zone: string): number {
-  const known = formats.get(zone)
-  const format = known ?? new Intl.DateTimeFormat('en-US', { timeZone: zone, timeZoneName: 'longOffset' })
-  if (!known) formats.set(zone, format)
-  const name = format.formatToParts(moment).find(({ type }) => type === 'timeZoneName')?.value ?? ''
-  const [, sign, hours = 0, minutes = 0, seconds = 0] = /([+-])(\d\d):(\d\d)(?::(\d\d))?/.exec(name) ?? []
+  const { offset } = localTime(moment, zone)
+  const [, sign, hours = 0, minutes = 0, seconds = 0] = /([+-])(\d\d):(\d\d)(?::(\d\d))?/.exec(offset) ?? []
   const ms = ((Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000
   return sign === '-' ? -ms : ms
 }

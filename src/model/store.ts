@@ -46,6 +46,11 @@ export interface Entry {
   readonly modified: Date
 }
 
+/** An object, or one of several versions that lie under its key. */
+export interface VersionEntry extends Entry {
+  readonly version?: string
+}
+
 export interface GetOptions {
   readonly version?: string
   /** First and last byte, both included. */
@@ -77,6 +82,8 @@ export class Transient extends Failure {}
  * throws AlreadyExists where `can.exclusive`. Lock, tags and expiry are part of the request that creates it.
  * `get`: throws NotFound. A stream that is cut by the store throws; it never just ends early.
  * `list`: every object whose key starts with the prefix, in any order, none that is half written.
+ * `listVersions`: the same with every version of each, no delete markers; where there are none, or nobody may list them,
+ * the objects.
  * `remove`: by version where there are versions; a delete marker alone is not `removed`.
  * `sweep`: removes what interrupted puts under the prefix left behind without a listed key (temporary files,
  * unfinished multipart uploads) and returns how many it removed; only for prefixes that nobody writes to now.
@@ -89,6 +96,7 @@ export interface Store {
   put(key: string, body: Bytes | Uint8Array, options: PutOptions, ctx: Context): Promise<StoredObject>
   get(key: string, options: GetOptions, ctx: Context): Bytes
   list(prefix: string, ctx: Context): AsyncIterable<Entry>
+  listVersions?(prefix: string, ctx: Context): AsyncIterable<VersionEntry>
   remove(key: string, version: string | undefined, ctx: Context): Promise<'removed' | 'absent' | 'locked'>
   sweep(prefix: string, ctx: Context): Promise<number>
   /** Moves the lock of a version, or of the current one, to a later date and returns the date that is really set, by reading it back. */

@@ -26,6 +26,12 @@ export const AgeOptions = z
       .default([])
       .meta({ description: 'public keys: age1…, ssh-ed25519 …, ssh-rsa …', example: [exampleRecipient] }),
     recipientsFile: z.string().min(1).optional().describe('a file with more of them, one on each line'),
+    skipOtherKeys: z
+      .boolean()
+      .default(false)
+      .describe(
+        'SSH keys in recipientsFile that age cannot encrypt for (ecdsa, dss) are passed over, with a warning',
+      ),
     identity: z
       .union([secretOption, z.array(secretOption).min(1)])
       .transform((from): readonly SecretSource[] => (Array.isArray(from) ? from : [from]))
@@ -72,8 +78,9 @@ export async function ageStage(
   options: AgeOptions,
   o: { readonly reading: boolean; readonly implementation?: 'program' | 'library' },
 ): Promise<Stage> {
+  const skipped: string[] = []
   const byProgram = (o.implementation ?? (findProgram('age') ? 'program' : 'library')) === 'program'
-  const recipients = await readRecipients(options).catch((error: unknown) => {
+  const recipients = await readRecipients(options, skipped).catch((error: unknown) => {
     if (!o.reading) throw error
     return asFailure(error, 'cannot encrypt')
   })
@@ -83,6 +90,7 @@ export async function ageStage(
     suffix: '.age',
     facts: { recipients: recipients instanceof Failure ? [] : recipients.map(recipientName) },
     encrypts: true,
+    ...(skipped.length > 0 ? { warning: passedOver(skipped) } : {}),
     encode: () => {
       if (recipients instanceof Failure) throw recipients
       return byProgram ? encryptProgram(recipients) : encryptWithoutProgram(recipients)
@@ -130,8 +138,15 @@ export async function generateIdentity(): Promise<{ recipient: string; identity:
   return { recipient, identity: new Secret(identity) }
 }
 
-async function readRecipients({ recipients, recipientsFile, plugins }: AgeOptions): Promise<string[]> {
-  const all = [...recipients, ...(recipientsFile ? await linesOf(recipientsFile) : [])]
+/** Recipients that were passed over are added to `skipped`. */
+async function readRecipients(
+  { recipients, recipientsFile, skipOtherKeys, plugins }: AgeOptions,
+  skipped: string[],
+): Promise<string[]> {
+  const lines = recipientsFile ? await linesOf(recipientsFile) : []
+  const others = skipOtherKeys ? lines.filter(line => /^(ecdsa-|ssh-dss|sk-)/.test(line)) : []
+  skipped.push(...others)
+  const all = [...recipients, ...lines.filter(line => !others.includes(line))]
   if (all.length === 0)
     throw usage('cannot encrypt', 'no recipient is configured', 'add a public key to recipients')
   for (const recipient of all) {
@@ -139,6 +154,15 @@ async function readRecipients({ recipients, recipientsFile, plugins }: AgeOption
     if (problem) throw problem
   }
   return all
+}
+
+function passedOver(skipped: readonly string[]): NonNullable<Stage['warning']> {
+  const kinds = [...new Set(skipped.map(line => line.split(' ')[0]))].join(', ')
+  return {
+    what: `${skipped.length} keys of the recipients file were passed over`,
+    why: `age cannot encrypt for ${kinds}`,
+    remedy: 'who has only these cannot read the backup: use ssh-ed25519 or age1 keys',
+  }
 }
 
 async function linesOf(recipientsFile: string): Promise<string[]> {

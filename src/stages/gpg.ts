@@ -1,7 +1,7 @@
 import * as z from 'zod'
 import type { Context } from '../model/context.ts'
 import { Failure, usage, wrongKey } from '../model/failure.ts'
-import type { Secret } from '../model/secret.ts'
+import { Secret } from '../model/secret.ts'
 import type { Bytes, Exit, Program, Stage, Step, Transform, Verdict } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
 import { describeExit } from '../platform/program.ts'
@@ -19,11 +19,16 @@ export const GpgOptions = z
       .array(secretOption)
       .min(1)
       .optional()
-      .describe('public keys instead of a passphrase: each armored, or { file: PATH }'),
+      .describe('public keys instead of a passphrase: each armored, the base64 of that, or { file: PATH }'),
     identity: secretOption
       .optional()
       .describe('the secret key for recipients, armored or { file: PATH }; only needed to read'),
     identityPassphrase: secretOption.optional().describe('the passphrase of that secret key, if it has one'),
+    compressLevel: z.int().min(1).max(9).optional().meta({
+      description:
+        'lets gpg compress too, inside of what it encrypts: for readers that expect it so; slow, and with compression: none only',
+      example: 1,
+    }),
   })
   .refine(({ passphrase, recipients }) => !(passphrase && recipients), {
     message: 'say "passphrase" or "recipients", not both',
@@ -43,6 +48,11 @@ const format = [
   ...['--s2k-cipher-algo', 'AES256', '--s2k-digest-algo', 'SHA512', '--s2k-count', '65011712'],
 ]
 
+/** Of two that contradict each other, gpg takes the later. */
+function compressing(level: number | undefined): string[] {
+  return level === undefined ? [] : ['--compress-algo', 'zlib', '--compress-level', String(level)]
+}
+
 const byPassphrase = ['--pinentry-mode', 'loopback', '--passphrase-fd', '3']
 
 /**
@@ -58,11 +68,11 @@ export async function gpgWriter(options: GpgOptions, ctx: Context): Promise<Stag
     return {
       ...stage,
       facts: { cipher: 'AES256', passphrase: true },
-      encode: () => symmetric(passphrase),
+      encode: () => symmetric(passphrase, options.compressLevel),
       undo: 'gpg -q -d --batch --pinentry-mode loopback --passphrase-file KEY',
     }
   }
-  const keys = await Promise.all((options.recipients ?? []).map(source => source.read()))
+  const keys = await Promise.all((options.recipients ?? []).map(async source => armored(await source.read())))
   if (keys.length === 0)
     throw usage('cannot encrypt with gpg', 'no key is configured', 'set passphrase, or recipients')
   const fingerprints: string[] = []
@@ -70,9 +80,17 @@ export async function gpgWriter(options: GpgOptions, ctx: Context): Promise<Stag
   return {
     ...stage,
     facts: { cipher: 'AES256', recipients: fingerprints },
-    encode: () => asymmetric(keys),
+    encode: () => asymmetric(keys, options.compressLevel),
     undo: '(GNUPGHOME=$(mktemp -d); export GNUPGHOME; gpg -q --batch --import KEY; gpg -q -d; gpgconf --kill all; rm -r "$GNUPGHOME")',
   }
+}
+
+/** The key itself, where it is the base64 of an armored one: so it fits into a variable. */
+function armored(key: Secret): Secret {
+  const text = key.reveal()
+  if (!/^[A-Za-z0-9+/=\s]+$/.test(text)) return key
+  const decoded = Buffer.from(text, 'base64').toString('latin1')
+  return decoded.includes('-----BEGIN PGP ') ? new Secret(decoded) : key
 }
 
 /** Everything that may open what gpg has encrypted. */
@@ -105,15 +123,16 @@ async function passphraseFrom(source: SecretSource): Promise<Secret> {
   throw usage(`cannot use the passphrase from ${source.where}`, 'it is empty, or more than one line')
 }
 
-function symmetric(passphrase: Secret): Program {
-  const args = [...alone, ...nothingKept, ...byPassphrase, ...format, '--symmetric']
+function symmetric(passphrase: Secret, level: number | undefined): Program {
+  const args = [...alone, ...nothingKept, ...byPassphrase, ...format, ...compressing(level), '--symmetric']
   return { program: 'gpg', args, secretFds: [passphrase], judge: judgeEncryption }
 }
 
 /** Public keys are no secrets; a file without a name is how a program is given them without a key ring. */
-function asymmetric(keys: readonly Secret[]): Program {
+function asymmetric(keys: readonly Secret[], level: number | undefined): Program {
   const recipients = keys.flatMap((_, index) => ['--recipient-file', `/dev/fd/${3 + index}`])
-  const args = [...alone, ...nothingKept, ...format, '--trust-model', 'always', ...recipients, '--encrypt']
+  const how = [...alone, ...nothingKept, ...format, ...compressing(level)]
+  const args = [...how, '--trust-model', 'always', ...recipients, '--encrypt']
   return { program: 'gpg', args, secretFds: keys, judge: judgeEncryption }
 }
 

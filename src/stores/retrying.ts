@@ -63,6 +63,9 @@ export function retrying(store: Store, options: Partial<Patience> = {}): Store {
     },
     get: (key, getOptions, ctx) => get(store, key, getOptions, trying(`reading ${key}`, ctx), ctx),
     list: (prefix, ctx) => list(store, prefix, trying(`listing ${prefix}`, ctx), ctx),
+    ...(store.listVersions
+      ? { listVersions: (prefix, ctx) => store.listVersions?.(prefix, ctx) ?? store.list(prefix, ctx) }
+      : {}),
     remove: (key, version, ctx) =>
       trying(`removing ${key}`, ctx).until(() => store.remove(key, version, ctx)),
     sweep: (prefix, ctx) => store.sweep(prefix, ctx),

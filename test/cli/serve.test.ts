@@ -99,7 +99,7 @@ test('serve runs a job by its schedule, tells how each run began and ended, and 
     source: { type: 'files', paths: [randomFiles(host.path('wiki'), 10_000)] },
     schedule: '* * * * * *',
     keep: { last: 1 },
-    webhooks: { healthchecks: { env: 'PING' }, body: 'log' },
+    webhooks: { healthchecks: { env: 'PING' }, log: true },
     hooks: { before: [{ run: hook, env: { TOKEN: { env: 'TOKEN' } } }] },
   })
   const env = { TOKEN: token, PING: `${server.origin}/ping` }

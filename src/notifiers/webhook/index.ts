@@ -19,10 +19,12 @@ export const webhookOptions = z
     healthchecks: url(
       'a check of healthchecks.io or what speaks like it: URL/start, URL and URL/fail are called, where no other is set',
     ),
-    body: z
-      .enum(['none', 'message', 'log'])
-      .describe('what is sent to the URLs of success, failure, alarm and over: a line, or the log of the run')
-      .default('message'),
+    log: z
+      .boolean()
+      .describe(
+        'whether the URLs of success and failure get the log of the run, and not only a line about it',
+      )
+      .default(false),
     as: z
       .enum(['text', 'form'])
       .describe('form: the same text, declared as a form, as curl -d does')
@@ -45,7 +47,7 @@ export function webhooks(options: WebhookOptions, { timeoutMs, pausesMs } = pati
     async tell(notice, ctx) {
       const target = await urlFor(notice.moment, options)
       if (!target) return
-      const body = Buffer.from(bodyOf(notice, options.body))
+      const body = Buffer.from(bodyOf(notice, options.log))
       const headers = body.length > 0 ? { 'content-type': types[options.as] } : {}
       const send = (): Promise<Answer> => post(target, headers, body, ctx.signal, timeoutMs)
       for (let tries = 0; ; tries++) {
@@ -102,9 +104,9 @@ const suffixes: Readonly<Record<Moment, string>> = {
 }
 
 /** The end of a log tells more than its beginning. */
-function bodyOf({ moment, message, log }: Notice, wanted: WebhookOptions['body']): string {
-  if (wanted === 'none' || moment === 'start') return ''
-  if (wanted === 'message' || log === '') return message
+function bodyOf({ moment, message, log }: Notice, wantsLog: boolean): string {
+  if (moment === 'start') return ''
+  if (!wantsLog || log === '') return message
   const bytes = Buffer.from(log)
   if (bytes.length <= bodyLimit) return log
   const note = '[the beginning is left out]\n'

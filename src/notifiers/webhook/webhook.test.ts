@@ -48,16 +48,15 @@ test('the URL of a check of healthchecks.io gives all of them', async () => {
   )
 })
 
-test('the body is nothing, a line, or the log, as text or as curl -d sends it', async () => {
+test('the body is a line, or the log, as text or as curl -d sends it', async () => {
   await using server = await webhookServer()
   const healthchecks = `${server.origin}/x`
-  for (const body of ['none', 'message', 'log']) await tell({ healthchecks, body }, 'success')
-  await tell({ healthchecks, body: 'log', as: 'form' }, 'failure')
-  await tell({ healthchecks, body: 'log' }, 'start')
+  for (const log of [false, true]) await tell({ healthchecks, log }, 'success')
+  await tell({ healthchecks, log: true, as: 'form' }, 'failure')
+  await tell({ healthchecks, log: true }, 'start')
   assert.deepEqual(
     server.calls.map(({ body, type }) => [body, type]),
     [
-      ['', undefined],
       ['a line', 'text/plain; charset=utf-8'],
       [log, 'text/plain; charset=utf-8'],
       [log, 'application/x-www-form-urlencoded'],
@@ -69,7 +68,7 @@ test('the body is nothing, a line, or the log, as text or as curl -d sends it', 
 test('of a long log the end is sent, whole lines of it', async () => {
   await using server = await webhookServer()
   const long = Array.from({ length: 20_000 }, (_, line) => `line ${line} ü`).join('\n')
-  await tell({ healthchecks: `${server.origin}/x`, body: 'log' }, 'failure', long)
+  await tell({ healthchecks: `${server.origin}/x`, log: true }, 'failure', long)
   const { body } = server.calls[0] ?? { body: '' }
   assert.ok(Buffer.byteLength(body) <= 100_000)
   assert.match(body, /^\[the beginning is left out\]\nline \d+ ü\n/)

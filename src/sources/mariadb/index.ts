@@ -33,6 +33,11 @@ export const MariadbOptions = z
       .default(false)
       .describe('all databases in one dump and one backup, of one moment; the unit is named "all"'),
     exclude: z.array(z.string().min(1)).default([]).describe('databases to leave out of "all" and "whole"'),
+    globals: z.boolean().default(true).describe('false: without the users and privileges of the server'),
+    createDatabase: z
+      .boolean()
+      .default(false)
+      .describe('the dump of one database begins with CREATE DATABASE and USE, as one of several does'),
     args: z.array(z.string()).default([]).describe('more arguments for the dump program, as --name=value'),
     clients: z
       .string()
@@ -80,7 +85,8 @@ export function mariadbSource(flavour: Flavour, options: MariadbOptions): Source
       // What inspect found a moment ago need not be asked again.
       reached ??= await server(ctx)
       const scope = scopeOf(unit, reached, options)
-      return await openSession({ server: reached, scope, unit: unit.name, census, args: options.args }, ctx)
+      const { args, globals } = options
+      return await openSession({ server: reached, scope, unit: unit.name, census, args, globals }, ctx)
     },
     whySilent: async ctx => (reached ? await whySilent(reached, ctx) : ''),
   }
@@ -140,7 +146,7 @@ function wholeDatabases({ facts, connection }: Reached, { exclude }: MariadbOpti
 function scopeOf(unit: Unit, server: Reached, options: MariadbOptions): Scope {
   if (options.whole) return { databases: wholeDatabases(server, options), named: true }
   if (!server.facts.databases.has(unit.name)) throw missing(server, unit.name)
-  return { databases: [unit.name], named: false }
+  return { databases: [unit.name], named: options.createDatabase }
 }
 
 function missing({ connection, facts }: Reached, name: string): Failure {

@@ -18,16 +18,18 @@ export interface SessionOptions {
   readonly unit: string
   readonly census: CensusLevel
   readonly args: readonly string[]
+  /** Whether the accounts go with it. */
+  readonly globals: boolean
 }
 
 /** What was found when the session was opened, and what is learnt while it is. */
-interface Held extends SessionOptions {
+interface Held extends Omit<SessionOptions, 'globals'> {
   readonly clients: Clients
   readonly before: Inventory
   /** When the dump was started, and with it its snapshot. */
   dumpedAt: Date | null
   readonly warnings: Warning[]
-  globals: 'full' | 'missing'
+  globals: 'full' | 'missing' | 'none'
 }
 
 /**
@@ -45,14 +47,14 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
     before,
     dumpedAt: null,
     warnings: limits(before),
-    globals: 'full',
+    globals: options.globals ? 'full' : 'none',
   }
   let reading: Promise<Artifact | null> = Promise.resolve(null)
   return {
     concurrency: 1,
     async *artifacts() {
       // They are asked for while the dump is read.
-      reading = accountsArtifact(held, ctx)
+      if (options.globals) reading = accountsArtifact(held, ctx)
       reading.catch(() => {})
       yield dumpArtifact(held)
       const accounts = await reading

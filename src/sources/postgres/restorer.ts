@@ -43,9 +43,12 @@ export function postgresRestorer(options: RestorerOptions): Restorer {
   }
 }
 
+/** Dumps of our own, and those that are known by their names alone. */
+const kinds: readonly string[] = ['logical', 'foreign']
+
 function mine(chain: readonly Manifest[]): Manifest {
   const manifest = chain.at(-1)
-  if (manifest?.source.engine === 'postgres' && manifest.kind === 'logical') return manifest
+  if (manifest?.source.engine === 'postgres' && kinds.includes(manifest.kind)) return manifest
   throw usage('cannot restore', 'this is not a backup of one PostgreSQL database', 'choose another backup')
 }
 
@@ -197,7 +200,8 @@ async function intoExisting(
 async function archiveOf(p: WithData, read: ArtifactReader, ctx: Context): Promise<Archive | null> {
   if (!isArchive(p.data)) return null
   const inSpool = p.data.media === 'pg_dump-directory' || p.options.jobs !== undefined
-  return inSpool ? await spooled(p.data, read, ctx) : streamed(p.data, read)
+  if (inSpool) return await spooled(p.data, read, ctx)
+  return streamed(p.data, p.part !== null || p.options.schemaOnly === true, read)
 }
 
 function loadingOf(p: Prepared): Loading {

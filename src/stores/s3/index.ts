@@ -12,7 +12,7 @@ import { explained, isAbsent } from './error.ts'
 import { ensureExtras, lockHeaders, retain, retention, tagHeader } from './lock.ts'
 import type { S3Options } from './options.ts'
 import { BodyFailed, maxObjectBytes, maxParts, type PartDigests, partBytes, wholePart } from './part.ts'
-import { listPage, probe, read } from './read.ts'
+import { listPage, probe, read, versionsPage } from './read.ts'
 import { abortUploads, removeAll, removeVersion } from './remove.ts'
 import { putWhole, upload } from './upload.ts'
 
@@ -67,7 +67,7 @@ export function s3Store(name: string, options: S3Options, patience = defaultPati
     }
   }
 
-  return {
+  const store: Store = {
     name,
     can: {
       read: true,
@@ -124,6 +124,22 @@ export function s3Store(name: string, options: S3Options, patience = defaultPati
       } while (token)
     },
 
+    async *listVersions(prefix, ctx) {
+      let after: { KeyMarker?: string; VersionIdMarker?: string } | null = {}
+      while (after) {
+        const from: { KeyMarker?: string; VersionIdMarker?: string } = after
+        const page: Awaited<ReturnType<typeof versionsPage>> = await doing(`cannot list ${prefix}`, ctx, () =>
+          versionsPage(link, root + prefix, from, ctx),
+        )
+        if (!page) return yield* store.list(prefix, ctx)
+        for (const entry of page.entries) {
+          const key = entry.key.slice(root.length)
+          if (!keyFault(key)) yield { ...entry, key }
+        }
+        after = page.next
+      }
+    },
+
     async remove(key, version, ctx) {
       const from = { connection: link, store: name, key: keyOf(key) }
       return doing(`cannot remove ${key}`, ctx, () =>
@@ -154,6 +170,7 @@ export function s3Store(name: string, options: S3Options, patience = defaultPati
     shell: key => link.shell(keyOf(key)),
     close: () => link.close(),
   }
+  return store
 
   /** Whether a server keeps lock and tags does not change: one small object answers for all, a large one for itself. */
   async function checkExtras(key: string, done: Uploaded, o: PutOptions, ctx: Context): Promise<void> {

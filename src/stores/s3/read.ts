@@ -1,9 +1,9 @@
 import type { Readable } from 'node:stream'
 import type { Context } from '../../model/context.ts'
-import { type Entry, type GetOptions, Transient } from '../../model/store.ts'
+import { type Entry, type GetOptions, Transient, type VersionEntry } from '../../model/store.ts'
 import { beforeStall } from '../../platform/stall.ts'
 import type { Connection } from './client.ts'
-import { explained, isRefused } from './error.ts'
+import { explained, isRefused, isUnknownThere } from './error.ts'
 import { decoded } from './remove.ts'
 
 /** Yields exactly the bytes that the server announced. A reader that is slow is no fault; a server that is, is. */
@@ -71,6 +71,44 @@ export async function listPage(link: Connection, Prefix: string, token: string |
     }),
   )
   return { entries, next: page.IsTruncated ? page.NextContinuationToken : undefined }
+}
+
+/**
+ * A page of all versions, delete markers left out. Null where the server knows no versions, or may not be asked for them.
+ * `after` is what the page before ended with.
+ */
+export async function versionsPage(
+  link: Connection,
+  Prefix: string,
+  after: { KeyMarker?: string; VersionIdMarker?: string },
+  ctx: Context,
+) {
+  const input = { Bucket: link.bucket, Prefix, EncodingType: 'url' as const, ...after }
+  const page = await link
+    .ask((s3, o) => s3.listObjectVersions(input, o), ctx)
+    .catch(error => {
+      if (isRefused(error) || isUnknownThere(error)) return null
+      throw error
+    })
+  if (!page) return null
+  const entries = (page.Versions ?? []).map(
+    (each): VersionEntry => ({
+      key: decoded(each.Key ?? '', page.EncodingType),
+      bytes: each.Size ?? 0,
+      modified: each.LastModified ?? new Date(0),
+      ...(each.VersionId && each.VersionId !== 'null' ? { version: each.VersionId } : {}),
+    }),
+  )
+  // AWS encodes the markers as it does keys, Ceph does not: from a decoded key on nothing is missed, and nothing told twice.
+  const marker = entries.at(-1)
+  const more = page.IsTruncated === true && page.NextKeyMarker !== undefined
+  const next = more
+    ? {
+        KeyMarker: page.NextVersionIdMarker && marker ? marker.key : (page.NextKeyMarker ?? ''),
+        ...(page.NextVersionIdMarker ? { VersionIdMarker: page.NextVersionIdMarker } : {}),
+      }
+    : null
+  return { entries, next }
 }
 
 /** Asks for a list of one. To be refused it is no fault: who may only write has good credentials too. */

@@ -1,0 +1,97 @@
+import { usage } from '../../model/failure.ts'
+import { type Config, checkedConfig } from '../schema.ts'
+import type { Dialect, Plain } from './dialect.ts'
+import { moonflower } from './moonflower.ts'
+import { pgdumpS3 } from './pgdump-s3.ts'
+import { rclone } from './rclone.ts'
+import { sidecar } from './sidecar.ts'
+import { cleaned, type Environment, Variables } from './variables.ts'
+
+/** Every dialect there is. */
+const dialects: readonly Dialect[] = [sidecar, rclone, moonflower, pgdumpS3]
+
+/** What an environment means. */
+export interface Translated {
+  readonly dialect: string
+  /** As it stands in a `cairn.yaml`. */
+  readonly plain: Plain
+  readonly config: Config
+  /** What is odd and does no harm, for a person. */
+  readonly warnings: readonly string[]
+}
+
+/**
+ * The configuration that an environment of one of the replaced tools means. Pure. Throws a Failure with exit 2 that
+ * lists everything that is wrong, before anything was touched. `args` are those that follow the name of the image.
+ */
+export function translate(env: Environment, args: readonly string[]): Translated {
+  const { dialect, notes } = recognise(env)
+  const variables = new Variables(env)
+  const plain = dialect.translate(variables, args)
+  variables.check(dialect.name, dialect.prefixes)
+  return {
+    dialect: dialect.name,
+    plain,
+    config: checkedConfig(plain, `the environment (dialect ${dialect.name})`),
+    warnings: [...notes, ...variables.warnings],
+  }
+}
+
+/** Whether the environment names a dialect, or looks like one. */
+export function isDialect(env: Environment): boolean {
+  const set = cleaned(env)
+  return set.CAIRN_DIALECT !== undefined || dialects.some(each => isStrong(each, set) || isWeak(each, set))
+}
+
+/** `CAIRN_DIALECT`, else what the variables say. Throws for two tools at once, and for none. */
+function recognise(env: Environment): { dialect: Dialect; notes: string[] } {
+  const set = cleaned(env)
+  if (set.CAIRN_DIALECT !== undefined) return { dialect: named(set.CAIRN_DIALECT), notes: [] }
+  const strong = dialects.filter(each => isStrong(each, set))
+  const weak = dialects.filter(each => !strong.includes(each) && isWeak(each, set))
+  const [found, other] = strong.length > 0 ? strong : weak
+  if (!found) throw nothing()
+  if (other) {
+    const why = [found, other].map(each => `${each.name} by ${evidence(each, set)}`).join(', ')
+    throw usage(
+      'the environment is that of two tools',
+      why,
+      `set CAIRN_DIALECT to ${found.name} or ${other.name}`,
+    )
+  }
+  const notes =
+    strong.length > 0 ? weak.map(each => `${evidence(each, set)} is not taken for ${each.name}'s`) : []
+  return { dialect: found, notes }
+}
+
+function isStrong({ strong }: Dialect, set: Environment): boolean {
+  return strong.some(name => set[name] !== undefined)
+}
+
+function isWeak({ weak }: Dialect, set: Environment): boolean {
+  return weak.some(all => all.every(name => set[name] !== undefined))
+}
+
+function evidence({ strong, weak }: Dialect, set: Environment): string {
+  const names = strong.filter(name => set[name] !== undefined)
+  const pair = weak.find(all => all.every(name => set[name] !== undefined)) ?? []
+  return (names.length > 0 ? names : pair).join(' and ')
+}
+
+function named(name: string): Dialect {
+  const found = dialects.find(each => each.name === name)
+  if (found) return found
+  throw usage(
+    `CAIRN_DIALECT: there is no dialect "${name}"`,
+    `there are ${dialects.map(each => each.name).join(', ')}`,
+  )
+}
+
+function nothing(): Error {
+  const table = dialects.map(({ name, needs }) => `  ${name.padEnd(10)} ${needs}`)
+  return usage(
+    'there is no configuration',
+    `CAIRN_CONFIG is not set, there is no cairn.yaml, and no tool's variables are set:\n${table.join('\n')}`,
+    'cairn init writes a cairn.yaml',
+  )
+}

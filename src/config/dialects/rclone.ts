@@ -1,0 +1,147 @@
+import { dumpArguments, type Lifted, pgArguments } from './arguments.ts'
+import type { Dialect, Plain } from './dialect.ts'
+import type { Variables } from './variables.ts'
+
+/** Dumps of PostgreSQL or MariaDB, gzip, age, to any remote of rclone's. */
+export const rclone: Dialect = {
+  name: 'rclone',
+  strong: ['BACKUP_DATABASES', 'BACKUP_ALL'],
+  weak: [['UPLOAD_PREFIX']],
+  needs: 'BACKUP_DATABASES or BACKUP_ALL, PGHOST or MYSQL_HOST, REMOTE_NAME and RCLONE_CONFIG_*',
+  prefixes: ['BACKUP_', 'ENCRYPT_', 'UPLOAD_', 'REMOTE_'],
+  translate: (env, args) => {
+    const all = env.flag('BACKUP_ALL')
+    const databases = databasesOf(env, all)
+    const encryption = encryptionOf(env)
+    return {
+      stores: { [storeName]: storeOf(env) },
+      jobs: {
+        rclone: {
+          source: sourceOf(env, args, all, databases),
+          to: [storeName],
+          key: { name: nameOf(env, all, databases), timezone: 'UTC', plain: true },
+          compression: { gzip: {} },
+          ...(encryption ? { encryption: { age: encryption } } : {}),
+        },
+      },
+    }
+  },
+}
+
+const storeName = 'remote'
+
+function databasesOf(env: Variables, all: boolean): string[] {
+  const names = (env.text('BACKUP_DATABASES') ?? '')
+    .split(',')
+    .map(name => name.trim())
+    .filter(name => name !== '')
+  if (all && names.length > 0) env.warnings.push('BACKUP_ALL is set: BACKUP_DATABASES is not looked at')
+  if (!all && names.length === 0)
+    env.fault('BACKUP_DATABASES', 'names of databases with commas between, or BACKUP_ALL=true', null)
+  return [...new Set(names)]
+}
+
+/**
+ * `x`, `x.sql` and `x.sql.gz` all give `x.sql.gz`; what the stages add is left to them. Refuses what would leave the
+ * remote's folder, and one name for several databases.
+ */
+function nameOf(env: Variables, all: boolean, databases: readonly string[]): string {
+  const usual = all ? 'all_%Y-%m-%dT%H-%M-%SZ' : '${DB}-%Y-%m-%dT%H-%M-%SZ'
+  const said = env.text('BACKUP_FILE_NAME')
+  const base = (said ?? usual).replace(/\.gz$/, '').replace(/\.sql$/, '')
+  const named = /\$\{DB\}|\$DB(?![A-Za-z0-9_])/.test(base)
+  const fault = (expected: string): void => env.fault('BACKUP_FILE_NAME', expected, said ?? '')
+  if (base.startsWith('/') || base.split('/').includes('..'))
+    fault('a path within the remote, without a "/" at its beginning and without ".."')
+  if (all && named) fault('no $DB, because BACKUP_ALL writes one file')
+  if (!all && !named && databases.length > 1) fault('$DB in it, because there are several databases')
+  return `${base}.sql`
+}
+
+function storeOf(env: Variables): Plain {
+  const remote = (env.text('REMOTE_NAME') ?? 'store').replace(/:$/, '')
+  const prefix = env.text('UPLOAD_PREFIX')
+  // An empty prefix must not put a "/" in front: on SFTP that is the root.
+  const path = prefix === undefined ? '' : prefix === '/' ? '/' : prefix.replace(/\/$/, '')
+  return {
+    type: 'rclone',
+    remote: `${remote}:${path}`,
+    // Without a file of its own rclone says so at every start.
+    config: env.text('RCLONE_CONFIG') ?? '/dev/null',
+  }
+}
+
+function encryptionOf(env: Variables): Plain | null {
+  const text = env.text('ENCRYPT_RECIPIENTS')
+  const file = env.text('ENCRYPT_RECIPIENTS_FILE')
+  if (text !== undefined && file !== undefined)
+    env.warnings.push('ENCRYPT_RECIPIENTS is set: ENCRYPT_RECIPIENTS_FILE is not read')
+  if (text === undefined) return file === undefined ? null : { recipientsFile: file, skipOtherKeys: true }
+  const recipients = recipientsIn(text)
+  if (recipients.length === 0)
+    env.fault('ENCRYPT_RECIPIENTS', 'public keys: age1..., or ssh-ed25519 ... and ssh-rsa ...', text)
+  return { recipients }
+}
+
+/** Split at white space, but that the key of an SSH line follows its kind, and its comment is dropped. */
+function recipientsIn(text: string): string[] {
+  const words = text.split(/\s+/).filter(word => word !== '')
+  return words.flatMap((word, index) => {
+    if (/^ssh-/.test(word)) return [`${word} ${words[index + 1] ?? ''}`]
+    return /^age1/.test(word) ? [word] : []
+  })
+}
+
+type Engine = 'postgres' | 'mariadb'
+
+function sourceOf(
+  env: Variables,
+  args: readonly string[],
+  all: boolean,
+  databases: readonly string[],
+): Plain {
+  const engine = engineOf(env, args)
+  const { lifted, rest } = engine === 'postgres' ? pgArguments(args) : dumpArguments(args)
+  const what = all ? { whole: true } : { databases }
+  if (engine === 'postgres') return { type: engine, ...postgresOf(env, lifted, all), ...what, args: rest }
+  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: false, args: rest }
+}
+
+function postgresOf(env: Variables, lifted: Lifted, all: boolean): Plain {
+  const password = env.secret('PGPASSWORD')
+  // PGHOST and its like are read where all of libpq's variables are.
+  return {
+    ...lifted,
+    ...(password && 'file' in password ? { password } : {}),
+    allowEmpty: true,
+    ...(all ? {} : { format: 'plain', globals: false }),
+  }
+}
+
+function mariadbOf(env: Variables, lifted: Lifted): Plain {
+  const password = env.secret('MYSQL_PWD')
+  const host = env.text('MYSQL_HOST')
+  const files = lifted.defaultsFile ?? lifted.defaultsExtraFile
+  return {
+    // The host of lowest precedence: arguments and option files win.
+    ...(host !== undefined && files === undefined ? { host } : {}),
+    ...(password ? { password } : {}),
+    ...lifted,
+    createDatabase: true,
+  }
+}
+
+/** The images for one engine set CAIRN_ENGINE; else the variables tell, else the arguments. */
+function engineOf(env: Variables, args: readonly string[]): Engine {
+  const said = env.parsed('CAIRN_ENGINE', '"postgres" or "mariadb"', text =>
+    text === 'postgres' || text === 'mariadb' ? text : null,
+  )
+  if (said) return said
+  const postgres = ['PGHOST', 'PGSERVICE', 'PGHOSTADDR'].some(name => env.text(name) !== undefined)
+  const mariadb = env.text('MYSQL_HOST') !== undefined || args.some(arg => arg.startsWith('--defaults-'))
+  if (postgres === mariadb) {
+    const found = postgres ? 'the variables of both' : 'neither'
+    env.fault('CAIRN_ENGINE', '"postgres" or "mariadb" (or PGHOST, or MYSQL_HOST)', found)
+  }
+  return mariadb && !postgres ? 'mariadb' : 'postgres'
+}

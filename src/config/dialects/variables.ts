@@ -1,0 +1,136 @@
+import { usage } from '../../model/failure.ts'
+import { suggest } from '../../model/suggest.ts'
+
+/** The environment of a process. */
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** Where the configuration takes a secret from: it holds none itself. */
+export type SecretPlace = { env: string } | { file: string }
+
+/**
+ * The environment without what people do not mean: an empty variable is an unset one (compose and Kubernetes pass
+ * `VAR=`), values are trimmed, and one pair of quotes around them is taken off (`--env-file` keeps them).
+ */
+export function cleaned(env: Environment): Environment {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value = '']) => {
+      const clean = unquoted(value.trim())
+      return clean === '' ? [] : [[name, clean]]
+    }),
+  )
+}
+
+function unquoted(text: string): string {
+  const quoted = /^(["'])([\s\S]*)\1$/.exec(text)
+  return quoted && text.length > 1 ? (quoted[2] ?? '') : text
+}
+
+interface Fault {
+  readonly name: string
+  readonly expected: string
+  /** Null where nothing was found, or what was found is nobody's business. */
+  readonly found: string | null
+}
+
+/**
+ * The variables of a dialect, as they are read one after another. Faults are gathered: `check` throws one Failure
+ * (exit 2) that lists them all. Never shows the value of a secret.
+ */
+export class Variables {
+  readonly warnings: string[] = []
+  readonly #env: Environment
+  readonly #faults: Fault[] = []
+  readonly #known = new Set<string>()
+
+  constructor(env: Environment) {
+    this.#env = cleaned(env)
+  }
+
+  /** The value, undefined when it is not set. */
+  text(name: string): string | undefined {
+    this.#known.add(name)
+    return this.#env[name]
+  }
+
+  /** The value of one that must be set. */
+  required(name: string, what: string): string {
+    const value = this.text(name)
+    if (value === undefined) this.fault(name, what, null)
+    return value ?? ''
+  }
+
+  /** A value that a function reads, which returns null for what it cannot. */
+  parsed<T>(name: string, expected: string, read: (text: string) => T | null): T | undefined {
+    const text = this.text(name)
+    if (text === undefined) return undefined
+    const value = read(text)
+    if (value === null) this.fault(name, expected, text)
+    return value ?? undefined
+  }
+
+  integer(name: string, least: number, most: number): number | undefined {
+    return this.parsed(name, `a whole number from ${least} to ${most}`, text =>
+      /^\d{1,15}$/.test(text) && Number(text) >= least && Number(text) <= most ? Number(text) : null,
+    )
+  }
+
+  /** True for `true`, `1`, `yes`, `on`. */
+  flag(name: string): boolean {
+    const value = this.parsed(name, '"true" or "false"', text =>
+      /^(true|1|yes|on)$/i.test(text) ? true : /^(false|0|no|off)$/i.test(text) ? false : null,
+    )
+    return value ?? false
+  }
+
+  /** A secret, or the file that `NAME_FILE` names. With both set the variable wins, and that is said. */
+  secret(name: string): SecretPlace | undefined {
+    const value = this.text(name)
+    const file = this.text(`${name}_FILE`)
+    if (value !== undefined && file !== undefined)
+      this.warnings.push(`${name} and ${name}_FILE are both set: the file is not read`)
+    if (value !== undefined) return { env: name }
+    return file === undefined ? undefined : { file }
+  }
+
+  requiredSecret(name: string, what: string): SecretPlace {
+    const place = this.secret(name)
+    if (place === undefined) this.fault(name, `${what}; ${name}_FILE may name a file that holds it`, null)
+    return place ?? { env: name }
+  }
+
+  /** The text of a secret that stands in the environment itself, for checks; never to be shown. */
+  hidden(name: string): string | undefined {
+    return this.text(name)
+  }
+
+  fault(name: string, expected: string, found: string | null): void {
+    this.#faults.push({ name, expected, found })
+  }
+
+  /**
+   * Throws for all faults at once. Then warns of variables with one of these prefixes that mean nothing, but for those
+   * that Kubernetes sets for services of such a name.
+   */
+  check(dialect: string, prefixes: readonly string[]): void {
+    if (this.#faults.length > 0) {
+      const lines = this.#faults.map(
+        ({ name, expected, found }) =>
+          `  ${name}: expected ${expected}; ${found === null ? 'it is not set' : `found ${JSON.stringify(found)}`}`,
+      )
+      throw usage(
+        `the environment is not one that the dialect ${dialect} can work with`,
+        `${lines.length === 1 ? 'one error' : `${lines.length} errors`}\n${lines.join('\n')}`,
+        'nothing was touched; set the variables and start again',
+      )
+    }
+    for (const name of Object.keys(this.#env)) {
+      const isOurs = prefixes.some(prefix => name.startsWith(prefix)) && !this.#known.has(name)
+      if (!isOurs || ofKubernetes.test(name) || this.#env[name]?.startsWith('tcp://')) continue
+      const meant = suggest(name, this.#known)
+      this.warnings.push(`${name} means nothing${meant ? `; did you mean ${meant}?` : ''}`)
+    }
+  }
+}
+
+/** What Kubernetes injects for every service: `BACKUP_SERVICE_HOST`, `BACKUP_PORT_80_TCP_ADDR`. */
+const ofKubernetes = /_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP)(_\w+)?$/

@@ -1,0 +1,57 @@
+import { createHash } from 'node:crypto'
+import type { Context } from '../model/context.ts'
+import { asFailure, damage, Failure } from '../model/failure.ts'
+import { parseManifestKey } from '../model/key.ts'
+import { decodeManifest, type Manifest, manifestLimit } from '../model/manifest.ts'
+import { NotFound } from '../model/store.ts'
+import type { CatalogEntry, Copy } from './catalog.ts'
+import { foreignManifest } from './foreign.ts'
+import { collect } from './objects.ts'
+
+/**
+ * The manifest of a copy, read from its store and checked against its key: a file that was changed but still parses
+ * is damage (exit 20), as is one that is gone. Of a backup that is known by its name alone: what a manifest would say, and
+ * no file.
+ */
+export async function readManifest(
+  copy: Copy,
+  ctx: Context,
+): Promise<{ manifest: Manifest; file: Uint8Array }> {
+  if (copy.foreign) return { manifest: foreignManifest(copy.foreign), file: new Uint8Array() }
+  const parsed = parseManifestKey(copy.manifestKey)
+  const what = `the manifest of ${parsed?.id} in store ${copy.store.name} is damaged`
+  let file: Buffer
+  try {
+    file = await collect(copy.store.get(copy.manifestKey, {}, ctx), manifestLimit)
+  } catch (error) {
+    if (error instanceof NotFound) throw damage(what, 'it is missing')
+    throw asFailure(error, `cannot read the manifest of ${parsed?.id} in store ${copy.store.name}`)
+  }
+  const digest = createHash('sha256').update(file).digest('hex').slice(0, 16)
+  if (digest !== parsed?.digest) throw damage(what, 'its SHA-256 is not the one in its name')
+  try {
+    const manifest = decodeManifest(file)
+    if (manifest.id !== parsed.id || manifest.job !== parsed.job)
+      throw new Error('it belongs to another backup')
+    return { manifest, file }
+  } catch (error) {
+    throw damage(what, (error as Error).message)
+  }
+}
+
+/** The manifest of a backup, from the first copy that gives a sound one; throws the first copy's failure when none does. */
+export async function manifestFrom(
+  entry: CatalogEntry,
+  ctx: Context,
+): Promise<{ manifest: Manifest; file: Uint8Array }> {
+  let first: Failure | null = null
+  for (const copy of entry.copies) {
+    try {
+      return await readManifest(copy, ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      first ??= asFailure(error, `cannot read the manifest of ${entry.id}`)
+    }
+  }
+  throw first ?? new Failure({ what: `cannot read ${entry.id}`, why: 'no store has a copy' })
+}
