@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -15,6 +14,7 @@ import {
   type Running,
   randomFiles,
 } from '../support/cli.ts'
+import { freePort } from '../support/free-port.ts'
 import { webhookServer } from '../support/webhook-server.ts'
 
 /** A host with one job of files, `wiki`, that can say more; and what it says besides. */
@@ -66,14 +66,6 @@ interface Health {
 async function healthAt(port: number): Promise<{ status: number; health: Health }> {
   const response = await fetch(`http://127.0.0.1:${port}/health`)
   return { status: response.status, health: (await response.json()) as Health }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise(resolve => server.once('listening', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise(resolve => server.close(resolve))
-  return port
 }
 
 /** `cairn serve`, which ends with the test at the latest. */
