@@ -165,3 +165,15 @@ test('an alarm that could not be delivered is told again at the next look, and s
   assert.deepEqual(here.said(), [])
   assert.deepEqual(server.words(), ['alarm', 'alarm'])
 })
+
+test('a state folder that cannot be written does not silence the alarm', async () => {
+  const here = host()
+  const app = here.app('full')
+  writeFileSync(join(here.folder, 'full', 'jobs'), 'not a folder')
+  assert.deepEqual((await here.look(0, app)).alarms, [])
+  assert.match(JSON.stringify(here.said()), /"warning".*cannot write down the alarms of wiki/)
+  assert.deepEqual((await here.look(24.1, app)).alarms, ['disk', 'nas'])
+  assert.equal(failures(here.said()).length, 1)
+  await here.look(25, app)
+  assert.deepEqual(failures(here.said()), [])
+})

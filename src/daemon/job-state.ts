@@ -21,25 +21,28 @@ function fileOf(state: State, job: string): string {
   return join(state.path, 'jobs', `${job}.json`)
 }
 
+/** What could not be written; this process still knows it. */
+const unwritten = new Map<string, JobState>()
+
 /** Null when the job was never seen, or what was written of it makes no sense. */
 export function readJobState(state: State, job: string): JobState | null {
+  const file = fileOf(state, job)
+  const known = unwritten.get(file)
+  if (known) return known
   try {
-    return JobState.parse(JSON.parse(readFileSync(fileOf(state, job), 'utf8')))
+    return JobState.parse(JSON.parse(readFileSync(file, 'utf8')))
   } catch {
     return null
   }
 }
 
-/** Durable on return. What is not said stays as it was, and at the beginning is empty. */
-export function updateJobState(state: State, job: string, change: Partial<JobState>, now: Date): JobState {
-  const before = readJobState(state, job) ?? {
-    since: now.toISOString(),
-    schedule: null,
-    planned: null,
-    alarms: {},
-  }
-  const after = { ...before, ...change }
+/** Durable on return. What is not said stays as it was, and at the beginning is empty. Throws when it cannot be written: only this process knows it then. */
+export function updateJobState(state: State, job: string, change: Partial<JobState>, now: Date): void {
+  const empty = { since: now.toISOString(), schedule: null, planned: null, alarms: {} }
+  const after = { ...(readJobState(state, job) ?? empty), ...change }
+  const file = fileOf(state, job)
+  unwritten.set(file, after)
   mkdirSync(join(state.path, 'jobs'), { recursive: true, mode: 0o700 })
-  replaceFile(fileOf(state, job), `${JSON.stringify(after)}\n`)
-  return after
+  replaceFile(file, `${JSON.stringify(after)}\n`)
+  unwritten.delete(file)
 }

@@ -5,6 +5,7 @@ import { asFailure } from '../model/failure.ts'
 import { takeLock } from '../platform/lock.ts'
 import { lookAt } from './alarm.ts'
 import type { Health, JobHealth } from './health.ts'
+import { readJobState } from './job-state.ts'
 import { runJob } from './run-job.ts'
 import { lastRun, type Trigger } from './run-record.ts'
 import { keepSchedule } from './scheduler.ts'
@@ -36,7 +37,11 @@ const afterFaultMs = 60_000
 export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) => void): Daemon {
   const jobs = Object.keys(base.config.jobs)
   const known = new Map<string, Known>(
-    jobs.map(job => [job, { running: false, nextRun: null, arrivals: {}, alarms: [] }]),
+    jobs.map(job => {
+      // What was known before a restart holds until the stores were asked.
+      const alarms = Object.keys(readJobState(base.state, job)?.alarms ?? {})
+      return [job, { running: false, nextRun: null, arrivals: {}, alarms }]
+    }),
   )
   const take = slots(base.config.serve.parallel)
   const of = (job: string): Known => known.get(job) as Known
