@@ -240,11 +240,23 @@ function patternOf({ key }: JobConfig, timezone: string | undefined): KeyPattern
   return keyPattern(key.name, { zone: key.timezone ?? zoneOf(timezone), plain: key.plain })
 }
 
-function namingOf(job: JobConfig, timezone: string | undefined): Pick<Job, 'naming' | 'pattern'> {
+function namingOf(job: JobConfig, timezone: string | undefined): Pick<Job, 'naming' | 'pattern' | 'units'> {
   const pattern = patternOf(job, timezone)
-  return pattern
-    ? { naming: patternNaming(pattern, job.key?.suffix !== false), pattern }
-    : { naming: nativeNaming }
+  if (!pattern) return { naming: nativeNaming }
+  const units = pattern.namesUnit ? unitsOf(job) : null
+  return {
+    naming: patternNaming(pattern, job.key?.suffix !== false),
+    pattern,
+    ...(units ? { units } : {}),
+  }
+}
+
+/** Null where the server says what there is to back up. */
+function unitsOf(job: JobConfig): readonly string[] | null {
+  const named = sourcesOf(job).map(source =>
+    'databases' in source && Array.isArray(source.databases) ? source.databases : null,
+  )
+  return named.some(names => names === null) ? null : named.flatMap(names => names ?? [])
 }
 
 /** Of jobs that name their objects and have one source: what is in them follows from it. */
@@ -365,6 +377,7 @@ function openArchive(name: string, members: readonly MemberConfig[], config: Con
       source: openPart(member.source, config),
       isFolder: false,
       optional: member.optional,
+      required: member.required,
       steps: member.gzip ? [gzipStage().encode()] : [],
     })),
   )

@@ -170,6 +170,10 @@ const ArchiveMember = z.strictObject({
   source: PartSource,
   gzip: z.boolean().default(false).describe('compress this member by itself, too'),
   optional: z.boolean().default(false).describe('its absence is a warning, not a failure'),
+  required: z
+    .boolean()
+    .default(false)
+    .describe('without it there is no archive: one under the same name stays as it is'),
 })
 
 const Archive = z.strictObject({

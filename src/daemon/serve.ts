@@ -123,9 +123,14 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
   }
 }
 
+/** Handlers of signals keep no process alive: where nothing is scheduled, a timer does. */
 function aborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
-    const stop = (): void => reject(signal.reason)
+    const alive = setInterval(() => {}, 3_600_000)
+    const stop = (): void => {
+      clearInterval(alive)
+      reject(signal.reason)
+    }
     if (signal.aborted) stop()
     else signal.addEventListener('abort', stop, { once: true })
   })

@@ -171,3 +171,25 @@ test('retention counts foreign backups and own ones together, and removes no obj
     left.join(),
   )
 })
+
+test('what lies under names of units that the job does not have is never let go', async () => {
+  const here = place('${DB}_%Y%m%d-%H%M%S.sql', { to: [], units: ['unit', 'a b'] })
+  const others = ['unit_test', 'uni', 'else/unit', 'other'].map(unit => `${unit}_20261001-000000.sql.gz`)
+  const own = ['unit', 'a b'].flatMap(unit =>
+    ['20261001', '20261002'].map(day => `${unit}_${day}-000000.sql.gz`),
+  )
+  for (const key of [...others, ...others.map(key => key.replace('1001', '1002')), ...own])
+    await put(here.store, key, here.ctx)
+  const stranger = syntheticSource({ artifacts: [{ name: 'a', bytes: 9 }], units: ['other'] })
+  const to = { store: here.store, keep: { last: 1 } }
+  const job = { ...here.job(source()), to: [to] }
+  for (let n = 0; n < 2; n++) {
+    await backup({ ...job, sources: [stranger] }, 'there', here.ctx)
+    here.later(day)
+  }
+  const steps = await planPrune(job, to, await here.catalog(), here.ctx)
+  assert.deepEqual(await applyPrune(steps, here.ctx), [])
+  const left = (await keysOf(here.store, here.ctx)).filter(key => !key.startsWith('.cairn/'))
+  assert.equal(left.length, 2 * others.length + 2 + 2, left.join())
+  assert.ok(!left.includes('unit_20261001-000000.sql.gz') && !left.includes('a b_20261001-000000.sql.gz'))
+})

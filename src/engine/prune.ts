@@ -34,7 +34,7 @@ const readAtOnce = 16
  * and everything else of the job that retention would have let go: what is not understood is not deleted.
  */
 export async function planPrune(
-  job: Pick<Job, 'name' | 'formerly' | 'zone' | 'undeleteMs' | 'pattern'>,
+  job: Pick<Job, 'name' | 'formerly' | 'zone' | 'undeleteMs' | 'pattern' | 'units'>,
   to: Destination,
   catalog: Catalog,
   ctx: Context,
@@ -61,12 +61,26 @@ export async function planPrune(
   const decided = decide(live, to.keep, { now, zone: job.zone, begun })
   const decisions = new Map(decided.map(decision => [decision.id, decision]))
   const undeletable = new Date(now.getTime() + job.undeleteMs)
+  const isOwn = ownership(job)
   return read.map(({ entry, copy, manifest, until }) => ({
     store: to.store.name,
     ...{ entry, copy, manifest },
     until: until ?? undeletable,
-    ...actionFor(copy, manifest, decisions.get(entry.id), unreadable, until, now, live, job, groupOf),
+    ...(manifest && !isOwn(manifest)
+      ? { action: 'keep' as const, reason: `the job does not back up ${manifest.unit}` }
+      : actionFor(copy, manifest, decisions.get(entry.id), unreadable, until, now, live, job, groupOf)),
   }))
+}
+
+/**
+ * Whether a backup is of a unit that the job names. Other tools, and other jobs of the same name on other hosts, may well
+ * have theirs in the same folder under names of the same pattern.
+ */
+function ownership({ pattern, units }: Pick<Job, 'pattern' | 'units'>): (manifest: Manifest) => boolean {
+  if (!pattern || !units) return () => true
+  // In a name, a unit may be spelled in another way.
+  const spelled = units.map(unit => pattern.match(pattern.key(unit, new Date(0)))?.unit)
+  return ({ unit }) => units.includes(unit) || spelled.includes(unit)
 }
 
 type Grouping = (manifest: Manifest) => string

@@ -58,6 +58,8 @@ export interface Job {
    * good enough.
    */
   readonly pattern?: KeyPattern
+  /** The units of such a job, where it names each of them: what is called after others is somebody else's. */
+  readonly units?: readonly string[]
   readonly guards: readonly Guard[]
   /** `spool`: the source is held only while it is read onto local disk; stores are fed afterwards. */
   readonly capture: 'stream' | 'spool'

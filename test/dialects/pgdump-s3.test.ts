@@ -187,6 +187,25 @@ test('pgdump-s3: the right to put and to tag is enough, and what Cairn records b
   )
 })
 
+test('pgdump-s3: a dump that fails does not take the place of the last good one', async t => {
+  const here = await place(t, false)
+  if (!here) return
+  const { bucket, database, host } = here
+  assert.equal((await host.cairn(['run'])).code, 0)
+  const Key = `${database.name}-backup.enc`
+  const before = await rawClient(t, bucket).headObject({ Bucket: bucket.bucket, Key })
+  await sql(
+    database,
+    `UPDATE pg_class SET relnatts = 99 WHERE relname = 'item'`,
+    `DELETE FROM pg_attribute WHERE attrelid = 'item'::regclass AND attnum = 2`,
+  )
+  const failed = await host.cairn(['run'])
+  assert.equal(failed.code, 1, failed.stderr)
+  const after = await rawClient(t, bucket).headObject({ Bucket: bucket.bucket, Key })
+  assert.equal(after.ETag, before.ETag)
+  assert.equal((await host.cairn(['verify'])).code, 0)
+})
+
 test('pgdump-s3: what is missing or too open is named before anything is dumped', async t => {
   const here = await place(t, false)
   if (!here) return

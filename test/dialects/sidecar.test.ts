@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type FreshDatabase, freshBucket, freshDatabase, orSkip } from '../services/index.ts'
 import { filesIn, sqliteFile, tree } from '../support/cli.ts'
 import { sql } from '../support/postgres/hostile.ts'
@@ -265,6 +266,8 @@ test('sidecar: without a schedule it stays up and waits; with one it runs, and i
   const idle = host.start(['run'], { env })
   await idle.said(/no job has a schedule: waiting/)
   assert.equal(archivesIn(host).length, 0)
+  await sleep(500)
+  assert.equal(idle.child.exitCode, null)
   idle.child.kill('SIGTERM')
   assert.equal((await idle.ended).code, 143)
 

@@ -48,7 +48,8 @@ function sourceOf(env: Variables, host: string, database: string): Plain {
     type: 'archive',
     name: database,
     members: [
-      { name: folder, source: dump },
+      // One key for ever: what lacks the database must not take the place of a whole backup.
+      { name: folder, source: dump, required: true },
       { name: `${host.replaceAll('/', '-')}-globals`, source: { ...login, globals: 'only' } },
     ],
   }

@@ -96,6 +96,24 @@ test('what cannot be looked at or opened is left out; what is optional is a warn
   }
 })
 
+test('without a member that is required there is no archive, whenever it is lost', async t => {
+  const place = placeFor(t)
+  const sound = syntheticSource({ artifacts: [{ name: 'a', bytes: 5 }] })
+  const breakAfter = { bytes: 70_000, how: 'throw' } as const
+  const faults = [
+    ...(['inspect', 'open', 'finish'] as const).map(failIn => ({
+      artifacts: [{ name: 'b', bytes: 5 }],
+      failIn,
+    })),
+    { artifacts: [{ name: 'b', bytes: 200_000, breakAfter }] },
+  ]
+  for (const fault of faults) {
+    const lost = { ...member('b', syntheticSource(fault)), required: true }
+    await assert.rejects(captured(archiveSource('shop', [member('a', sound), lost]), place.ctx), /synthetic/)
+    place.demandClean()
+  }
+})
+
 test('a source that takes back what it gave counts as missing, with what lies where', async t => {
   const inner = syntheticSource({ artifacts: [{ name: 'db', bytes: 5, media: 'sql' }] })
   const { facts } = await captured(archiveSource('shop', [member('db.sql', inner)]), placeFor(t).ctx)

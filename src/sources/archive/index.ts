@@ -13,6 +13,8 @@ export interface ArchiveMember {
   readonly isFolder: boolean
   /** Whether its absence is a warning only. */
   readonly optional: boolean
+  /** Whether there is no archive without it. */
+  readonly required?: boolean
   /** What the bytes go through before they are put into the archive. */
   readonly steps: readonly Step[]
 }
@@ -25,7 +27,8 @@ const archiveName = 'archive.tar'
  * opened in the order given and held until the last of them is read. A tar says a member's size before its bytes, so each
  * member is spooled first, one at a time.
  *
- * What cannot be read is left out, and told in `missing`: the rest is worth more than nothing. Throws when nothing is left.
+ * What cannot be read is left out, and told in `missing`: the rest is worth more than nothing. Throws when nothing is left,
+ * or when a member is lost that is required.
  */
 export function archiveSource(name: string, members: readonly ArchiveMember[]): Source {
   return {
@@ -33,8 +36,11 @@ export function archiveSource(name: string, members: readonly ArchiveMember[]): 
     async inspect(ctx) {
       const parts = await Promise.all(members.map(member => inspected(member, ctx)))
       const there = parts.flatMap(part => ('failure' in part ? [] : [part]))
-      const [first] = parts.flatMap(part => ('failure' in part ? [part.failure] : []))
-      if (there.length === 0 && first) throw first
+      const failures = parts.map(part => ('failure' in part ? part.failure : null))
+      const first = failures.find((failure, index) => failure && members[index]?.required)
+      const any = failures.find(failure => failure !== null)
+      if (first) throw first
+      if (there.length === 0 && any) throw any
       return {
         // Where its parts come from may change; the archive is the one of that name.
         identity: `archive:${name}`,
@@ -82,7 +88,9 @@ async function openAll(
   const packed: Packed[] = []
   const lose = (member: ArchiveMember, error: unknown): void => {
     ctx.signal.throwIfAborted()
-    missing.push({ member, failure: asFailure(error, `${member.name} is not in the archive`) })
+    const failure = asFailure(error, `${member.name} is not in the archive`)
+    if (member.required) throw failure
+    missing.push({ member, failure })
   }
   try {
     for (const member of members) {

@@ -118,17 +118,21 @@ test('a path that is a link is followed, a link inside a folder is not', async t
   symlinkSync('real', join(dir, 'folder'))
   symlinkSync('real/a', join(dir, 'file'))
   const ctx = contextOf(t)
-  const { manifest, reader } = await capture(sourceOf(join(dir, 'folder'), join(dir, 'file')), ctx)
-  const to = folder(t)
-  await filesRestorer({ to }).apply([manifest], pick, false, reader, ctx)
-  const {
-    './file': file,
-    './folder/a': inner,
-    './folder/link': link,
-  } = describeTree(to) as Record<string, { content?: string; to?: string }>
-  assert.equal(file?.content, Buffer.from('content').toString('hex'))
-  assert.equal(inner?.content, file?.content)
-  assert.equal(link?.to, 'a')
+  const paths = [join(dir, 'folder'), join(dir, 'file')]
+  for (const withName of [false, true]) {
+    const source = filesSource(FilesOptions.parse({ paths, withName }))
+    const { manifest, reader } = await capture(source, ctx)
+    const to = folder(t)
+    await filesRestorer({ to }).apply([manifest], pick, false, reader, ctx)
+    const {
+      './file': file,
+      './folder/a': inner,
+      './folder/link': link,
+    } = describeTree(to) as Record<string, { content?: string; to?: string }>
+    assert.equal(file?.content, Buffer.from('content').toString('hex'))
+    assert.equal(inner?.content, file?.content)
+    assert.equal(link?.to, 'a')
+  }
 })
 
 test('files that change, shrink or vanish while they are read are in the warnings, by their true names', async t => {

@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs'
+import { createReadStream, realpathSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import type { Context } from '../../model/context.ts'
@@ -142,13 +142,19 @@ function excluding(pattern: string, place: Place, wishes: Wishes): string[] {
 
 /** What the names of a folder's members begin with. */
 function top(place: Place, { withName }: Wishes): string {
-  return withName ? basename(place.path) : '.'
+  return withName ? basename(followed(place)) : '.'
+}
+
+/** tar would store a link to a folder as a link. */
+function followed({ path, kind }: Place): string {
+  return kind === 'folder' ? realpathSync(path) : path
 }
 
 /** Members of a folder are named from its inside (`./…`), so none of them can be taken for an option. */
 function memberOf(place: Place, { withName }: Wishes): string[] {
   if (place.kind === 'folder' && !withName) return [`--directory=${place.path}`, '--', '.']
-  return [`--directory=${dirname(place.path)}`, '--', basename(place.path)]
+  const path = followed(place)
+  return [`--directory=${dirname(path)}`, '--', basename(path)]
 }
 
 /** Exit code 1 says that files changed while they were read; they are in the notes. */
