@@ -267,6 +267,7 @@ function namedObjects(config: Config): NamedObjects[] {
     if (!pattern || !source || second) return []
     const to = own.to ?? config.defaults.to ?? []
     const encryption = own.encryption ?? config.defaults.encryption ?? config.encryption
+    const units = unitsOf(own)
     const sealed = encryption !== undefined && encryption !== 'none' && encryption.aespipe !== undefined
     return {
       ...{ job, pattern, engine: source.type, media: mediaOf(source), unit: job },
@@ -274,6 +275,7 @@ function namedObjects(config: Config): NamedObjects[] {
       // aespipe is the one whose output nothing tells from random bytes.
       stages: sealed ? [{ name: 'gzip' }, { name: 'aespipe' }] : [{ name: 'detect' }],
       undo: '',
+      ...(units ? { units } : {}),
       facts: (unit: string) => factsOf(source, unit),
     }
   })

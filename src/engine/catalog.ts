@@ -196,7 +196,12 @@ function newestOf(
   const what = [job === null ? 'there' : `job ${job}`, unit === null ? '' : ` of ${unit}`]
   if (!newest)
     throw noSuch(job === null ? 'there is no backup yet' : `${what[0]} has no backup${what[1]}`, catalog)
-  if (job !== null && unit === null) mustBeAlone(newest, live, job)
+  if (unit === null)
+    mustBeAlone(
+      newest,
+      live.filter(entry => job !== null || entry.job === newest.job),
+      job ?? newest.job,
+    )
   return newest
 }
 
@@ -207,7 +212,7 @@ function mustBeAlone(newest: CatalogEntry, live: readonly CatalogEntry[], job: s
   const units = [...new Set(run.map(entry => entry.unit))].filter(unit => unit !== null)
   if (units.length < 2) return
   throw usage(
-    `"${job}@latest" is ambiguous`,
+    `the latest of job ${job} is ambiguous`,
     `the job backs up ${units.length} units`,
     `write one of ${units.map(unit => `${job}/${unit}@latest`).join(', ')}`,
   )

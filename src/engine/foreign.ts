@@ -21,6 +21,8 @@ export interface NamedObjects {
   readonly undo: string
   /** The unit of those whose name does not tell it. */
   readonly unit: string
+  /** The units that are named one by one: a name may spell them in another way. */
+  readonly units?: readonly string[]
   /** What the artifact is called, and what a manifest would hold for the restorer. */
   facts(unit: string): { readonly artifact: string; readonly options: Readonly<Record<string, unknown>> }
 }
@@ -30,6 +32,8 @@ export interface ForeignObject extends VersionEntry {
   readonly id: string
   readonly from: NamedObjects
   readonly unit: string
+  /** The same, as the name has it. */
+  readonly spelled: string
   readonly startedAt: Date
 }
 
@@ -56,7 +60,19 @@ function foreignObject(entry: VersionEntry, from: NamedObjects): ForeignObject |
   // A name that tells less than the second is of several backups, one after another.
   const startedAt = from.pattern.isUnique ? (found.at ?? entry.modified) : entry.modified
   const digest = createHash('sha256').update(JSON.stringify([entry.key, entry.version ?? '']))
-  return { ...entry, id: newId(startedAt, digest.digest()), from, unit: found.unit ?? from.unit, startedAt }
+  const spelled = found.unit ?? from.unit
+  const unit = unitSpelled(spelled, from)
+  return { ...entry, id: newId(startedAt, digest.digest()), from, unit, spelled, startedAt }
+}
+
+/** How the names of a job spell a unit. */
+export function spellingOf(unit: string, pattern: KeyPattern): string | null {
+  return pattern.match(pattern.key(unit, new Date(0)))?.unit ?? null
+}
+
+/** The unit itself where it is one that the job names: `a b` for `a-b`, which may be another one on the same server. */
+function unitSpelled(spelled: string, { units = [], pattern }: NamedObjects): string {
+  return units.find(unit => spellingOf(unit, pattern) === spelled) ?? spelled
 }
 
 /** What a manifest would say of it. It stands in no store. */

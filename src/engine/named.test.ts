@@ -193,3 +193,21 @@ test('what lies under names of units that the job does not have is never let go'
   assert.equal(left.length, 2 * others.length + 2 + 2, left.join())
   assert.ok(!left.includes('unit_20261001-000000.sql.gz') && !left.includes('a b_20261001-000000.sql.gz'))
 })
+
+test('a unit whose name is spelled otherwise in keys is itself again, and no other one', async () => {
+  const pattern = keyPattern('${DB}-%Y%m%d-%H%M%S.sql', { zone: 'UTC', plain: true })
+  const store = memoryStore('one')
+  const ctx = testContext()
+  const named: NamedObjects = {
+    ...{ job: 'shop', stores: ['one'], pattern, engine: 'synthetic', media: 'sql', unit: 'shop', undo: '' },
+    ...{ stages: [], units: ['a b', 'fooÄ'], facts: unit => ({ artifact: unit, options: {} }) },
+  }
+  for (const key of ['a-b-20261001-000000.sql.gz', 'foo-20261002-000000.sql.gz', 'c-20261003-000000.sql.gz'])
+    await put(store, key, ctx)
+  const catalog = await readCatalog([store], null, ctx, [named])
+  assert.deepEqual(
+    catalog.entries.map(({ unit }) => unit),
+    ['c', 'fooÄ', 'a b'],
+  )
+  assert.equal(resolve(catalog, 'a-b-20261001-000000.sql.gz', undefined, [named]).unit, 'a b')
+})

@@ -3,7 +3,7 @@ import type { MarkState } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
 import { eachOf } from '../platform/each-of.ts'
 import type { CatalogEntry } from './catalog.ts'
-import { type ForeignObject, foreignIn, type NamedObjects } from './foreign.ts'
+import { type ForeignObject, foreignIn, type NamedObjects, spellingOf } from './foreign.ts'
 import { readManifest } from './stated.ts'
 
 /** So many manifests are read at once. */
@@ -36,7 +36,7 @@ export async function withNamed(
 
 /** What tells an object from the others: its unit and time, or its key and version. */
 function identityOf(object: ForeignObject, { pattern }: NamedObjects): string {
-  return pattern.isUnique ? named(object.unit, object.startedAt) : placed(object)
+  return pattern.isUnique ? named(object.spelled, object.startedAt) : placed(object)
 }
 
 function named(unit: string, at: Date): string {
@@ -81,16 +81,16 @@ const shortestHandle = 8
 export function isCalled(entry: CatalogEntry, handle: string, all: readonly NamedObjects[]): boolean {
   const from = all.find(each => each.job === entry.job)
   if (!from || handle.length < shortestHandle) return false
-  const { pattern, unit } = from
+  const { pattern } = from
+  const unit = spellingOf(entry.unit ?? from.unit, pattern) ?? from.unit
   const objects = entry.copies.flatMap(({ foreign }) => foreign ?? [])
   if (objects.some(({ version }) => version === handle)) return true
   const names = [handle, handle.replace(/^\/+/, ''), handle.slice(handle.lastIndexOf('/') + 1)]
   for (const name of names) {
     const found = pattern.match(name)
-    if (found?.at && named(found.unit ?? unit, found.at) === named(entry.unit ?? unit, entry.startedAt))
-      return true
+    if (found?.at && named(found.unit ?? unit, found.at) === named(unit, entry.startedAt)) return true
   }
-  const key = objects[0]?.key ?? pattern.key(entry.unit ?? unit, entry.startedAt)
+  const key = objects[0]?.key ?? pattern.key(entry.unit ?? from.unit, entry.startedAt)
   return key.includes(handle)
 }
 

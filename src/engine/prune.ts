@@ -6,6 +6,7 @@ import type { Manifest } from '../model/manifest.ts'
 import type { Store } from '../model/store.ts'
 import { eachOf } from '../platform/each-of.ts'
 import type { Catalog, CatalogEntry, Copy } from './catalog.ts'
+import { spellingOf } from './foreign.ts'
 import { putMark, undeletableUntil } from './marking.ts'
 import { type Candidate, type Decision, decide } from './retention.ts'
 import { readManifest } from './stated.ts'
@@ -79,7 +80,7 @@ export async function planPrune(
 function ownership({ pattern, units }: Pick<Job, 'pattern' | 'units'>): (manifest: Manifest) => boolean {
   if (!pattern || !units) return () => true
   // In a name, a unit may be spelled in another way.
-  const spelled = units.map(unit => pattern.match(pattern.key(unit, new Date(0)))?.unit)
+  const spelled = units.map(unit => spellingOf(unit, pattern))
   return ({ unit }) => units.includes(unit) || spelled.includes(unit)
 }
 

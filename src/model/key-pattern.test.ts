@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { test } from 'node:test'
 import { keyPattern } from './key-pattern.ts'
 
@@ -76,9 +77,28 @@ test('what every key begins with is known', () => {
   assert.equal(keyPattern('a/b-c/${DB}', utc).prefix, 'a/b-c/')
   assert.equal(keyPattern('a b/x${DB}', plain).prefix, 'a-b/')
   assert.equal(keyPattern('${DB}/a', utc).prefix, '')
+  assert.equal(keyPattern('-x/${DB}', plain).prefix, 'x/')
+})
+
+test('directives stand for what they do in GNU date, at the turns of many years', () => {
+  const text =
+    '%Y %y %C %m %d %e %H %I %k %l %M %S %p %P %j %b %B %a %A %u %w %G %g %V %U %W %F %T %R %D %h %c %x %X %r %s %% %-d %-m %-H %-j %-I'
+  const pattern = keyPattern(text, { zone: 'Asia/Kolkata', plain: false })
+  const moments = Array.from({ length: 28 * 9 }, (_, n) =>
+    Math.floor(Date.UTC(1999 + Math.floor(n / 9), 11, 27 + (n % 9), n % 24, n % 60, 7) / 1000),
+  )
+  const input = moments.map(moment => `@${moment}`).join('\n')
+  const env = { ...process.env, TZ: 'Asia/Kolkata', LC_ALL: 'C' }
+  const written = execFileSync('date', ['--file=-', `+${text}`], { input, env, encoding: 'utf8' })
+  assert.deepEqual(
+    moments.map(moment => pattern.key('', new Date(moment * 1000))),
+    written.trimEnd().split('\n'),
+  )
+  for (const moment of moments)
+    assert.ok(pattern.match(`${pattern.key('', new Date(moment * 1000))}.gz`), String(moment))
 })
 
 test('a directive that is not known is an error that lists the others', () => {
   assert.throws(() => keyPattern('%Q', utc), /%Q is none of .*%Y %y %m/)
-  assert.throws(() => keyPattern('%-d', utc), /%-d is none/)
+  assert.throws(() => keyPattern('%_d', utc), /%_d is none/)
 })

@@ -29,7 +29,7 @@ export function keyPattern(text: string, { zone, plain }: KeyPatternOptions): Ke
   const known = new Set(parts.flatMap(part => (part.field ? [part.field] : [])))
   const expression = expressionOf(parts, plain)
   const beginning = parts[0]?.literal ?? ''
-  const prefix = spelled(beginning, plain)
+  const prefix = plain ? spelled(beginning, true).replace(/^-/, '') : beginning
   return {
     prefix: prefix.slice(0, prefix.lastIndexOf('/') + 1),
     isUnique: hasSecond(known),
@@ -44,6 +44,19 @@ export function keyPattern(text: string, { zone, plain }: KeyPatternOptions): Ke
       return found && { unit: fields.unit ?? null, at: timeOf(fields, known, zone) }
     },
   }
+}
+
+/** Of the week that %V counts, which may be the first of the next year or the last of the one before. */
+function isoWeek(t: LocalTime): { year: number; week: number } {
+  const day = Date.UTC(t.year, t.month - 1, t.day)
+  const thursday = day + (4 - (weekday(t) || 7)) * 86_400_000
+  const year = new Date(thursday).getUTCFullYear()
+  return { year, week: Math.floor((thursday - Date.UTC(year, 0, 1)) / (7 * 86_400_000)) + 1 }
+}
+
+/** Weeks that begin on the first Sunday (0) or Monday (1) of the year. */
+function weekFrom(t: LocalTime, first: 0 | 1): number {
+  return Math.floor((dayOfYear(t) - 1 + 7 - ((weekday(t) - first + 7) % 7)) / 7)
 }
 
 /** What a directive of strftime stands for. */
@@ -76,6 +89,15 @@ const directives: Readonly<Record<string, Directive>> = {
   p: { field: 'half', digits: '[AP]M', write: t => (t.hour < 12 ? 'AM' : 'PM') },
   M: { field: 'minute', digits: '\\d{2}', write: t => pad(t.minute) },
   S: { field: 'second', digits: '\\d{2}', write: t => pad(t.second) },
+  C: { field: 'century', digits: '\\d{2}', write: t => pad(Math.floor(t.year / 100)) },
+  k: { field: 'spacedHour', digits: '.?\\d{1,2}', write: t => String(t.hour).padStart(2, ' ') },
+  l: { field: 'spacedHour12', digits: '.?\\d{1,2}', write: t => String(hour12(t)).padStart(2, ' ') },
+  P: { field: 'smallHalf', digits: '[ap]m', write: t => (t.hour < 12 ? 'am' : 'pm') },
+  G: { field: 'isoYear', digits: '\\d{4}', write: t => pad(isoWeek(t).year, 4) },
+  g: { field: 'shortIsoYear', digits: '\\d{2}', write: t => pad(isoWeek(t).year % 100) },
+  V: { field: 'isoWeek', digits: '\\d{2}', write: t => pad(isoWeek(t).week) },
+  U: { field: 'weekFromSunday', digits: '\\d{2}', write: t => pad(weekFrom(t, 0)) },
+  W: { field: 'weekFromMonday', digits: '\\d{2}', write: t => pad(weekFrom(t, 1)) },
   L: { field: 'millisecond', digits: '\\d{3}', write: (_, at) => pad(at.getUTCMilliseconds(), 3) },
   s: { field: 'epoch', digits: '\\d+', write: (_, at) => String(Math.floor(at.getTime() / 1000)) },
   j: { field: 'dayOfYear', digits: '\\d{3}', write: t => pad(dayOfYear(t), 3) },
@@ -102,6 +124,12 @@ const abbreviations: Readonly<Record<string, string>> = {
   T: '%H:%M:%S',
   R: '%H:%M',
   D: '%m/%d/%y',
+  c: '%a %b %e %H:%M:%S %Y',
+  x: '%m/%d/%y',
+  X: '%H:%M:%S',
+  r: '%I:%M:%S %p',
+  n: '\n',
+  t: '\t',
   h: '%b',
 }
 
@@ -113,7 +141,10 @@ interface Part {
 }
 
 function partsOf(text: string): Part[] {
-  const whole = text.replaceAll(/%([FTRDh])/g, (_, letter: string) => abbreviations[letter] ?? '')
+  const whole = text.replaceAll(
+    /%(%|[FTRDhcxXrnt])/g,
+    (same, letter: string) => abbreviations[letter] ?? same,
+  )
   const parts: Part[] = []
   for (const [piece] of whole.matchAll(/\$\{DB\}|\$DB(?![A-Za-z0-9_])|%[-_0^#]?.|[^$%]+|[$%]/gs)) {
     if (piece === '${DB}' || piece === '$DB') parts.push({ field: 'unit' })
@@ -125,9 +156,19 @@ function partsOf(text: string): Part[] {
 }
 
 function directivePart(piece: string): Part {
-  const directive = piece.length === 2 ? directives[piece.charAt(1)] : undefined
-  if (directive) return { field: directive.field, directive }
+  const [, flag, letter = ''] = /^%(-?)(.)$/s.exec(piece) ?? []
+  const directive = directives[letter]
+  if (directive) return { field: directive.field, directive: flag ? unpadded(directive) : directive }
   throw new Error(`${piece} is none of strftime's directives that are known: ${knownDirectives()}`)
+}
+
+/** GNU's `%-d`. */
+function unpadded(directive: Directive): Directive {
+  return {
+    ...directive,
+    digits: directive.digits.replace(/^(\.\?)?\\d\{(?:\d,)?(\d)\}$/, '\\d{1,$2}'),
+    write: (t, at) => directive.write(t, at).replace(/^[ 0]+(?=.)/, ''),
+  }
 }
 
 function knownDirectives(): string {
