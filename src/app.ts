@@ -251,6 +251,16 @@ function namingOf(job: JobConfig, timezone: string | undefined): Pick<Job, 'nami
   }
 }
 
+/** What the backups of a source are called, where it is one thing; null where the configuration does not tell. */
+function unitOf(source: SourceConfig): string | null {
+  if (source.type === 'archive') return source.name
+  if (source.type === 'files') return 'files'
+  if ('whole' in source && source.whole) return 'all'
+  const [only, second] = 'databases' in source && Array.isArray(source.databases) ? source.databases : []
+  if (only !== undefined && second === undefined) return only
+  return ('database' in source && source.database) || null
+}
+
 /** Null where the server says what there is to back up. */
 function unitsOf(job: JobConfig): readonly string[] | null {
   const named = sourcesOf(job).map(source =>
@@ -270,7 +280,7 @@ function namedObjects(config: Config): NamedObjects[] {
     const units = unitsOf(own)
     const sealed = encryption !== undefined && encryption !== 'none' && encryption.aespipe !== undefined
     return {
-      ...{ job, pattern, engine: source.type, media: mediaOf(source), unit: job },
+      ...{ job, pattern, engine: source.type, media: mediaOf(source), unit: unitOf(source) ?? job },
       stores: to.map(each => (typeof each === 'string' ? each : each.store)),
       // aespipe is the one whose output nothing tells from random bytes.
       stages: sealed ? [{ name: 'gzip' }, { name: 'aespipe' }] : [{ name: 'detect' }],

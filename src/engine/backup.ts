@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../model/context.ts'
 import { addSpan } from '../model/duration-words.ts'
 import { asFailure, type ExitCode, exitCode, type Failure, usage, worstExit } from '../model/failure.ts'
@@ -74,6 +75,7 @@ export async function backup(
       outcomes.push(await backupUnit(job, { ...task, released }, startedAt, host, begun, ctx))
     }
     await guards.leave(ctx)
+    await untilOtherNames(job, at, ctx)
     return outcomes
   } catch (error) {
     await guards.leave(ctx).catch(() => {})
@@ -138,6 +140,13 @@ function refuseSameKeys({ name, pattern }: Job, tasks: readonly Omit<Task, 'rele
       'put ${DB} into the name, or give each a job of its own',
     )
   }
+}
+
+/** A run that begins in the same second would find the names taken: this one lasts until that second is over. */
+async function untilOtherNames({ pattern }: Job, at: Date, ctx: Context): Promise<void> {
+  const now = ctx.clock.now()
+  if (!pattern?.isUnique || pattern.key('', now) !== pattern.key('', at)) return
+  await sleep(1000 - (now.getTime() % 1000), undefined, { signal: ctx.signal }).catch(() => {})
 }
 
 /**

@@ -211,3 +211,15 @@ test('a unit whose name is spelled otherwise in keys is itself again, and no oth
   )
   assert.equal(resolve(catalog, 'a-b-20261001-000000.sql.gz', undefined, [named]).unit, 'a b')
 })
+
+test('two runs in one second, one after the other, do not meet under one name', async () => {
+  const store = memoryStore('one')
+  const ctx = testContext()
+  const pattern = keyPattern('${DB}-%Y%m%d-%H%M%S.sql', { zone: 'UTC', plain: false })
+  const job = testJob(source(), [store], { naming: patternNaming(pattern, true), pattern, stages: [] })
+  for (let n = 0; n < 2; n++)
+    assert.deepEqual(
+      (await backup(job, 'here', ctx)).flatMap(({ failures }) => failures),
+      [],
+    )
+})

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { freshDatabase, freshSqlDatabase, orSkip, service } from '../services/index.ts'
 import { filesIn } from '../support/cli.ts'
+import { sql } from '../support/postgres/hostile.ts'
 import { fillShop, oldHost, sh, shopDigest } from './support.ts'
 
 const time = '\\d{4}-\\d\\d-\\d\\dT\\d\\d-\\d\\d-\\d\\dZ'
@@ -257,4 +258,26 @@ test('rclone: what is wrong is named before anything is dumped', async () => {
   const none = await host.cairn(['run'], { BACKUP_DATABASES: '', CAIRN_ENGINE: '' })
   assert.equal(none.code, 2)
   assert.match(none.stderr, /moonflower +PG_DATABASES/)
+})
+
+test('rclone: what the old tool wrote under a fixed name comes back into its own database', async t => {
+  const database = await orSkip(t, freshDatabase(15))
+  if (!database) return
+  await fillShop(database)
+  const host = oldHost({})
+  const env = {
+    ...{ BACKUP_DATABASES: database.name, BACKUP_FILE_NAME: 'fixed' },
+    ...{ PGHOST: database.host, PGPORT: String(database.port) },
+    ...{ PGUSER: database.user, PGPASSWORD: database.password },
+    ...{ RCLONE_CONFIG_STORE_TYPE: 'local', UPLOAD_PREFIX: host.path('up') },
+  }
+  sh('mkdir "$UP"; pg_dump -d "$URL" | gzip > "$UP/fixed.sql.gz"', undefined, {
+    UP: host.path('up'),
+    URL: database.url,
+  })
+  const before = await shopDigest(database)
+  await sql(database, 'DROP TABLE item', 'DROP TABLE "em pty"')
+  const restored = await host.cairn(['restore', 'latest', '--yes'], env)
+  assert.equal(restored.code, 0, restored.stderr)
+  assert.equal(await shopDigest(database), before)
 })

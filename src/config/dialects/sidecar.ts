@@ -139,9 +139,11 @@ function postgresOf(env: Variables): Plain[] {
 /** Null for a text that is no address of PostgreSQL. */
 function databaseIn(uri: string): string | null {
   if (!/^postgres(ql)?:\/\//.test(uri)) return null
-  const [, path = ''] = /^[^:]+:\/\/[^/]*(?:\/([^?]*))?/.exec(uri) ?? []
+  const [, path = '', query = ''] = /^[^:]+:\/\/[^/?]*(?:\/([^?]*))?(?:\?(.*))?$/s.exec(uri) ?? []
+  // As libpq does: what the query says comes last.
+  const said = query.split('&').findLast(each => each.startsWith('dbname='))
   try {
-    return decodeURIComponent(path) || 'postgres'
+    return decodeURIComponent(said?.slice('dbname='.length) ?? path) || 'postgres'
   } catch {
     return null
   }

@@ -104,6 +104,7 @@ export class Variables {
   }
 
   fault(name: string, expected: string, found: string | null): void {
+    if (this.#faults.some(fault => fault.name === name && fault.expected === expected)) return
     this.#faults.push({ name, expected, found })
   }
 
