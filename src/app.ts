@@ -319,7 +319,7 @@ function openArchive(name: string, members: readonly MemberConfig[], config: Con
     members.map(member => ({
       name: member.name,
       source: openPart(member.source, config),
-      isFolder: false,
+      isFolder: member.source.type === 'mongodb' && member.source.layout === 'directory',
       optional: member.optional,
       steps: member.gzip ? [gzipStage().encode()] : [],
     })),
@@ -330,6 +330,7 @@ function openPart(options: PartConfig, config: Config): Source {
   if (options.type === 'postgres') return sources.postgres(options)
   if (options.type === 'mariadb') return sources.mariadb(options)
   if (options.type === 'mysql') return sources.mysql(options)
+  if (options.type === 'mongodb') return sources.mongodb(options)
   if (options.type === 'sqlite') return sources.sqlite(options)
   if (options.type === 'file') return sources.file(options)
   return sources.files({ ...options, exclude: [...options.exclude, ...storeFolders(config)] })
@@ -341,6 +342,7 @@ function openRestorer(manifest: Manifest, to: string | null, config: Config): Re
   if (engine === 'postgres') return restorers.postgres(to, own?.type === 'postgres' ? own : null)
   if (engine === 'mariadb' || engine === 'mysql')
     return restorers[engine](to, own?.type === engine ? own : null)
+  if (engine === 'mongodb') return restorers.mongodb(to, own?.type === 'mongodb' ? own : null)
   if (engine === 'sqlite') return restorers.sqlite(to)
   if (engine === 'files') return restorers.files(to, storeFolders(config))
   if (engine === 'archive') return openArchiveRestorer(manifest, to, own, config)
@@ -389,6 +391,16 @@ function restorable({ name, source, gzip }: MemberConfig, config: Config): Resto
       by: () => ({ engine: type, media: 'sql', restorer: restorers[type](null, source) }),
     }
   }
+  if (source.type === 'mongodb')
+    return {
+      ...common,
+      ...{ unit: source.database ?? name, artifact: `mongodb/${name}` },
+      by: () => ({
+        engine: 'mongodb',
+        media: source.layout === 'archive' ? 'mongodump-archive' : 'mongodump-directory',
+        restorer: restorers.mongodb(null, source),
+      }),
+    }
   if (source.type === 'files') return restorableFiles(common, source, config)
   const { path } = source
   return {
