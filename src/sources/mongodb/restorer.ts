@@ -28,15 +28,18 @@ interface Prepared {
  * the backup was read and was right: until then the target is untouched, and what fails while it is renamed is put back. Views
  * are made then; time series, which no server renames, are copied then.
  */
-export function restorerOf(options: RestorerOptions): Restorer {
+export function restorerOf(
+  options: RestorerOptions,
+  open: (options: RestorerOptions, ctx: Context) => Promise<Server> = reach,
+): Restorer {
   return {
     picksInside: true,
     async plan(chain, pick, ctx, read) {
-      await using server = await reach(options, ctx)
+      await using server = await open(options, ctx)
       return planOf(await prepare(options, server, chain, pick, read))
     },
     async apply(chain, pick, replace, read, ctx) {
-      await using server = await reach(options, ctx)
+      await using server = await open(options, ctx)
       return await apply(await prepare(options, server, chain, pick, read), replace, read, ctx)
     },
   }
@@ -220,7 +223,7 @@ async function apply(
 ): Promise<RestoreReport> {
   const target = targetOf(p)
   demandConsent(p.goals, target, replace)
-  const made: Loaded[] = []
+  let made: Loaded[] = []
   const contents = await openContents(p.manifest, read)
   try {
     const { loaded, rows, warnings } = await load(p.server, p.wanted ?? [], contents.contents(), made, ctx)
@@ -230,7 +233,8 @@ async function apply(
       goal: goals.find(({ from }) => from === one.goal.from) ?? one.goal,
     }))
     const left = await swap(p.server, goals, current)
-    made.length = 0
+    // They have their own names now.
+    made = []
     return {
       target,
       objects: loaded.length,

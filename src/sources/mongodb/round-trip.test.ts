@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test'
 import { capture, manifestOf, recordOf } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
 import {
+  addLarge,
   contents,
   dotted,
   excuses,
@@ -50,6 +51,7 @@ for (const layout of ['archive', 'directory'] as const)
   test(`everything comes back under another name, and under its own: ${layout}`, excuses, async () => {
     const [from, back] = [await freshMongo(), await freshMongo()]
     await fillHostile(from)
+    if (layout === 'archive') await addLarge(from)
     const before = await contents(from)
     const ctx = testContext()
     const { manifest, reader, census } = await capture(mongodbSource(optionsOf(from, { layout })), ctx)

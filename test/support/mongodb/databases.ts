@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { BSON, type Document, MongoClient } from 'mongodb'
@@ -55,11 +55,17 @@ export async function contents(database: FreshMongo): Promise<Record<string, unk
       found[name] = {
         ...{ type, options },
         indexes: indexes.sort((a, b) => (a.name < b.name ? -1 : 1)),
-        documents: documents.map(one => Buffer.from(one as unknown as Uint8Array).toString('hex')).sort(),
+        documents: documents.map(one => shown(one as unknown as Uint8Array)).sort(),
       }
     }
     return Object.fromEntries(Object.entries(found).sort(([a], [b]) => (a < b ? -1 : 1)))
   })
+}
+
+function shown(bytes: Uint8Array): string {
+  return bytes.length > 10_000
+    ? createHash('sha256').update(bytes).digest('hex')
+    : Buffer.from(bytes).toString('hex')
 }
 
 /** What FerretDB can hold, in the shapes that are easily lost. */
@@ -75,7 +81,6 @@ export async function fillHostile(database: FreshMongo): Promise<void> {
     await indexed.createIndex({ n: 1 }, { unique: true, name: 'only once' })
     await indexed.createIndex({ s: -1, n: 1 })
     for (const name of oddNames) await db.collection(name).insertOne({ name })
-    await db.collection('large').insertMany([1, 2].map(n => ({ n, text: 'é'.repeat(2_500_000) })))
   })
 }
 
@@ -115,3 +120,9 @@ export function inOrder(...fields: readonly (readonly [string, unknown])[]): Uin
 
 /** The name that FerretDB does not rename, and so a restore of ours that fails at its end. */
 export const dotted = 'dots.in.it'
+
+/** Two documents of 5 MB, which take FerretDB a while. */
+export async function addLarge(database: FreshMongo): Promise<void> {
+  const large = [1, 2].map(n => ({ n, text: 'é'.repeat(2_500_000) }))
+  await withClient(database, client => client.db(database.name).collection('large').insertMany(large))
+}
