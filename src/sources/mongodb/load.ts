@@ -7,7 +7,7 @@ import type { Server } from './server.ts'
 import { type Goal, type Loaded, scratchNames } from './target.ts'
 
 /** What is sent at once: a server takes 48 MB and 100,000 documents. */
-const most = { bytes: 8 * 1024 * 1024, documents: 50_000 }
+const most = { bytes: 4 * 1024 * 1024, documents: 50_000 }
 
 /** A collection that is wanted, and where it goes. */
 export interface Wanted {
@@ -74,7 +74,8 @@ async function pour(
     if (!held) return
     const { to, runs } = held
     held = null
-    sending = server.insert(to.goal.target, to.scratch, runs)
+    // A capped collection has the order in which its documents came.
+    sending = server.insert(to.goal.target, to.scratch, runs, to.options.capped === true)
     // It is awaited before the next, or at the end.
     sending.catch(() => {})
   }

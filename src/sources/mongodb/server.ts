@@ -36,8 +36,13 @@ export interface Server extends AsyncDisposable {
   command(database: string, command: Document, signal?: AbortSignal): Promise<Document>
   /** The documents of a cursor, as they are. Holds two batches, 16 MiB each at the most. */
   documents(database: string, command: Document): Bytes
-  /** Puts whole documents into a collection, in their order. Validators are not asked. */
-  insert(database: string, collection: string, documents: readonly Uint8Array[]): Promise<number>
+  /** Puts whole documents into a collection, in their order where that counts. Validators are not asked. */
+  insert(
+    database: string,
+    collection: string,
+    documents: readonly Uint8Array[],
+    ordered?: boolean,
+  ): Promise<number>
 }
 
 /** What a URI says, as far as it is not secret. */
@@ -99,7 +104,8 @@ export async function connect(uri: Secret, from: string, ctx: Context): Promise<
       command: (name, command, signal) => run(reached, name, command, signal),
       documents: (name, command) =>
         reached.isPinned ? batches(reached, name, command) : cursor(reached, name, command),
-      insert: (name, collection, documents) => insert(reached, name, collection, documents),
+      insert: (name, collection, documents, ordered = false) =>
+        insert(reached, name, { insert: collection, ordered }, documents),
       [Symbol.asyncDispose]: close,
     }
   } catch (error) {
@@ -213,25 +219,21 @@ function nameIn(command: Document): string {
 async function insert(
   { client, where, ctx }: Reached,
   database: string,
-  collection: string,
+  command: { readonly insert: string; readonly ordered: boolean },
   documents: readonly Uint8Array[],
 ): Promise<number> {
-  const what = `cannot write to ${database}.${collection} at ${where}`
+  const what = `cannot write to ${database}.${command.insert} at ${where}`
   const sequence = new DocumentSequence('documents')
   for (const bytes of documents) sequence.push({}, bytes)
   const writeConcern = client.options.writeConcern ?? { w: 'majority' }
   let reply: Document
   try {
-    reply = await client.db(database).command(
-      {
-        insert: collection,
-        documents: sequence,
-        ordered: true,
-        bypassDocumentValidation: true,
-        writeConcern,
-      },
-      { signal: ctx.signal },
-    )
+    reply = await client
+      .db(database)
+      .command(
+        { ...command, documents: sequence, bypassDocumentValidation: true, writeConcern },
+        { signal: ctx.signal },
+      )
   } catch (error) {
     ctx.signal.throwIfAborted()
     throw explain(error, what)
