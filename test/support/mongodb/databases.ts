@@ -85,7 +85,7 @@ export async function fillHostile(database: FreshMongo): Promise<void> {
 }
 
 /** A name with dots is left out: FerretDB renames no such collection, MongoDB does. */
-export const oddNames = ['with space', 'pct%41+plus', 'é😀', 'a/b', "it's", `long${'x'.repeat(110)}`]
+const oddNames = ['with space', 'pct%41+plus', 'é😀', 'a/b', "it's", `long${'x'.repeat(110)}`]
 
 function hostile(): Document[] {
   const { Binary, Long, Int32, Double, ObjectId, Timestamp, BSONRegExp } = BSON
