@@ -180,7 +180,7 @@ async function backupUnit(
   begun: Begun,
   ctx: Context,
 ): Promise<BackupOutcome> {
-  const begin = beginOf(job, newId(startedAt, randomBytes(5)), host, startedAt)
+  const begin = beginOf(job, task, newId(startedAt, randomBytes(5)), host, startedAt)
   begun.note(begin.id)
   try {
     return await backupAs(begin, job, task, ctx)
@@ -240,7 +240,7 @@ function missingFrom({ facts }: Captured, unit: string, ctx: Context): readonly 
   return missing
 }
 
-function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
+function beginOf(job: Job, { unit }: Task, id: string, host: string, startedAt: Date): Begin {
   return {
     cairn: 1,
     id,
@@ -249,6 +249,7 @@ function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
     startedAt: startedAt.toISOString(),
     expires: new Date(startedAt.getTime() + beginExpiresMs).toISOString(),
     prefixes: [job.pattern ? asidePrefix(job.name, id) : dataPrefix(job.name, id)],
+    ...(job.pattern ? { unfinished: [job.pattern.key(unit.name, startedAt)] } : {}),
     parent: null,
   }
 }

@@ -18,7 +18,7 @@ export interface ArchiveMember {
 }
 
 /** The name of the one artifact. */
-export const archiveName = 'archive.tar'
+const archiveName = 'archive.tar'
 
 /**
  * Several sources as one ordinary tar, and so one unit: for those who want one file with everything. Their sessions are

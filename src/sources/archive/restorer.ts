@@ -75,7 +75,9 @@ function wanted(
       `there are: ${names}`,
     )
   }
-  const chosen = members.filter(member => only?.includes(member.name) !== false)
+  const asked = members.filter(member => only?.includes(member.name) !== false)
+  // Who owns things must be there before them.
+  const chosen = asked.toSorted((a, b) => Number(b.role === 'globals') - Number(a.role === 'globals'))
   return listed === null ? chosen : chosen.filter(({ name }) => listed.some(each => isOf(name, each)))
 }
 
