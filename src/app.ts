@@ -435,16 +435,17 @@ function restorable({ name, source, gzip }: MemberConfig, config: Config): Resto
       by: () => ({ engine: type, media: 'sql', restorer: restorers[type](null, source) }),
     }
   }
-  if (source.type === 'mongodb')
+  if (source.type === 'mongodb') {
+    const named = source.database ?? source.databases
+    const media = source.layout === 'archive' ? 'mongodump-archive' : 'mongodump-directory'
     return {
       ...common,
-      ...{ unit: source.database ?? name, artifact: `mongodb/${name}` },
-      by: () => ({
-        engine: 'mongodb',
-        media: source.layout === 'archive' ? 'mongodump-archive' : 'mongodump-directory',
-        restorer: restorers.mongodb(null, source),
-      }),
+      ...{ unit: name, artifact: `mongodb/${name}`, isFolder: source.layout === 'directory' },
+      // None: those that the URI names, or that are found in the member.
+      options: { databases: named === undefined || named === 'all' ? [] : [named].flat() },
+      by: () => ({ engine: 'mongodb', media, restorer: restorers.mongodb(null, source) }),
     }
+  }
   if (source.type === 'files') return restorableFiles(common, source, config)
   const { path } = source
   return {

@@ -81,7 +81,7 @@ async function prepare(
   const listed = read ? await listedIn(manifest, read) : null
   const databases = listed
     ? [...new Set(listed.map(({ database }) => database))].filter(isOrdinary)
-    : namesIn(manifest)
+    : namesIn(manifest, options.target ? undefined : server.database)
   const picked = pickedFrom(manifest, databases, pick)
   const names = picked ? [...picked.keys()] : databases
   const renamed = await renamedTo(options)
@@ -110,9 +110,11 @@ function isOrdinary(database: string): boolean {
   return !['', 'admin', 'config', 'local'].includes(database)
 }
 
-function namesIn({ unit, source }: Manifest): string[] {
+/** Without a look into the backup. `own`: what the source's URI names, for a member of an archive, whose name is none of a database. */
+function namesIn({ unit, source }: Manifest, own: string | undefined): string[] {
   const { databases } = source.options
-  return Array.isArray(databases) ? databases.map(String) : [unit]
+  if (!Array.isArray(databases)) return [unit]
+  return databases.length > 0 || !own || own === 'admin' ? databases.map(String) : [own]
 }
 
 /** Names are of artifacts, else of databases, else of collections: `orders`, `shop.orders`. */
@@ -193,7 +195,7 @@ function targetOf({ server, goals }: Prepared): string {
 
 function planOf(p: Prepared): RestorePlan {
   const { goals, wanted } = p
-  const names = goals.map(({ target }) => target).join(', ')
+  const names = goals.map(({ target }) => target).join(', ') || 'the databases of the backup'
   const replaces = goals.flatMap(({ target, replaced }) =>
     replaced.map(({ name, type }) => `${type === 'timeseries' ? 'time series' : type} ${target}.${name}`),
   )
