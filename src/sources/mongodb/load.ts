@@ -34,25 +34,29 @@ export async function load(
 ): Promise<LoadResult> {
   const name = scratchNames()
   const places = new Map<string, Loaded>()
+  const warnings: string[] = []
   for (const [ordinal, { listed, goal }] of wanted.entries()) {
-    const { options } = metadataOf(listed.metadata, `the metadata of ${listed.collection}`)
+    const metadata = metadataOf(listed.metadata, `the metadata of ${listed.collection}`)
     const { collection, type } = listed
-    const one: Loaded = { goal, collection, type, options: options ?? {}, scratch: name(ordinal) }
+    const options = withoutOld(metadata.options ?? {})
+    const { indexes, lost } = indexesIn(metadata)
+    warnings.push(
+      ...lost.map(
+        index => `the index ${index} of ${collection} has fields whose names are numbers: build it by hand`,
+      ),
+    )
+    const one: Loaded = { goal, collection, type, options, indexes, scratch: name(ordinal) }
     made.push(one)
     const { database, collection: stored } = dataOf(listed)
     places.set(`${database}\0${stored}`, one)
     if (type !== 'view')
       await server.command(goal.target, {
         create: one.scratch,
-        ...(type === 'timeseries' ? {} : withoutOld(one.options)),
+        ...(type === 'timeseries' ? {} : options),
       })
   }
   const rows = await pour(server, places, contents)
-  const warnings: string[] = []
-  for (const [ordinal, { listed }] of wanted.entries()) {
-    const one = made[ordinal]
-    if (one) warnings.push(...(await buildIndexes(server, one, listed, ctx)))
-  }
+  for (const one of made) if (one.type === 'collection') await buildIndexes(server, one, ctx)
   return { loaded: made, rows, warnings }
 }
 
@@ -101,29 +105,33 @@ async function pour(
 /** How often a server that builds indexes is asked whether it is there. */
 const askMs = 10_000
 
-async function buildIndexes(server: Server, one: Loaded, listed: Listed, ctx: Context): Promise<string[]> {
-  if (listed.type === 'view' || listed.type === 'timeseries') return []
-  const what = `the metadata of ${listed.collection}`
-  const all: Document[] = metadataOf(listed.metadata, what).indexes ?? []
-  const lost = new Set(unordered(all))
-  const indexes = all
-    .filter(({ name, clustered }) => name !== '_id_' && !clustered && !lost.has(String(name)))
+async function buildIndexes(server: Server, one: Loaded, ctx: Context): Promise<void> {
+  const { goal, collection, scratch, indexes } = one
+  if (indexes.length === 0) return
+  const asking = setInterval(() => {
+    server
+      .command('admin', { ping: 1 })
+      .then(() => ctx.alive(`building the indexes of ${collection}`))
+      .catch(() => {})
+  }, askMs)
+  try {
+    await server.command(goal.target, { createIndexes: scratch, indexes })
+  } finally {
+    clearInterval(asking)
+  }
+}
+
+/** The indexes to build; `lost`: the names of those that would be built in another order. */
+function indexesIn({ indexes: all = [], options }: Document): { indexes: Document[]; lost: string[] } {
+  const lost = unordered(all)
+  const indexes = (all as Document[])
+    // One that was still being built has no key.
+    .filter(
+      ({ name, key, clustered }) => name !== '_id_' && key && !clustered && !lost.includes(String(name)),
+    )
     // The server chooses the version of its indexes, as with mongorestore.
     .map(({ ns: _place, v: _version, ...index }) => index)
-  if (indexes.length > 0) {
-    const asking = setInterval(() => {
-      server
-        .command('admin', { ping: 1 })
-        .then(() => ctx.alive(`building the indexes of ${listed.collection}`))
-        .catch(() => {})
-    }, askMs)
-    try {
-      await server.command(one.goal.target, { createIndexes: one.scratch, indexes })
-    } finally {
-      clearInterval(asking)
-    }
-  }
-  return [...lost].map(
-    name => `the index ${name} of ${listed.collection} has fields whose names are numbers: build it by hand`,
-  )
+    // Without its own, an index would get the collation of the collection.
+    .map(index => (options?.collation ? { collation: { locale: 'simple' }, ...index } : index))
+  return { indexes, lost }
 }

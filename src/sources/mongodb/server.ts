@@ -93,8 +93,9 @@ export async function connect(uri: Secret, from: string, ctx: Context): Promise<
   const close = (): Promise<void> => client.close().catch(() => {})
   try {
     const { signal } = ctx
-    const hello = await client.db('admin').command({ hello: 1 }, { signal })
-    const { version } = await client.db('admin').command({ buildInfo: 1 }, { signal })
+    const { readPreference } = client
+    const hello = await client.db('admin').command({ hello: 1 }, { signal, readPreference })
+    const { version } = await client.db('admin').command({ buildInfo: 1 }, { signal, readPreference })
     const isSharded = hello.msg === 'isdbgrid'
     const reached: Reached = { client, where, isPinned: isPinned(client, isSharded), ctx }
     return {
@@ -131,6 +132,9 @@ function isPinned(client: MongoClient, isSharded: boolean): boolean {
   return directConnection || readPreference.mode === 'primary'
 }
 
+/** What only a primary does, whatever the URI says about reading. */
+const writes = ['create', 'drop', 'renameCollection', 'createIndexes']
+
 async function run(
   { client, where, ctx }: Reached,
   database: string,
@@ -138,7 +142,8 @@ async function run(
   signal: AbortSignal = ctx.signal,
 ): Promise<Document> {
   try {
-    const { readPreference } = client
+    const [name = ''] = Object.keys(command)
+    const readPreference = writes.includes(name) ? 'primary' : client.readPreference
     return await client.db(database).command(command, { signal, readPreference })
   } catch (error) {
     signal.throwIfAborted()
@@ -149,10 +154,13 @@ async function run(
 /** How long letting go of a cursor may take. */
 const killMs = 5_000
 
-/** Asks for the next batch while this one is read. */
+/**
+ * Asks for the next batch while this one is read. The cursor belongs to a session: a server keeps it for half an hour without a
+ * question, and ends it when we are gone.
+ */
 async function* batches(reached: Reached, database: string, command: Document): Bytes {
   const { client, where, ctx } = reached
-  const session = client.startSession()
+  const session = client.startSession({ causalConsistency: false })
   const ask = async (question: Document): Promise<Batch> => {
     try {
       const { readPreference } = client

@@ -33,6 +33,10 @@ async function filled(database = 'shop') {
   })
   await server.command(database, { create: 'weather', timeseries: { timeField: 'at', granularity: 'hours' } })
   await server.insert(database, 'system.buckets.weather', [bucket])
+  await server.command(database, {
+    createIndexes: 'weather',
+    indexes: [{ v: 2, key: { at: -1 }, name: 'at_-1' }],
+  })
   await server.command(database, { create: 'system.views' })
   await server.command(database, { create: 'system.profile' })
   return fake
@@ -116,10 +120,11 @@ for (const layout of ['archive', 'directory'] as const)
       ['large', 'view', 0, 0, ['viewOn', 'pipeline']],
       ['orders', 'collection', 2, 1, ['validator', 'capped', 'size']],
       ['system.buckets.weather', 'collection', 1, 0, []],
-      ['weather', 'timeseries', 0, 0, ['timeseries']],
+      ['weather', 'timeseries', 0, 1, ['timeseries']],
     ]
     assert.deepEqual(shop(), expected)
     await to.server.command('shop', { create: 'extra' })
+    await to.server.command('shop', { create: 'old', timeseries: { timeField: 'at' } })
     const plan = await restorer.plan([manifest], nothing, ctx, reader)
     assert.deepEqual(
       plan.replaces,
@@ -128,6 +133,7 @@ for (const layout of ['archive', 'directory'] as const)
         'time series shop.weather',
         'collection shop.orders',
         'collection shop.extra',
+        'time series shop.old',
       ].toSorted((a, b) => plan.replaces.indexOf(a) - plan.replaces.indexOf(b)),
     )
     assert.match(plan.steps.join(), /time series that is replaced is dropped before/)
@@ -231,3 +237,26 @@ test('an index on fields whose names are numbers is told, and never built in ano
 async function* some(bytes: Uint8Array) {
   yield bytes
 }
+
+test('indexes keep their own collation where the collection has another', async () => {
+  const { server } = fakeServer()
+  await server.command('shop', { create: 'words', collation: { locale: 'de' } })
+  const indexes = [
+    { v: 2, key: { a: 1 }, name: 'plain' },
+    { v: 2, key: { b: 1 }, name: 'french', collation: { locale: 'fr' } },
+    { buildUUID: 1, spec: {} },
+  ]
+  await server.command('shop', { createIndexes: 'words', indexes })
+  const ctx = testContext()
+  const { manifest, reader } = await capture(sourceOf(server), ctx)
+  const to = fakeServer()
+  await restorerOf({}, async () => to.server).apply([manifest], nothing, false, reader, ctx)
+  const built = to.databases.get('shop')?.get('words')?.indexes
+  assert.deepEqual(
+    built?.map(({ name, collation }) => [name, collation.locale]),
+    [
+      ['plain', 'simple'],
+      ['french', 'fr'],
+    ],
+  )
+})

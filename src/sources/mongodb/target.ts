@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Document } from 'mongodb'
+import { Failure } from '../../model/failure.ts'
 import { isOwn } from './inventory.ts'
 import { decoded, type Server } from './server.ts'
 
@@ -45,6 +46,8 @@ export interface Loaded {
   readonly collection: string
   readonly type: string
   readonly options: Document
+  /** As createIndexes takes them, without the one that every collection has. */
+  readonly indexes: readonly Document[]
   readonly scratch: string
 }
 
@@ -57,7 +60,10 @@ export function scratchNames(): (ordinal: number) => string {
 /** How long putting things back may take. */
 const cleanupMs = 60_000
 
-/** Puts everything in its place; what it throws after, everything is as it was. Returns what could not be cleared away. */
+/**
+ * Puts everything in its place. When it throws, everything is as it was, but for time series that were replaced. Returns what could
+ * not be cleared away.
+ */
 export async function swap(
   server: Server,
   goals: readonly Goal[],
@@ -67,16 +73,26 @@ export async function swap(
   const mark = randomBytes(3).toString('hex')
   try {
     const aside = await moveAside(server, goals, mark, undo)
-    for (const one of loaded) await moveIn(server, one, undo)
-    return await dropAll(server, aside)
+    // What cannot be moved aside stands in the way of its namesakes only.
+    const fixed = goals.flatMap(goal => goal.replaced.filter(isFixed).map(({ name }) => ({ goal, name })))
+    for (const one of loaded) {
+      const old = fixed.findIndex(({ goal, name }) => goal.from === one.goal.from && name === one.collection)
+      for (const { goal, name } of old < 0 ? [] : fixed.splice(old, 1))
+        await server.command(goal.target, { drop: name }, soon())
+      await moveIn(server, one, undo)
+    }
+    const gone = fixed.map(({ goal, name }) => ({ database: goal.target, name }))
+    return await dropAll(server, [...aside, ...gone])
   } catch (error) {
     const failed: string[] = []
     for (const step of undo.reverse()) await step().catch(problem => failed.push((problem as Error).message))
     if (failed.length === 0) throw error
-    throw new Error(
-      `${(error as Error).message}; and what was there before could not be put back: ${failed.join('; ')}: look for collections named cairn_before_${mark}_...`,
-      { cause: error },
-    )
+    throw new Failure({
+      what: 'what was there before could not be put back',
+      why: `${(error as Error).message}; ${failed.join('; ')}`,
+      remedy: `look for collections named cairn_before_${mark}_..., and rename them`,
+      cause: error,
+    })
   }
 }
 
@@ -99,9 +115,7 @@ async function moveAside(
       if (one.type === 'view') {
         await server.command(target, { drop: one.name })
         undo.push(() => server.command(target, { create: one.name, ...one.options }, soon()))
-      } else if (isFixed(one)) {
-        // Only when everything else is in its place: see moveIn.
-      } else {
+      } else if (!isFixed(one)) {
         const to = { database: target, name: `cairn_before_${mark}_${aside.length}` }
         await rename(server, old, to)
         aside.push(to)
@@ -117,22 +131,18 @@ function isFixed({ name, type }: { readonly name: string; readonly type: string 
 }
 
 async function moveIn(server: Server, one: Loaded, undo: (() => Promise<unknown>)[]): Promise<void> {
-  const { goal, collection, type, options, scratch } = one
+  const { goal, collection, type, options, indexes, scratch } = one
   const place = { database: goal.target, name: collection }
   const drop = () => server.command(goal.target, { drop: collection }, soon())
   if (type === 'view') {
     await server.command(goal.target, { create: collection, ...options })
     undo.push(drop)
   } else if (isFixed({ name: collection, type })) {
-    if (goal.replaced.some(({ name }) => name === collection)) await drop()
     await server.command(goal.target, { create: collection, ...options })
     undo.push(drop)
-    await copy(
-      server,
-      goal.target,
-      scratch,
-      type === 'timeseries' ? `system.buckets.${collection}` : collection,
-    )
+    const stored = type === 'timeseries' ? `system.buckets.${collection}` : collection
+    await copy(server, goal.target, scratch, stored)
+    if (indexes.length > 0) await server.command(goal.target, { createIndexes: collection, indexes })
   } else {
     await rename(server, { database: goal.target, name: scratch }, place)
     undo.push(() => rename(server, place, { database: goal.target, name: scratch }, soon()))
