@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { machine } from '../support/cli.ts'
-import { contents, excuses, fillHostile, freshMongo, withClient } from '../support/mongodb/databases.ts'
+import {
+  addLarge,
+  contents,
+  excuses,
+  type FreshMongo,
+  fillHostile,
+  freshMongo,
+  withClient,
+} from '../support/mongodb/databases.ts'
 
 for (const layout of ['directory', 'archive'] as const)
   test(`as a member of an archive, a database comes back where it was: ${layout}`, excuses, async () => {
@@ -63,3 +72,59 @@ test('a backup is verified, shown and restored by name, and no secret is printed
   assert.equal(damaged.code, 2)
   assert.match(damaged.stderr, /the backup has no such collection/)
 })
+
+test(
+  'a restore that is killed while it loads leaves the target as it was, and can be run again',
+  excuses,
+  async () => {
+    const host = machine()
+    const [from, to] = [await freshMongo(), await freshMongo()]
+    await fillHostile(from)
+    await addLarge(from)
+    await withClient(to, client => client.db(to.name).collection('types').insertOne({ mine: true }))
+    const before = await contents(to)
+    host.configure({
+      stores: { disk: { type: 'local', path: host.path('disk') } },
+      jobs: {
+        shop: { source: { type: 'mongodb', uri: { env: 'SHOP_URI' }, accounts: false }, to: ['disk'] },
+      },
+    })
+    const env = { SHOP_URI: from.url }
+    await host.ok(['backup', 'shop'], { env })
+    const restore = ['restore', 'shop@latest', '--to', to.url, '--yes']
+    const running = host.start(restore, { env })
+    const loaded = await until(async () => Object.keys(await contents(to)).filter(isLeftover))
+    running.child.kill('SIGKILL')
+    await running.ended
+    assert.ok(loaded.length > 0)
+    assert.deepEqual(await withoutLeftovers(to), before)
+
+    await host.ok(restore, { env })
+    assert.deepEqual(await withoutLeftovers(to), await contents(from))
+    await host.ok(['backup', 'shop'], { env: { SHOP_URI: to.url } })
+    assert.ok(
+      !(await host.ok(['cat', `shop/${to.name}@latest`, `mongodb/${to.name}.archive`])).out.includes(
+        'cairn_restore_',
+      ),
+    )
+  },
+)
+
+function isLeftover(name: string): boolean {
+  return name.startsWith('cairn_restore_')
+}
+
+async function withoutLeftovers(database: FreshMongo): Promise<Record<string, unknown>> {
+  const all = Object.entries(await contents(database))
+  return Object.fromEntries(all.filter(([name]) => !isLeftover(name)))
+}
+
+/** Asks until there is something. */
+async function until(ask: () => Promise<string[]>): Promise<string[]> {
+  for (let turn = 0; turn < 500; turn++) {
+    const found = await ask().catch(() => [])
+    if (found.length > 0) return found
+    await sleep(10)
+  }
+  return []
+}
