@@ -3,7 +3,6 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { machine } from '../support/cli.ts'
 import {
-  addLarge,
   contents,
   excuses,
   type FreshMongo,
@@ -80,7 +79,6 @@ test(
     const host = machine()
     const [from, to] = [await freshMongo(), await freshMongo()]
     await fillHostile(from)
-    await addLarge(from)
     await withClient(to, client => client.db(to.name).collection('types').insertOne({ mine: true }))
     const before = await contents(to)
     host.configure({
@@ -93,7 +91,7 @@ test(
     await host.ok(['backup', 'shop'], { env })
     const restore = ['restore', 'shop@latest', '--to', to.url, '--yes']
     const running = host.start(restore, { env })
-    const loaded = await until(async () => Object.keys(await contents(to)).filter(isLeftover))
+    const loaded = await untilLoading(to)
     running.child.kill('SIGKILL')
     await running.ended
     assert.ok(loaded.length > 0)
@@ -119,12 +117,15 @@ async function withoutLeftovers(database: FreshMongo): Promise<Record<string, un
   return Object.fromEntries(all.filter(([name]) => !isLeftover(name)))
 }
 
-/** Asks until there is something. */
-async function until(ask: () => Promise<string[]>): Promise<string[]> {
-  for (let turn = 0; turn < 500; turn++) {
-    const found = await ask().catch(() => [])
-    if (found.length > 0) return found
-    await sleep(10)
-  }
-  return []
+/** What a restore has begun to load. */
+async function untilLoading(to: FreshMongo): Promise<string[]> {
+  return await withClient(to, async client => {
+    for (let turn = 0; turn < 1000; turn++) {
+      const all = await client.db(to.name).listCollections({}, { nameOnly: true }).toArray()
+      const found = all.map(({ name }) => name).filter(isLeftover)
+      if (found.length > 0) return found
+      await sleep(5)
+    }
+    return []
+  })
 }

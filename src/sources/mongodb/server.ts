@@ -60,14 +60,12 @@ export function addressOf(uri: Secret, from: string): Address {
 
 function clientFor(uri: Secret, from: string): MongoClient {
   const text = uri.reveal().trim()
-  const options: MongoClientOptions = {
-    appName: 'cairn',
-    // Commands follow one another; a second connection reads the census.
-    maxPoolSize: 4,
-    ...(/[?&]serverSelectionTimeoutMS=/i.test(text) ? {} : { serverSelectionTimeoutMS: selectionMs }),
-  }
+  // Commands follow one another; a second connection reads the census.
+  const ours = { appName: 'cairn', maxPoolSize: 4, serverSelectionTimeoutMS: selectionMs }
+  const said = (name: string): boolean => new RegExp(`[?&]${name}=`, 'i').test(text)
+  const unsaid: MongoClientOptions = Object.fromEntries(Object.entries(ours).filter(([name]) => !said(name)))
   try {
-    return new MongoClient(text, options)
+    return new MongoClient(text, unsaid)
   } catch (error) {
     throw explainUri(error, text, from)
   }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Document } from 'mongodb'
 import { Failure } from '../../model/failure.ts'
+import { codeOf } from './explain.ts'
 import { isOwn } from './inventory.ts'
 import { decoded, type Server } from './server.ts'
 
@@ -56,6 +57,9 @@ export function scratchNames(): (ordinal: number) => string {
   const mark = randomBytes(3).toString('hex')
   return ordinal => `cairn_restore_${mark}_${ordinal}`
 }
+
+/** NamespaceNotFound. */
+const notThere = 26
 
 /** How long putting things back may take. */
 const cleanupMs = 60_000
@@ -164,7 +168,9 @@ async function rename(server: Server, from: Named, to: Named, signal?: AbortSign
 export async function dropAll(server: Server, names: readonly Named[]): Promise<string[]> {
   const left: string[] = []
   for (const { database, name } of names)
-    await server.command(database, { drop: name }, soon()).catch(() => left.push(`${database}.${name}`))
+    await server.command(database, { drop: name }, soon()).catch(error => {
+      if (codeOf(error) !== notThere) left.push(`${database}.${name}`)
+    })
   return left
 }
 
