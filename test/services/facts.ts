@@ -81,6 +81,16 @@ export interface WebdavFacts {
   folder: string
 }
 
+export interface SmbFacts {
+  host: string
+  port: number
+  user: string
+  password: string
+  /** The name of the share, and what it serves, as a path of the machine. */
+  share: string
+  folder: string
+}
+
 export interface Facts {
   postgres: PostgresFacts
   mariadb: MariadbFacts
@@ -93,6 +103,7 @@ export interface Facts {
   's3-rclone': S3Facts
   sftp: SftpFacts
   webdav: WebdavFacts
+  smb: SmbFacts
 }
 
 export type ServiceName = keyof Facts

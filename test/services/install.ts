@@ -17,7 +17,7 @@ const packages = [
   ...['mariadb-server-core', 'mariadb-client'],
   ...['zstd', 'pigz', 'isal', 'bzip2', 'xz-utils', 'age', 'gnupg', 'aespipe'],
   ...['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],
-  ...['rclone', 'openssh-server', 'openssh-client', 'curl'],
+  ...['rclone', 'openssh-server', 'openssh-client', 'samba', 'curl'],
   ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
 ]
 
@@ -152,22 +152,25 @@ const builtByGo: Part = {
       () => true,
       () => false,
     )
-    const names = ['serve-s3', ...mongodbPrograms].filter(name => !existsSync(join(goPrograms, name)))
+    const names = [...ownPrograms, ...mongodbPrograms].filter(name => !existsSync(join(goPrograms, name)))
     return hasGo ? names : []
   },
   async make(lacking) {
     await mkdir(goPrograms, { recursive: true })
-    if (lacking.includes('serve-s3')) await buildServeS3()
+    for (const name of ownPrograms) if (lacking.includes(name)) await build(name)
     if (lacking.some(name => mongodbPrograms.includes(name))) await buildForMongodb()
   },
 }
 
 const withoutC = { CGO_ENABLED: '0' }
 
-async function buildServeS3(): Promise<void> {
-  const built = join(goPrograms, 'serve-s3.new')
-  await run('go', ['build', '-o', built, '.'], { cwd: join(here, 'go/serve-s3'), env: withoutC })
-  await rename(built, join(goPrograms, 'serve-s3'))
+/** Each a folder beside this file. */
+const ownPrograms = ['serve-s3', 'check-kubernetes']
+
+async function build(name: string): Promise<void> {
+  const built = join(goPrograms, `${name}.new`)
+  await run('go', ['build', '-o', built, '.'], { cwd: join(here, 'go', name), env: withoutC })
+  await rename(built, join(goPrograms, name))
 }
 
 const mongodbPrograms = ['ferretdb', 'mongodump', 'mongorestore']

@@ -10,6 +10,7 @@ import { startPostgres } from './postgres.ts'
 import { type Daemon, type DaemonOptions, startDaemon, stopDaemons } from './process.ts'
 import { startCeph16, startS3, startServeS3 } from './s3.ts'
 import { startSftp } from './sftp.ts'
+import { startSmb } from './smb.ts'
 import { startWebdav } from './webdav.ts'
 
 /** What a service is given to start with. */
@@ -67,6 +68,8 @@ export function createRegistry(dir: string): Registry {
         return startSftp(starting('sftp'))
       case 'webdav':
         return startWebdav(starting('webdav'))
+      case 'smb':
+        return startSmb(starting('smb'))
     }
   }
 
