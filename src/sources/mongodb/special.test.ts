@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { test } from 'node:test'
 import { BSON } from 'mongodb'
 import { capture } from '../../../test/support/capture.ts'
@@ -232,6 +233,17 @@ test('an index on fields whose names are numbers is told, and never built in ano
       ?.indexes.map(({ name }) => name),
     ['n_1'],
   )
+})
+
+test('loading the source does not load the driver', () => {
+  const script = `await import(${JSON.stringify(import.meta.resolve('../index.ts'))})
+    const { createRequire } = await import('node:module')
+    console.log(Object.keys(createRequire(import.meta.url).cache).filter(name => name.includes('/mongodb/lib/')).length)`
+  const loaded = (code: string): number =>
+    Number(execFileSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' }))
+  assert.equal(loaded(script), 0)
+  const driver = JSON.stringify(import.meta.resolve('mongodb'))
+  assert.ok(loaded(`await import(${driver});${script}`) > 0, 'the test would notice')
 })
 
 async function* some(bytes: Uint8Array) {
