@@ -294,7 +294,7 @@ test('sidecar: without a schedule it stays up and waits; with one it runs, and i
 test(
   'sidecar: MongoDB is the folder that mongodump writes, for mongorestore and for Cairn; and so is that of the old tool',
   excuses,
-  async t => {
+  async () => {
     const database = await freshMongo()
     await fillHostile(database)
     const before = await contents(database)
