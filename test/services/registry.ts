@@ -4,11 +4,13 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Facts, type ServiceName, ServiceUnavailable } from './facts.ts'
 import { startMariadb, startMysql } from './mariadb.ts'
+import { startMongodb } from './mongodb.ts'
 import { type MariadbSeries, mariadbSeries, type PostgresMajor, postgresMajors } from './places.ts'
 import { startPostgres } from './postgres.ts'
 import { type Daemon, type DaemonOptions, startDaemon, stopDaemons } from './process.ts'
 import { startCeph16, startS3, startServeS3 } from './s3.ts'
 import { startSftp } from './sftp.ts'
+import { startSmb } from './smb.ts'
 import { startWebdav } from './webdav.ts'
 
 /** What a service is given to start with. */
@@ -54,6 +56,8 @@ export function createRegistry(dir: string): Registry {
         return startMariadb(starting(`mariadb-${variant}`), mariadbVersion(variant))
       case 'mysql':
         return startMysql(starting('mysql'))
+      case 'mongodb':
+        return startMongodb(starting('mongodb'))
       case 's3':
         return startS3(starting('s3'))
       case 's3-ceph16':
@@ -64,6 +68,8 @@ export function createRegistry(dir: string): Registry {
         return startSftp(starting('sftp'))
       case 'webdav':
         return startWebdav(starting('webdav'))
+      case 'smb':
+        return startSmb(starting('smb'))
     }
   }
 
