@@ -6,12 +6,15 @@ import { cleaned } from './config/dialects/variables.ts'
 import { findConfig, readConfig } from './config/read.ts'
 import {
   Config,
+  Containers,
+  type ContainersConfig,
   type HooksConfig,
   type JobConfig,
   type KeepConfig,
   type SourceConfig,
   type StoreConfig,
 } from './config/schema.ts'
+import { type ContainerOptions, containerGuard } from './containers/index.ts'
 import type { NamedObjects } from './engine/foreign.ts'
 import { type Hook, type Hooks, hookGuard } from './engine/hooks.ts'
 import type { Context } from './model/context.ts'
@@ -22,7 +25,7 @@ import { nativeNaming, patternNaming } from './model/key.ts'
 import { type KeyPattern, keyPattern } from './model/key-pattern.ts'
 import type { Manifest } from './model/manifest.ts'
 import type { Restorer } from './model/restore.ts'
-import type { Source } from './model/source.ts'
+import type { Guard, Source } from './model/source.ts'
 import type { Store } from './model/store.ts'
 import { runContext } from './platform/run-context.ts'
 import { openState, type State } from './platform/state.ts'
@@ -46,6 +49,8 @@ export interface App {
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
   hooks(job: string): Hooks
+  /** Guards that a run which is over, or one that goes on, has entered and not left; also of jobs that are not configured any more. */
+  entered(): { readonly job: string; readonly guard: Guard }[]
   /** All names under which a job's backups were made: its own, and those it had. */
   namesOf(job: string): string[]
   /** Where the objects of jobs are backups by their names alone. */
@@ -141,12 +146,25 @@ export function appFor(config: Config, state: State): App {
         ),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
         ...namingOf(own, merged.timezone),
-        guards: merged.hooks ? [hookGuard(name, hooksOf(merged.hooks), state.journal)] : [],
-        capture: merged.capture ?? 'stream',
+        guards: guardsOf(name, merged, state),
+        capture: merged.capture ?? (merged.containers ? 'spool' : 'stream'),
         census: merged.census ?? 'counts',
         zone: zoneOf(merged.timezone),
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
+    },
+    entered() {
+      const prefix = 'containers.'
+      const stopped = state.journal.entries().filter(({ name }) => name.startsWith(prefix))
+      const jobs = new Set([
+        ...Object.keys(config.jobs),
+        ...stopped.map(({ name }) => name.slice(prefix.length)),
+      ])
+      return [...jobs].flatMap(job =>
+        guardsOf(job, { containers: Containers.parse({}), ...config.defaults, ...config.jobs[job] }, state)
+          .filter(guard => guard.isLeft?.())
+          .map(guard => ({ job, guard })),
+      )
     },
     named: namedObjects(config),
     namesOf: name => [name, ...(config.jobs[name]?.formerly ?? [])],
@@ -355,6 +373,27 @@ function hooksOf(hooks: HooksConfig | undefined): Hooks {
       },
     }))
   return { before: each(hooks?.before), after: each(hooks?.after), onFailure: each(hooks?.onFailure) }
+}
+
+function guardsOf(
+  job: string,
+  { hooks, containers }: Pick<JobConfig, 'hooks' | 'containers'>,
+  { journal }: State,
+): Guard[] {
+  return [
+    ...(hooks ? [hookGuard(job, hooksOf(hooks), journal)] : []),
+    ...(containers ? [containerGuard(job, containerOptions(containers), journal)] : []),
+  ]
+}
+
+function containerOptions(said: ContainersConfig): ContainerOptions {
+  const {
+    wait: waitMs,
+    startWait: startWaitMs,
+    startTimeout: startTimeoutMs,
+    execTimeout: execTimeoutMs,
+  } = said
+  return { ...said, waitMs, startWaitMs, startTimeoutMs, execTimeoutMs }
 }
 
 /** Every encryption of the configuration: a manifest does not say which key fits. */

@@ -5,6 +5,7 @@ import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../
 import { takeLock } from '../platform/lock.ts'
 import type { State } from '../platform/state.ts'
 import { type Global, outJson, sayFailure } from './io.ts'
+import { recoverJobs } from './recover.ts'
 import { type Work, withApp } from './work.ts'
 
 interface JobOutcome {
@@ -22,7 +23,9 @@ export function run(jobs: readonly string[], global: Global): Promise<ExitCode> 
 /** The same with what is open already. */
 export async function runJobs(jobs: readonly string[], work: Work, global: Global): Promise<ExitCode> {
   const outcomes: JobOutcome[] = []
-  for (const name of work.app.jobNames(jobs)) {
+  const names = work.app.jobNames(jobs)
+  await recoverJobs(work)
+  for (const name of names) {
     const outcome = await runJob(name, work, global)
     outcomes.push(outcome)
     const failures = [outcome.failure ?? [], ...outcome.units.map(unit => unit.failures)].flat()
