@@ -29,7 +29,7 @@ export function engineOf({ host, program, config }: DockerFacts): Engine {
     docker,
     async compose(folder, services, more = {}) {
       const name = `t${randomBytes(4).toString('hex')}`
-      const file = join(folder, 'compose.json')
+      const file = join(folder, 'compose.yaml')
       writeFileSync(file, JSON.stringify({ name, services, ...more }))
       const act = (...args: string[]): Promise<string> => docker('compose', '-f', file, ...args)
       return { name, do: act, container: (service, number = 1) => `${name}-${service}-${number}` }
