@@ -49,6 +49,8 @@ export interface App {
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
   hooks(job: string): Hooks
+  /** What stands still while a backup of that job goes back to where it came from; null: nothing. */
+  standstill(job: string): Guard | null
   /** Guards that a run which is over, or one that goes on, has entered and not left; also of jobs that are not configured any more. */
   entered(): { readonly job: string; readonly guard: Guard }[]
   /** All names under which a job's backups were made: its own, and those it had. */
@@ -152,6 +154,11 @@ export function appFor(config: Config, state: State): App {
         zone: zoneOf(merged.timezone),
         undeleteMs: merged.undelete ?? defaultUndeleteMs,
       }
+    },
+    standstill(name) {
+      const containers = config.jobs[name]?.containers ?? config.defaults.containers
+      if (!containers) return null
+      return containerGuard(name, { ...containerOptions(containers), isBackup: false }, state.journal)
     },
     entered() {
       const prefix = 'containers.'
@@ -393,7 +400,7 @@ function containerOptions(said: ContainersConfig): ContainerOptions {
     startTimeout: startTimeoutMs,
     execTimeout: execTimeoutMs,
   } = said
-  return { ...said, waitMs, startWaitMs, startTimeoutMs, execTimeoutMs }
+  return { ...said, waitMs, startWaitMs, startTimeoutMs, execTimeoutMs, isBackup: true }
 }
 
 /** Every encryption of the configuration: a manifest does not say which key fits. */

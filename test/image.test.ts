@@ -1,4 +1,4 @@
-// budget: 240 s
+// budget: 300 s
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -9,6 +9,7 @@ import { type TestContext, test } from 'node:test'
 import { parse } from 'yaml'
 import { commandLine } from '../src/cli/index.ts'
 import { freshFolder, orSkip, service } from './services/index.ts'
+import { run } from './services/process.ts'
 import { filesIn } from './support/cli.ts'
 import { type Engine, engineOf } from './support/containers.ts'
 
@@ -38,6 +39,10 @@ async function built(t: TestContext): Promise<Engine | undefined> {
   await own.docker('build', '-q', '-t', server, folder)
   engine = own
   return own
+}
+
+interface Baked {
+  readonly target: Record<string, { tags: string[]; platforms?: string[]; args: Record<string, string> }>
 }
 
 interface Tried {
@@ -86,6 +91,11 @@ async function configured(): Promise<{ folder: string; mounts: string[] }> {
   ]
   return { folder, mounts }
 }
+
+test('the image builds from an empty cache within minutes', { timeout: 400_000 }, async t => {
+  const own = await built(t)
+  if (own) assert.match(await own.docker('image', 'ls', '-q', image), /^[0-9a-f]{12}\n$/)
+})
 
 test('started as root it runs as user 1001, lists and restores, and what it needs is in it', async t => {
   const own = await built(t)
@@ -160,10 +170,15 @@ test('what follows the name of the image: a command, options for the dump progra
 test('the images of the rclone dialect are known by it', async t => {
   const own = await built(t)
   if (!own) return
-  const bake = ['buildx', 'bake', '-f', join(root, 'images/docker-bake.hcl'), '--print']
-  const { target } = JSON.parse(await own.docker(...bake)) as {
-    target: Record<string, { tags: string[]; platforms?: string[]; args: Record<string, string> }>
+  const bake = async (env: Record<string, string>) => {
+    const program = join(own.env.DOCKER_CONFIG ?? '', '../bin/docker')
+    const args = ['buildx', 'bake', '-f', join(root, 'images/docker-bake.hcl'), '--print']
+    return (JSON.parse(await run(program, args, { env: { ...own.env, ...env } })) as Baked).target
   }
+  const target = await bake({})
+  const published = await bake({ PROD: 'true', DBBR_REGISTRY: 'ghcr.io/gatenlp/' })
+  assert.deepEqual(published.postgresql?.platforms, ['linux/amd64', 'linux/arm64'])
+  assert.ok(published.postgresql?.tags.includes('ghcr.io/gatenlp/postgresql-backup-rclone:latest'))
   assert.deepEqual(Object.keys(target).sort(), ['cairn', 'mariadb', 'postgresql'])
   assert.deepEqual(target.cairn?.tags, ['cairn:latest'])
   assert.ok(target.mariadb?.tags.includes(`mariadb-backup-rclone:rclone-v${target.mariadb.args.RCLONE}`))

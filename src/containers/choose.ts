@@ -28,7 +28,7 @@ export interface Choice {
 }
 
 const compose = 'com.docker.compose.'
-export const label = {
+const label = {
   stop: 'cairn.stop',
   job: 'cairn.job',
   execBefore: 'cairn.exec-before',

@@ -20,6 +20,8 @@ export interface ContainerOptions {
   readonly startWaitMs: number
   readonly startTimeoutMs: number
   readonly execTimeoutMs: number
+  /** Whether the commands of labels are run; not where nothing is backed up. */
+  readonly isBackup: boolean
 }
 
 /** What must be undone: in the journal before anything is done. */
@@ -55,6 +57,12 @@ export function containerGuard(job: string, options: ContainerOptions, journal: 
     isLeft: () => written() !== null,
     get leaveMs() {
       return longest(entered, options)
+    },
+    async check(ctx) {
+      const { stop, exec } = await choiceOf(docker(at), job, options, ctx)
+      const names = stopOrder(stop).map(level => level.map(({ name }) => name).join(', '))
+      const within = exec.map(({ container }) => container.name).join(', ')
+      return `stops ${names.join(', then ') || 'none'}${within && `; runs commands in ${within}`}`
     },
     async enter(ctx) {
       const engine = docker(at)
@@ -111,7 +119,7 @@ async function choiceOf(
       )
     else stop.push(each)
   }
-  return { ...choice, stop }
+  return { ...choice, stop, exec: options.isBackup ? choice.exec : [] }
 }
 
 async function listed(engine: Docker, signal: AbortSignal): Promise<Listed[]> {

@@ -93,6 +93,11 @@ test('a compose project: dependents stop first, start last and when the others a
   )
   // The event of a stop may come after it.
   await sleep(500)
+  const doctor = await host.ok(['doctor', 'shop'], { env: { ENGINE: facts.host } })
+  assert.match(
+    doctor.out,
+    /containers of shop.*stops \S+-worker-\d, \S+-worker-\d, then \S+-web-1, then \S+-db-1\n/,
+  )
   const since = String(Date.now() / 1000)
   const ran = await host.ok(['backup', 'shop'], { env: { ENGINE: facts.host } })
   assert.doesNotMatch(ran.stderr, /warning/)
@@ -143,6 +148,25 @@ test('what is read was written by nobody at that moment, and the app runs afterw
   await here.host.ok(['backup', 'shop'])
   assert.equal(await restored(here, 'state'), 'stopped')
   await eventually('it runs again', () => readFileSync(here.host.path('data/state'), 'utf8') === 'running\n')
+})
+
+test('a restore to where the backup came from stops the app too; one to elsewhere does not', async t => {
+  const here = await stage(t)
+  if (!here) return
+  here.configure({})
+  await here.host.ok(['backup', 'shop'])
+  // Its command is for backups, and would fail.
+  const app = await here.app(polite, '--label', 'cairn.exec-before=false')
+  here.configure({ stop: [app] })
+  const startedAt = (): Promise<string> => here.engine.docker('inspect', '-f', '{{.State.StartedAt}}', app)
+  const first = await startedAt()
+  await here.host.ok(['restore', 'shop@latest', '--to', here.host.path('elsewhere')])
+  assert.equal(await startedAt(), first)
+  writeFileSync(here.host.path('data/file'), 'changed')
+  await here.host.ok(['restore', 'shop@latest', '--yes'])
+  assert.equal(readFileSync(here.host.path('data/file'), 'utf8'), 'content')
+  assert.notEqual(await startedAt(), first)
+  assert.equal(await here.engine.state(app), 'running')
 })
 
 test('after SIGKILL of Cairn the next run of any job starts what it had stopped, once', async t => {
@@ -287,6 +311,8 @@ test('a Docker that cannot be reached fails the job before anything is read', as
   const here = await stage(t)
   if (!here) return
   here.configure({ stop: ['app'], host: `unix://${here.host.path('no.sock')}` })
+  const doctor = await here.host.run(['doctor', 'shop'])
+  assert.match(doctor.out, /containers of shop.*cannot reach Docker[\s\S]*mount it into/)
   const ran = await here.host.run(['backup', 'shop'])
   assert.equal(ran.code, 2)
   assert.match(ran.stderr, /cannot reach Docker at unix:.*there is no such socket\n.*hint: mount it/)

@@ -30,7 +30,11 @@ export async function startDocker(start: Starting, alone: boolean): Promise<Dock
   }
   const env = { DOCKER_HOST: facts.host, DOCKER_CONFIG: facts.config }
   const ask = (...args: string[]): Promise<string> => run(facts.program, args, { env })
-  await until('dockerd', alone ? 30 : patience, daemon, () => ask('info'))
+  await until('dockerd', alone ? 60 : patience, daemon, () => ask('info')).catch(error => {
+    throw new ServiceUnavailable(
+      `no Docker engine starts here: ${(error as Error).message.replaceAll('\n', ' | ')}`,
+    )
+  })
   const have = async (image: string): Promise<boolean> =>
     (await ask('image', 'ls', '-q', image)).trim() !== ''
   if (!(await have(facts.debian)))
