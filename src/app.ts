@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import * as z from 'zod'
 import { isDialect, translate } from './config/dialects/index.ts'
 import { cleaned } from './config/dialects/variables.ts'
@@ -11,6 +11,8 @@ import {
   type HooksConfig,
   type JobConfig,
   type KeepConfig,
+  type MemberConfig,
+  type PartConfig,
   type SourceConfig,
   type StoreConfig,
 } from './config/schema.ts'
@@ -29,8 +31,8 @@ import type { Guard, Source } from './model/source.ts'
 import type { Store } from './model/store.ts'
 import { runContext } from './platform/run-context.ts'
 import { openState, type State } from './platform/state.ts'
-import { restorers, sources } from './sources/index.ts'
-import { type Encryption, type Reading, readingStages, writingStages } from './stages/index.ts'
+import { beginsAsDatabase, type RestorableMember, restorers, sources } from './sources/index.ts'
+import { type Encryption, gzipStage, type Reading, readingStages, writingStages } from './stages/index.ts'
 import { storeOptions, stores } from './stores/index.ts'
 
 const day = 24 * 3_600_000
@@ -261,7 +263,7 @@ function mediaOf(source: SourceConfig): string {
   if (source.type === 'postgres')
     return source.whole || source.format === 'plain' ? 'sql' : `pg_dump-${source.format}`
   if (source.type === 'sqlite') return 'sqlite'
-  return source.type === 'files' ? 'tar' : 'sql'
+  return source.type === 'files' ? 'tar' : source.type === 'archive' ? 'archive' : 'sql'
 }
 
 /** How long a job may be silent before it has stalled. */
@@ -331,10 +333,30 @@ function storeFolders(config: Config): string[] {
 }
 
 function openSource(options: SourceConfig, config: Config): Source {
+  return options.type === 'archive'
+    ? openArchive(options.name, options.members, config)
+    : openPart(options, config)
+}
+
+function openArchive(name: string, members: readonly MemberConfig[], config: Config): Source {
+  return sources.archive(
+    name,
+    members.map(member => ({
+      name: member.name,
+      source: openPart(member.source, config),
+      isFolder: false,
+      optional: member.optional,
+      steps: member.gzip ? [gzipStage().encode()] : [],
+    })),
+  )
+}
+
+function openPart(options: PartConfig, config: Config): Source {
   if (options.type === 'postgres') return sources.postgres(options)
   if (options.type === 'mariadb') return sources.mariadb(options)
   if (options.type === 'mysql') return sources.mysql(options)
   if (options.type === 'sqlite') return sources.sqlite(options)
+  if (options.type === 'file') return sources.file(options)
   return sources.files({ ...options, exclude: [...options.exclude, ...storeFolders(config)] })
 }
 
@@ -346,11 +368,82 @@ function openRestorer(manifest: Manifest, to: string | null, config: Config): Re
     return restorers[engine](to, own?.type === engine ? own : null)
   if (engine === 'sqlite') return restorers.sqlite(to)
   if (engine === 'files') return restorers.files(to, storeFolders(config))
+  if (engine === 'archive') return openArchiveRestorer(manifest, to, own, config)
   throw usage(
     `cannot restore ${manifest.id}`,
     `this Cairn does not know the engine "${engine}"`,
     'use a newer Cairn',
   )
+}
+
+/** Without the job, or when a person says where to, the archive's members are put there as they are. */
+function openArchiveRestorer(
+  manifest: Manifest,
+  to: string | null,
+  own: SourceConfig | null,
+  config: Config,
+): Restorer {
+  if (to !== null) return restorers.unpacked(resolve(to), storeFolders(config))
+  if (own?.type === 'archive')
+    return restorers.archive(own.members.flatMap(member => restorable(member, config)))
+  throw usage(
+    `cannot restore ${manifest.id}`,
+    `the configuration has no job ${manifest.job} that says where its parts go`,
+    'say --to FOLDER: the parts are put there as they are',
+  )
+}
+
+function restorable({ name, source, gzip }: MemberConfig, config: Config): RestorableMember {
+  const undo = gzip ? [gzipStage().decode()] : []
+  const common = { name, undo, role: 'data' as const, options: {} }
+  if (source.type === 'postgres') {
+    const { globals, format, database } = source
+    const media = globals === 'only' || format === 'plain' ? 'sql' : `pg_dump-${format}`
+    return {
+      ...common,
+      ...{ unit: database ?? 'postgres', artifact: `postgres/${name}` },
+      role: globals === 'only' ? 'globals' : 'data',
+      by: () => ({ engine: 'postgres', media, restorer: restorers.postgres(null, source) }),
+    }
+  }
+  if (source.type === 'mariadb' || source.type === 'mysql') {
+    const { type } = source
+    return {
+      ...common,
+      ...{ unit: source.database ?? name, artifact: `${type}/${name}` },
+      by: () => ({ engine: type, media: 'sql', restorer: restorers[type](null, source) }),
+    }
+  }
+  if (source.type === 'files') return restorableFiles(common, source, config)
+  const { path } = source
+  return {
+    ...common,
+    ...{ unit: path, artifact: `sqlite/${basename(path)}`, options: { path } },
+    by: content => byContent(path, source.type === 'sqlite' || beginsAsDatabase(content)),
+  }
+}
+
+/** A database is written into by SQLite itself: programs that have it open see the old content or the new. */
+function byContent(path: string, isDatabase: boolean): ReturnType<RestorableMember['by']> {
+  return isDatabase
+    ? { engine: 'sqlite', media: 'sqlite', restorer: restorers.sqlite(path) }
+    : { engine: 'file', media: 'file', restorer: restorers.file(path) }
+}
+
+function restorableFiles(
+  common: Pick<RestorableMember, 'name' | 'undo' | 'role'>,
+  { paths, withName }: Extract<PartConfig, { type: 'files' }>,
+  config: Config,
+): RestorableMember {
+  const [first] = paths
+  const path = typeof first === 'string' ? first : (first?.path ?? '/')
+  const own = basename(path) || 'root'
+  return {
+    ...common,
+    ...{ unit: path, artifact: `files/${own}.tar` },
+    options: { withName, paths: [{ name: own, path, kind: 'folder' }] },
+    by: () => ({ engine: 'files', media: 'tar', restorer: restorers.files(null, storeFolders(config)) }),
+  }
 }
 
 /** The configured source that a backup was made of; null where that is not certain. */

@@ -5,6 +5,8 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import {
+  type FreshBucket,
+  type FreshDatabase,
   freshBucket,
   freshDatabase,
   freshFolder,
@@ -217,3 +219,87 @@ test('how to encrypt', async () => {
   for (const way of ['age', 'ssh', 'gpg', 'gpg-key', 'aespipe'])
     assert.equal(readFileSync(join(here.folder, `from-${way}`, 'uploads', 'a file'), 'utf8'), 'content')
 })
+
+test('from Moonflower to Cairn', async t => {
+  const bucket = await orSkip(t, freshBucket())
+  const database = await orSkip(t, freshDatabase(15))
+  if (!bucket || !database) return
+  const here = await setting(null, { CAIRN_POSTGRES_CLIENTS: postgresClients })
+  await filled(database, here)
+  const commands = commandsOf('docs/how-to/from-moonflower.md')
+  const restored = runAll(overwritten(commands, database, bucket), here)
+  assert.match(restored, /restored/)
+})
+
+test('from postgresql-backup-rclone to Cairn', async t => {
+  const database = await orSkip(t, freshDatabase(15))
+  if (!database) return
+  const here = await setting(null, { CAIRN_POSTGRES_CLIENTS: postgresClients })
+  await filled(database, here)
+  const commands = commandsOf('docs/how-to/from-db-backup-rclone.md').replaceAll('/mnt', here.folder)
+  assert.match(runAll(overwritten(commands, database), here), /restored/)
+})
+
+test('from the pg_dump container with aespipe to Cairn', async t => {
+  const bucket = await orSkip(t, freshBucket({ lock: true }))
+  const database = await orSkip(t, freshDatabase(15))
+  if (!bucket || !database) return
+  const keys = { AWS_ACCESS_KEY_ID: bucket.accessKey, AWS_SECRET_ACCESS_KEY: bucket.secretKey }
+  const files = { AWS_ENDPOINT_URL: bucket.endpoint, CAIRN_POSTGRES_CLIENTS: postgresClients }
+  const here = await setting(null, { ...keys, ...files })
+  const { host, port, user, password } = database
+  writeFileSync(join(here.folder, '.pgpass'), `${host}:${port}:*:${user}:${password}\n`, { mode: 0o600 })
+  writeFileSync(join(here.folder, 'encrypt.key'), 'k'.repeat(40), { mode: 0o600 })
+  await filled(database, here)
+  const mounted = {
+    PGPASSFILE: join(here.folder, '.pgpass'),
+    ENCRYPT_KEY_FILE: join(here.folder, 'encrypt.key'),
+  }
+  const commands = overwritten(commandsOf('docs/how-to/from-pgdump-s3.md'), database, bucket)
+  assert.match(runAll(commands, { ...here, env: { ...here.env, ...mounted } }), /restored/)
+})
+
+test('from the backup sidecar to Cairn', async t => {
+  const database = await orSkip(t, freshDatabase(15))
+  if (!database) return
+  const here = await setting(null, { CAIRN_POSTGRES_CLIENTS: postgresClients })
+  await filled(database, here)
+  mkdirSync(join(here.folder, 'data/uploads'), { recursive: true })
+  writeFileSync(join(here.folder, 'data/uploads/a file'), 'content')
+  runAll("sqlite3 data/app.db 'create table pages as select 1'", here)
+  const page = commandsOf('docs/how-to/from-backup-sidecar.md')
+  const commands = page
+    .replaceAll('/backups-local', join(here.folder, 'backups'))
+    .replaceAll('=/data', `=${here.folder}/data`)
+  assert.match(runAll(overwritten(commands, database), here), /restored/)
+})
+
+/** What stands in the pages, with a server and a bucket that are there. */
+function overwritten(commands: string, database: FreshDatabase, bucket?: FreshBucket): string {
+  const { host, port, user, password, name } = database
+  const there = commands
+    .replaceAll(
+      'postgresql://postgres:toor@db.example:5432/shop',
+      `postgresql://${user}:${password}@${host}:${port}/${name}`,
+    )
+    .replaceAll('db.example', host)
+    .replaceAll('PORT=5432', `PORT=${port}`)
+    .replaceAll('USER=postgres', `USER=${user}`)
+    .replaceAll('=toor', `=${password}`)
+    .replaceAll(/(PG_DATABASES="|BACKUP_DATABASES=|PG_DB=)shop/g, `$1${name}`)
+  if (!bucket) return there
+  return there
+    .replaceAll('https://s3.example', bucket.endpoint)
+    .replaceAll('eu-central-1', bucket.region)
+    .replaceAll('BUCKET=backups', `BUCKET=${bucket.bucket}`)
+    .replaceAll('ACCESS_KEY=key', `ACCESS_KEY=${bucket.accessKey}`)
+    .replaceAll('SECRET_KEY=secret', `SECRET_KEY=${bucket.secretKey}`)
+}
+
+async function filled(database: FreshDatabase, here: Setting): Promise<void> {
+  const psql = join(postgresClients, '15', 'bin', 'psql')
+  runAll(
+    `${psql} -q -d '${database.url}' -c 'create table customers as select generate_series(1, 1000) as id'`,
+    here,
+  )
+}

@@ -20,8 +20,9 @@ function asWritten(key: string, value: unknown): unknown {
 const Span = z.strictObject({ months: z.number(), ms: z.number() })
 
 /** What a variable or an argument held is not printed: the place where it can stand instead is. */
-function withoutSecrets(_key: string, value: unknown): unknown {
-  return Value.safeParse(value).success ? { env: 'CAIRN_SECRET' } : value
+function withoutSecrets(): (key: string, value: unknown) => unknown {
+  let count = 0
+  return (_key, value) => (Value.safeParse(value).success ? { env: `CAIRN_SECRET_${++count}` } : value)
 }
 
 const Value = z.strictObject({ value: z.string() })
@@ -30,7 +31,7 @@ const Value = z.strictObject({ value: z.string() })
 async function fromEnvironment(global: Global): Promise<ExitCode> {
   const { dialect, plain, warnings } = translate(process.env, [])
   for (const why of warnings) sayFailure({ what: 'the environment', why, remedy: '' }, 'warning')
-  const shown: unknown = JSON.parse(JSON.stringify(plain), withoutSecrets)
+  const shown: unknown = JSON.parse(JSON.stringify(plain), withoutSecrets())
   if (global.json) await outJson(shown)
   else await out(`# What the environment says (dialect ${dialect}).\n${stringify(shown)}`)
   return exitCode.ok

@@ -242,7 +242,7 @@ async function backupUnit(
   begun: Begun,
   ctx: Context,
 ): Promise<BackupOutcome> {
-  const begin = beginOf(job, newId(startedAt, randomBytes(5)), host, startedAt)
+  const begin = beginOf(job, task, newId(startedAt, randomBytes(5)), host, startedAt)
   begun.note(begin.id)
   try {
     return await backupAs(begin, job, task, ctx)
@@ -268,6 +268,7 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
     unfinished = direct.filter(dest => to.lost.has(dest.store.name))
     await commit(job, to, stated, ctx)
     manifest = stated
+    failures.push(...missingFrom(captured, unit.name, ctx))
   } catch (error) {
     failures.push(asFailure(error, `the backup of ${unit.name} failed`))
   }
@@ -294,7 +295,14 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
   return { unit: unit.name, id: begin.id, manifest, stores, failures }
 }
 
-function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
+/** The parts that the source had to leave out. */
+function missingFrom({ facts }: Captured, unit: string, ctx: Context): readonly Failure[] {
+  const missing = facts.missing ?? []
+  for (const failure of missing) announce(failure, unit, ctx)
+  return missing
+}
+
+function beginOf(job: Job, { unit }: Task, id: string, host: string, startedAt: Date): Begin {
   return {
     cairn: 1,
     id,
@@ -303,6 +311,7 @@ function beginOf(job: Job, id: string, host: string, startedAt: Date): Begin {
     startedAt: startedAt.toISOString(),
     expires: new Date(startedAt.getTime() + beginExpiresMs).toISOString(),
     prefixes: [job.pattern ? asidePrefix(job.name, id) : dataPrefix(job.name, id)],
+    ...(job.pattern ? { unfinished: [job.pattern.key(unit.name, startedAt)] } : {}),
     parent: null,
   }
 }

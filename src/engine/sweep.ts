@@ -5,6 +5,7 @@ import {
   beginKey,
   beginPrefix,
   dataPrefix,
+  keyFault,
   manifestPrefix,
   markKey,
   markPrefix,
@@ -32,6 +33,7 @@ export async function discard(store: Store, begin: Begin, ctx: Context): Promise
     for await (const { key } of store.list(prefix, ctx)) await store.remove(key, undefined, ctx)
     await store.sweep(prefix, ctx)
   }
+  for (const key of begin.unfinished ?? []) if (!keyFault(key)) await store.sweep(key, ctx)
   await store.remove(beginKey(begin.job, begin.id), undefined, ctx)
 }
 

@@ -63,6 +63,8 @@ export const Begin = z.object({
   expires: z.iso.datetime(),
   /** Keys under these prefixes are this backup's and nobody else's. */
   prefixes: z.array(z.string().min(1)),
+  /** What is unfinished under these keys is this backup's; what stands there whole is not touched. */
+  unfinished: z.array(z.string().min(1)).optional(),
   /** The backup that this one builds on; kept as long as this begin record counts. */
   parent: z.string().nullable(),
 })

@@ -1,4 +1,5 @@
 import type { Context } from './context.ts'
+import type { Failure } from './failure.ts'
 import type { Chain, Kind, Manifest, Role, Warning } from './manifest.ts'
 import type { Bytes, Program } from './step.ts'
 
@@ -60,6 +61,8 @@ export interface SourceFacts {
   readonly options: Readonly<Record<string, unknown>>
   readonly chain?: Chain
   readonly warnings: readonly Warning[]
+  /** Why a part of the unit is not in the backup, which is good for the rest. */
+  readonly missing?: readonly Failure[]
 }
 
 /**

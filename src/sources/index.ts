@@ -1,12 +1,18 @@
 import type { Restorer } from '../model/restore.ts'
 import type { Source } from '../model/source.ts'
 import { secretSource } from '../platform/secret-source.ts'
+import { type ArchiveMember, archiveSource } from './archive/index.ts'
+import { archiveRestorer, type RestorableMember, unpackingRestorer } from './archive/restorer.ts'
 import { FilesOptions, filesSource } from './files/index.ts'
 import { filesRestorer } from './files/restorer.ts'
 import { MariadbOptions, mariadbRestorer, mariadbSource } from './mariadb/index.ts'
+import { FileOptions, fileRestorer, fileSource } from './one-file.ts'
 import { PostgresOptions, postgresRestorer, postgresSource } from './postgres/index.ts'
 import { SqliteOptions, sqliteSource } from './sqlite/index.ts'
 import { sqliteRestorer } from './sqlite/restorer.ts'
+
+export { beginsAsDatabase } from './one-file.ts'
+export type { RestorableMember }
 
 /** Every source there is. To add one: its folder, a line in each table here and in the schema, its contract test (CONTRIBUTING.md). */
 export const sourceOptions = {
@@ -15,6 +21,7 @@ export const sourceOptions = {
   mysql: MariadbOptions,
   sqlite: SqliteOptions,
   files: FilesOptions,
+  file: FileOptions,
 } as const
 
 export const sources = {
@@ -23,6 +30,9 @@ export const sources = {
   mysql: (options: MariadbOptions): Source => mariadbSource('mysql', options),
   sqlite: (options: SqliteOptions): Source => sqliteSource(options),
   files: (options: FilesOptions): Source => filesSource(options),
+  file: (options: FileOptions): Source =>
+    fileSource(options, () => sqliteSource({ path: options.path, allowEmpty: true })),
+  archive: (name: string, members: readonly ArchiveMember[]): Source => archiveSource(name, members),
 } as const
 
 /**
@@ -41,6 +51,11 @@ export const restorers = {
   sqlite: (to: string | null): Restorer => sqliteRestorer(to === null ? {} : { to }),
   files: (to: string | null, protect: readonly string[]): Restorer =>
     filesRestorer({ protect, ...(to === null ? {} : { to }) }),
+  file: (path: string): Restorer => fileRestorer(path),
+  archive: (members: readonly RestorableMember[]): Restorer => archiveRestorer(members),
+  /** The members of an archive, put into a folder as they are. */
+  unpacked: (folder: string, protect: readonly string[]): Restorer =>
+    unpackingRestorer(filesRestorer({ to: folder, protect })),
 } as const
 
 function ofFlavour(flavour: 'mariadb' | 'mysql', to: string | null, own: MariadbOptions | null): Restorer {

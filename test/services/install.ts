@@ -59,7 +59,6 @@ export async function install(): Promise<string[]> {
 const host: Part = {
   name: 'Debian packages',
   async lacking() {
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query fills these in
     const all = await run('dpkg-query', ['-W', '-f', '${db:Status-Abbrev}${Package}\n']).catch(() => '')
     const installed = new Set(all.split('\n'))
     return packages.filter(name => !installed.has(`ii ${name}`))

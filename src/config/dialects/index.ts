@@ -2,11 +2,13 @@ import { usage } from '../../model/failure.ts'
 import { type Config, checkedConfig } from '../schema.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import { moonflower } from './moonflower.ts'
+import { pgdumpS3 } from './pgdump-s3.ts'
 import { rclone } from './rclone.ts'
+import { sidecar } from './sidecar.ts'
 import { cleaned, type Environment, Variables } from './variables.ts'
 
 /** Every dialect there is. */
-export const dialects: readonly Dialect[] = [rclone, moonflower]
+const dialects: readonly Dialect[] = [sidecar, rclone, moonflower, pgdumpS3]
 
 /** What an environment means. */
 export interface Translated {

@@ -16,6 +16,8 @@ export interface Extraction {
   /** Give the files to whom they belonged. */
   readonly owners: boolean
   readonly allow: ReadonlySet<string>
+  /** Leaves the first folder of every name out. */
+  readonly withName?: boolean
 }
 
 /**
@@ -53,7 +55,7 @@ export async function extract(
   return dropped === 0 ? lines : [...lines, `and ${dropped} more like these`]
 }
 
-function argumentsFor({ tree, tar, owners, allow }: Extraction): string[] {
+function argumentsFor({ tree, tar, owners, allow, withName }: Extraction): string[] {
   const capabilities = tar.attributes.includes('--xattrs') && allow.has('setuid')
   return [
     '--extract',
@@ -64,6 +66,7 @@ function argumentsFor({ tree, tar, owners, allow }: Extraction): string[] {
     '--numeric-owner',
     '--same-permissions',
     owners ? '--same-owner' : '--no-same-owner',
+    ...(withName ? ['--strip-components=1'] : []),
     '--delay-directory-restore',
     ...tar.attributes,
     ...(capabilities ? ['--xattrs-include=user.*', '--xattrs-include=security.capability'] : []),

@@ -10,6 +10,7 @@ import { stagingName } from './session.ts'
 
 /** What `finish` of a session told the manifest. */
 const Recorded = z.object({
+  withName: z.boolean().optional(),
   paths: z.array(z.object({ name: z.string(), path: z.string(), kind: z.enum(['folder', 'file']) })),
 })
 
@@ -18,6 +19,8 @@ export interface Goal {
   readonly artifact: ArtifactRecord
   readonly kind: 'folder' | 'file'
   readonly target: string
+  /** The names in the archive begin with that of the folder, which is left out here. */
+  readonly withName: boolean
   /** The folder that gets new entries: the target, or the one that holds it. */
   readonly folder: string
   /** What is in the way, or may be: the backup's own names are known only when it is read. */
@@ -33,7 +36,8 @@ export async function goalsOf(
   to: string | undefined,
 ): Promise<Goal[]> {
   const manifest = chain.at(-1)
-  const recorded = Recorded.safeParse(manifest?.source.options).data?.paths ?? []
+  const said = Recorded.safeParse(manifest?.source.options).data
+  const recorded = said?.paths ?? []
   const goals: Goal[] = []
   for (const artifact of manifest?.artifacts ?? []) {
     const name = /^files\/([^/\0]+)\.tar$/.exec(artifact.name)?.[1]
@@ -44,13 +48,18 @@ export async function goalsOf(
     const target = to === undefined ? place?.path : join(resolve(to), name)
     if (!target)
       throw usage(`cannot restore ${name}`, 'the backup does not say where it was', 'say where to with --to')
-    goals.push(await goalFor(artifact, place?.kind ?? 'folder', target))
+    const goal = await goalFor(artifact, place?.kind ?? 'folder', target)
+    goals.push({ ...goal, withName: said?.withName === true && goal.kind === 'folder' })
   }
   if (goals.length === 0) throw usage('cannot restore', 'the backup holds no such files')
   return goals
 }
 
-async function goalFor(artifact: ArtifactRecord, kind: Goal['kind'], target: string): Promise<Goal> {
+async function goalFor(
+  artifact: ArtifactRecord,
+  kind: Goal['kind'],
+  target: string,
+): Promise<Omit<Goal, 'withName'>> {
   const folder = kind === 'folder' ? target : dirname(target)
   const existing = await nearestExisting(folder)
   if (!statSync(existing).isDirectory()) {

@@ -33,6 +33,10 @@ export const FilesOptions = z.strictObject({
       description: 'what to leave out: patterns of GNU tar, or absolute paths',
       example: ['*.log', 'cache/*', '/srv/wiki/tmp'],
     }),
+  withName: z
+    .boolean()
+    .default(false)
+    .describe('the names in the tar begin with that of the folder, as `tar -C PARENT NAME` writes them'),
   oneFileSystem: z.boolean().default(false).describe('leave out what is mounted inside the folders'),
 })
 export type FilesOptions = z.infer<typeof FilesOptions>

@@ -57,7 +57,7 @@ async function bringBack(
     for (const goal of goals) {
       const stage = await prepare(goal)
       staged.push(stage)
-      const extraction = { tree: stage.tree, tar, owners, allow }
+      const extraction = { tree: stage.tree, tar, owners, allow, withName: goal.withName }
       warnings.push(...(await extract(goal.artifact, extraction, read, ctx)))
       await lookThrough(stage, extraction, ctx)
     }

@@ -24,6 +24,7 @@ export const stagingName = '.cairn-restore'
 interface Wishes {
   readonly exclude: readonly string[]
   readonly oneFileSystem: boolean
+  readonly withName: boolean
 }
 
 /**
@@ -56,7 +57,10 @@ export async function openSession(
       capturedAt: openedAt,
       consistentAt: ctx.clock.now(),
       client: `GNU tar ${tar.version}`,
-      options: { paths: places.map(({ name, path, kind }) => ({ name, path, kind })) },
+      options: {
+        paths: places.map(({ name, path, kind }) => ({ name, path, kind })),
+        ...(wishes.withName ? { withName: true } : {}),
+      },
       warnings: readings.flatMap(one => one.warnings()),
     }),
     async [Symbol.asyncDispose]() {
@@ -87,7 +91,7 @@ function reading(place: Place, wishes: Wishes, tar: GnuTar, list: string, level:
     args: [
       ...argumentsFor(place, wishes, tar),
       ...(level === 'none' ? [] : ['--verbose', `--index-file=${list}`]),
-      ...memberOf(place),
+      ...memberOf(place, wishes),
     ],
     onStderr: line => notes.add(line),
     judge(exit, stderrTail) {
@@ -122,23 +126,28 @@ function argumentsFor(place: Place, wishes: Wishes, tar: GnuTar): string[] {
     '--no-unquote',
     ...(wishes.oneFileSystem ? ['--one-file-system'] : []),
     ...(place.kind === 'folder'
-      ? ['--anchored', `--exclude=./${stagingName}`, '--no-anchored']
+      ? ['--anchored', `--exclude=${top(place, wishes)}/${stagingName}`, '--no-anchored']
       : ['--dereference']),
-    ...wishes.exclude.flatMap(pattern => excluding(pattern, place)),
+    ...wishes.exclude.flatMap(pattern => excluding(pattern, place, wishes)),
   ]
 }
 
 /** Patterns are GNU tar's own; an absolute one means that very place, seen from the folder. */
-function excluding(pattern: string, place: Place): string[] {
+function excluding(pattern: string, place: Place, wishes: Wishes): string[] {
   if (!pattern.startsWith('/')) return [`--exclude=${pattern}`]
   const inside = relative(place.path, pattern)
   if (place.kind === 'file' || inside === '' || inside.startsWith('..')) return []
-  return ['--anchored', `--exclude=./${inside}`, '--no-anchored']
+  return ['--anchored', `--exclude=${top(place, wishes)}/${inside}`, '--no-anchored']
+}
+
+/** What the names of a folder's members begin with. */
+function top(place: Place, { withName }: Wishes): string {
+  return withName ? basename(place.path) : '.'
 }
 
 /** Members of a folder are named from its inside (`./…`), so none of them can be taken for an option. */
-function memberOf(place: Place): string[] {
-  if (place.kind === 'folder') return [`--directory=${place.path}`, '--', '.']
+function memberOf(place: Place, { withName }: Wishes): string[] {
+  if (place.kind === 'folder' && !withName) return [`--directory=${place.path}`, '--', '.']
   return [`--directory=${dirname(place.path)}`, '--', basename(place.path)]
 }
 

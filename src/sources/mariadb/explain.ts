@@ -28,7 +28,7 @@ const remedies: Readonly<Record<number, string>> = {
   1412: 'a table was altered or truncated while it was dumped: run again when no migration runs',
   1419: 'SET GLOBAL log_bin_trust_function_creators = 1 at the server, or restore as an administrator',
   1449: 'create the account that the definition names, or change its definer',
-  1146: 'a table was dropped or renamed while it was dumped: run again when no migration runs',
+  1146: 'a backup: run again when no migration drops or renames tables; a restore of some tables: name what they use, too (--only)',
   2002: 'check that the server runs, and its host, port or socket',
   2003: 'check that the server runs, and its host, port and firewalls',
   2005: 'check the name of the host; in a container, the network it is in',

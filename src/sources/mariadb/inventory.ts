@@ -1,7 +1,7 @@
 import type { Context } from '../../model/context.ts'
 import type { Warning } from '../../model/manifest.ts'
 import { ask, type Server } from './ask.ts'
-import { quoteText, showName } from './sql.ts'
+import { isOneOf, showName } from './sql.ts'
 
 export interface Table {
   readonly database: string
@@ -33,8 +33,7 @@ export async function takeInventory(
   databases: readonly string[],
   ctx: Context,
 ): Promise<Inventory> {
-  const among = (column: string): string =>
-    databases.length > 0 ? `${column} IN (${databases.map(quoteText).join(', ')})` : 'FALSE'
+  const among = (column: string): string => isOneOf(column, databases)
   const mysql = server.connection.flavour === 'mysql'
   const [, tables = [], columns = [], ...others] = await ask(
     server,
@@ -47,7 +46,7 @@ export async function takeInventory(
         WHERE ${among('TABLE_SCHEMA')} ORDER BY 1, 2`,
       `SELECT TABLE_SCHEMA, TABLE_NAME, MAX(DATA_TYPE IN ('enum', 'set') AND COLUMN_TYPE LIKE '%?%'), COUNT(*), SUM(CRC32(CONCAT_WS('|', COLUMN_NAME, ORDINAL_POSITION, COLUMN_TYPE,
               IS_NULLABLE, IFNULL(COLLATION_NAME, ''), EXTRA, IFNULL(COLUMN_DEFAULT, ''), IFNULL(GENERATION_EXPRESSION, ''))))
-         FROM information_schema.COLUMNS WHERE ${among('TABLE_SCHEMA')} GROUP BY 1, 2`,
+         FROM information_schema.COLUMNS WHERE ${among('TABLE_SCHEMA')} GROUP BY CAST(TABLE_SCHEMA AS BINARY), CAST(TABLE_NAME AS BINARY)`,
       `SELECT TABLE_SCHEMA, TABLE_NAME, 'view', SHA2(VIEW_DEFINITION, 256) FROM information_schema.VIEWS WHERE ${among('TABLE_SCHEMA')} ORDER BY 1, 2`,
       `SELECT ROUTINE_SCHEMA, ROUTINE_NAME, LOWER(ROUTINE_TYPE), LAST_ALTERED FROM information_schema.ROUTINES WHERE ${among('ROUTINE_SCHEMA')} ORDER BY 1, 3, 2`,
       `SELECT EVENT_SCHEMA, EVENT_NAME, 'event', SHA2(EVENT_DEFINITION, 256) FROM information_schema.EVENTS WHERE ${among('EVENT_SCHEMA')} ORDER BY 1, 2`,

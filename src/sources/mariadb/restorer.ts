@@ -188,6 +188,13 @@ async function goalsOf(p: Omit<Prepared, 'goals' | 'warnings'>, ctx: Context): P
     )
   const goals: Goal[] = []
   for (const name of named) goals.push(await survey(server, name, renamed ?? name, wanted?.get(name), ctx))
+  const twice = goals.find((goal, index) => goals.findIndex(each => each.target === goal.target) < index)
+  if (twice)
+    throw usage(
+      'cannot restore',
+      `to the target's server, ${goals.flatMap(each => (each.target === twice.target ? [showName(each.from)] : [])).join(' and ')} are one database`,
+      'restore each by itself, with --only, under another name',
+    )
   return goals
 }
 
@@ -276,14 +283,15 @@ async function bring(
     await recheck(p, ctx)
     const before = await saveDefinitions(p, folder, ctx)
     const tables = new Map([...met.databases].map(([name, { tables: loaded }]) => [name, loaded]))
+    const made = new Set<Goal>()
     try {
-      await moveIn(server, goals, tables, goal => charsetOf(p, goal, met), ctx)
+      await moveIn(server, goals, tables, goal => charsetOf(p, goal, met), made, ctx)
       await define(p, late, ctx)
     } catch (error) {
       const redefine =
         before === null ? null : { script: before, run: (inner: Context) => define(p, before, inner) }
       isLost = true
-      await putBack(server, goals, tables, redefine, ctx)
+      await putBack(server, goals, tables, redefine, made, ctx)
       isLost = false
       throw error
     }

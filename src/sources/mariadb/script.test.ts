@@ -57,6 +57,16 @@ test('a dump is taken apart in the same way however its bytes fall into chunks',
     assert.deepEqual(joined(await split(script, seed, 2 + seed * 20)), expected, `seed ${seed}`)
 })
 
+test('a body that holds the line DELIMITER ; is taken whole', async () => {
+  const body = "CREATE PROCEDURE `p`()\nSELECT '\nDELIMITER ;\nDROP TABLE x;\n' ;;"
+  const text = `DELIMITER ;;\n${body}\nDELIMITER ;\n-- Dump completed\n`
+  for (let seed = 1; seed <= 20; seed++)
+    assert.deepEqual(joined(await split(text, seed, seed * 4)), [
+      ['block', `DELIMITER ;;\n${body}\nDELIMITER ;\n`],
+      ['comment', '-- Dump completed\n'],
+    ])
+})
+
 test('rows come in parts, and nothing else does', async () => {
   const found = await split(script, 5, 40)
   assert.ok(found.filter(piece => !piece.isLast).length >= 2)

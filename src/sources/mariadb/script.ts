@@ -23,7 +23,8 @@ const marks = new Uint8Array(256)
 for (const mark of [quote, doubleQuote, backtick, semicolon, slash]) marks[mark] = 1
 
 const blockStart = Buffer.from('DELIMITER ;;')
-const blockEnd = Buffer.from('\nDELIMITER ;\n')
+/** With what ends the statement before it: a body may hold a line that reads `DELIMITER ;`. */
+const blockEnd = Buffer.from(';;\nDELIMITER ;\n')
 
 /**
  * Takes what mariadb-dump and mysqldump write apart, in bounded memory, by their quotes and comments as the server reads

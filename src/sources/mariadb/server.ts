@@ -15,6 +15,8 @@ export interface ServerFacts {
   /** Which server this is, for good: its own id, else where it is. */
   readonly identity: string
   readonly maxAllowedPacket: number
+  /** Whether `Shop` and `shop` are one database (lower_case_table_names). */
+  readonly foldsCase: boolean
   /** Databases with their character set and collation, without the server's own. */
   readonly databases: ReadonlyMap<string, DatabaseFacts>
   /** The lines of SHOW GRANTS for whom we are. */
@@ -44,7 +46,7 @@ export async function reach(
     server,
     [
       'SELECT VERSION()',
-      `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'max_allowed_packet')`,
+      `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'max_allowed_packet', 'lower_case_table_names')`,
       'SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA',
       'SHOW GRANTS',
       `SHOW SESSION STATUS LIKE 'Ssl_cipher'`,
@@ -65,6 +67,7 @@ export async function reach(
       series: seriesOf(text),
       identity: `${connection.flavour}:${encodeURIComponent(id || (socket ?? `${host}:${port}`))}`,
       maxAllowedPacket: Number(named.get('max_allowed_packet') ?? 0),
+      foldsCase: (named.get('lower_case_table_names') ?? '0') !== '0',
       databases: databasesOf(databases),
       grants: grants.map(([grant = '']) => grant),
     },

@@ -20,6 +20,17 @@ export function showName(name: string): string {
   return /^[A-Za-z0-9_$-]+$/.test(name) ? name : quoteName(name)
 }
 
+/**
+ * A condition: a column of information_schema is one of these names. MariaDB compares there without regard to case and accents,
+ * while `App` and `app` are two databases; the plain comparison stays because the server looks names up by it.
+ */
+export function isOneOf(column: string, names: readonly string[]): string {
+  if (names.length === 0) return 'FALSE'
+  const list = names.map(quoteText)
+  const bytes = list.map(name => `CAST(${name} AS BINARY)`)
+  return `(${column} IN (${list.join(', ')}) AND CAST(${column} AS BINARY) IN (${bytes.join(', ')}))`
+}
+
 /** An account as SQL writes it. */
 export function quoteAccount(user: string, host: string): string {
   return `${quoteText(user)}@${quoteText(host)}`

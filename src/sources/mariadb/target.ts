@@ -4,12 +4,15 @@ import { Failure, usage } from '../../model/failure.ts'
 import { cleanupContext } from '../../platform/run-context.ts'
 import { ask, type Row } from './ask.ts'
 import { showConnection } from './connection.ts'
+import { numberOf } from './explain.ts'
 import type { Reached } from './server.ts'
-import { quoteName, quoteTable, quoteText, showName } from './sql.ts'
+import { isOneOf, quoteName, quoteTable, quoteText, showName } from './sql.ts'
 
 /** How long putting things back may take. */
 const cleanupMs = 60_000
 const longestName = 64
+/** ER_DB_CREATE_EXISTS */
+const databaseExists = 1007
 
 /** What a restore replaces in one database. */
 export interface Goal {
@@ -38,10 +41,11 @@ function beside(name: string, what: string, mark: string): string {
 export async function survey(
   server: Reached,
   from: string,
-  target: string,
+  asked: string,
   tables: ReadonlySet<string> | undefined,
   ctx: Context,
 ): Promise<Goal> {
+  const target = nameAt(server, asked)
   const what = `cannot restore into ${showConnection(server.connection, target)}`
   if ([...target].length > longestName)
     throw usage(what, `the name of the database is longer than ${longestName} characters`, 'shorten it')
@@ -52,6 +56,7 @@ export async function survey(
     aside: beside(target, 'before', mark),
   }
   const facts = server.facts.databases.get(target)
+  if (!facts || !tables) await demandNoTwin(server, target, ctx)
   if (!facts) return { ...goal, state: 'absent', replaces: [], charset: '' }
   const objects = await objectsIn(server, target, ctx)
   const touched = tables ? objects.filter(({ kind, name }) => isTable(kind) && tables.has(name)) : objects
@@ -71,20 +76,44 @@ export async function survey(
   }
 }
 
+/** A database as this server calls it. Taken for another, one that is there would seem absent. */
+function nameAt({ facts }: Reached, asked: string): string {
+  if (!facts.foldsCase) return asked
+  const folded = asked.toLowerCase()
+  return [...facts.databases.keys()].find(name => name.toLowerCase() === folded) ?? folded
+}
+
+/** MariaDB drops the events of `App` with the database `app` (seen with 10.11 and 11.8), which a restore may have to drop. */
+async function demandNoTwin(server: Reached, target: string, ctx: Context): Promise<void> {
+  const [[twin] = []] = await ask(
+    server,
+    [
+      `SELECT EVENT_SCHEMA FROM information_schema.EVENTS WHERE EVENT_SCHEMA = ${quoteText(target)} AND NOT ${isOneOf('EVENT_SCHEMA', [target])} LIMIT 1`,
+    ],
+    ctx,
+  )
+  if (twin?.[0] === undefined) return
+  throw usage(
+    `cannot restore into ${showConnection(server.connection, target)}`,
+    `${showName(twin[0])} is there too, and the server would drop its events with ${showName(target)}`,
+    'restore under a name that differs by more than case and accents (--to)',
+  )
+}
+
 interface Thing {
   readonly kind: string
   readonly name: string
 }
 
 async function objectsIn(server: Reached, database: string, ctx: Context): Promise<Thing[]> {
-  const schema = quoteText(database)
+  const among = (column: string): string => isOneOf(column, [database])
   const [rows = []] = await ask(
     server,
     [
       `SELECT CASE TABLE_TYPE WHEN 'VIEW' THEN 'view' WHEN 'SEQUENCE' THEN 'sequence' ELSE 'table' END, TABLE_NAME
-         FROM information_schema.TABLES WHERE TABLE_SCHEMA = ${schema}
-       UNION ALL SELECT LOWER(ROUTINE_TYPE), ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = ${schema}
-       UNION ALL SELECT 'event', EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = ${schema}`,
+         FROM information_schema.TABLES WHERE ${among('TABLE_SCHEMA')}
+       UNION ALL SELECT LOWER(ROUTINE_TYPE), ROUTINE_NAME FROM information_schema.ROUTINES WHERE ${among('ROUTINE_SCHEMA')}
+       UNION ALL SELECT 'event', EVENT_NAME FROM information_schema.EVENTS WHERE ${among('EVENT_SCHEMA')}`,
     ],
     ctx,
   )
@@ -102,7 +131,7 @@ const definerPrivileges = /\b(ALL PRIVILEGES|SUPER|SET USER|SET_USER_ID|SET_ANY_
 async function demandDefiner(server: Reached, target: string, ctx: Context): Promise<void> {
   if (server.facts.grants.some(grant => definerPrivileges.test(grant))) return
   const of = (table: string, schema: string): string =>
-    `SELECT DEFINER FROM information_schema.${table} WHERE ${schema} = ${quoteText(target)}`
+    `SELECT DEFINER FROM information_schema.${table} WHERE ${isOneOf(schema, [target])}`
   const [rows = []] = await ask(
     server,
     [
@@ -126,12 +155,12 @@ async function demandUnreferenced(
   touched: readonly Thing[],
   ctx: Context,
 ): Promise<void> {
-  const schema = quoteText(target)
+  const within = isOneOf('TABLE_SCHEMA', [target])
   const [rows = []] = await ask(
     server,
     [
       `SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME, REFERENCED_TABLE_NAME FROM information_schema.KEY_COLUMN_USAGE
-        WHERE REFERENCED_TABLE_SCHEMA = ${schema}${tables ? '' : ` AND TABLE_SCHEMA <> ${schema}`}`,
+        WHERE ${isOneOf('REFERENCED_TABLE_SCHEMA', [target])}${tables ? '' : ` AND NOT ${within}`}`,
     ],
     ctx,
   )
@@ -151,13 +180,15 @@ async function demandUnreferenced(
 
 /**
  * Puts what was loaded into its place. For a whole database that is used: its tables are moved aside, it is made anew, the
- * loaded tables are moved in, all of them in one RENAME TABLE. The server commits each of these by itself; `putBack` undoes them.
+ * loaded tables are moved in, all of them in one RENAME TABLE. The server commits each of these by itself; `putBack` undoes them, and
+ * takes the databases of `made` for ours.
  */
 export async function moveIn(
   server: Reached,
   goals: readonly Goal[],
   loaded: ReadonlyMap<string, ReadonlySet<string>>,
   charset: (goal: Goal) => string,
+  made: Set<Goal>,
   ctx: Context,
 ): Promise<void> {
   const moves: string[] = []
@@ -177,13 +208,31 @@ export async function moveIn(
       if (aside.length > 0) statements.push(`RENAME TABLE ${aside.join(', ')}`)
       statements.push(`DROP DATABASE ${quoteName(goal.target)}`)
     } else moves.push(...aside)
-    if (anew || goal.state === 'absent')
-      statements.push(`CREATE DATABASE ${quoteName(goal.target)}${charset(goal)}`)
+    const create = `CREATE DATABASE ${quoteName(goal.target)}${charset(goal)}`
+    if (anew) statements.push(create)
+    else if (goal.state === 'absent') await makeOurs(server, goal, create, made, ctx)
     for (const name of loaded.get(goal.from) ?? [])
       moves.push(`${quoteTable(goal.scratch, name)} TO ${quoteTable(goal.target, name)}`)
   }
   if (moves.length > 0) statements.push(`RENAME TABLE ${moves.join(', ')}`)
   await ask(server, statements, ctx)
+}
+
+/** Somebody may have made it since it was looked for: only what is in `made` may ever be dropped again. */
+async function makeOurs(
+  server: Reached,
+  goal: Goal,
+  create: string,
+  made: Set<Goal>,
+  ctx: Context,
+): Promise<void> {
+  made.add(goal)
+  try {
+    await ask(server, [create], ctx)
+  } catch (error) {
+    if (numberOf(error) === databaseExists) made.delete(goal)
+    throw error
+  }
 }
 
 /** A table with triggers cannot move to another database. */
@@ -196,7 +245,7 @@ async function triggerDrops(
   const [rows = []] = await ask(
     server,
     [
-      `SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = ${quoteText(database)}`,
+      `SELECT TRIGGER_NAME, EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS WHERE ${isOneOf('TRIGGER_SCHEMA', [database])}`,
     ],
     ctx,
   )
@@ -214,12 +263,14 @@ export async function putBack(
   goals: readonly Goal[],
   loaded: ReadonlyMap<string, ReadonlySet<string>>,
   redefine: { readonly script: string; run(ctx: Context): Promise<void> } | null,
+  made: ReadonlySet<Goal>,
   outer: Context,
 ): Promise<void> {
   const ctx = cleanupContext(outer, cleanupMs)
   try {
     let isChanged = false
     for (const goal of goals) {
+      if (goal.state === 'absent' && !made.has(goal)) continue
       if (!(await isTouched(server, goal, ctx))) continue
       isChanged = true
       await putBackOne(server, goal, (loaded.get(goal.from)?.size ?? 0) > 0, ctx)
@@ -240,7 +291,7 @@ async function isTouched(server: Reached, goal: Goal, ctx: Context): Promise<boo
   if (!goal.replaces.some(each => /^(table|sequence) /.test(each))) return true
   const [rows = []] = await ask(
     server,
-    [`SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ${quoteText(goal.aside)}`],
+    [`SELECT 1 FROM information_schema.SCHEMATA WHERE ${isOneOf('SCHEMA_NAME', [goal.aside])}`],
     ctx,
   )
   return rows.length > 0

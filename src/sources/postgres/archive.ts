@@ -7,7 +7,7 @@ import type { Context } from '../../model/context.ts'
 import { asFailure, damage } from '../../model/failure.ts'
 import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader, Framing } from '../../model/restore.ts'
-import type { Program, Step } from '../../model/step.ts'
+import type { Program, Step, Transform } from '../../model/step.ts'
 import { flow, pour } from '../../platform/flow.ts'
 import { needSpace } from '../../platform/space.ts'
 
@@ -19,15 +19,22 @@ export interface Archive extends AsyncDisposable {
   script(program: Program, steps: readonly Step[], psql: Program, framing: Framing): Promise<void>
 }
 
-/** The archive as it is read from the store; pg_restore reads its own end from it, so nothing it did counts before we have seen ours. */
-export function streamed(data: ArtifactRecord, read: ArtifactReader): Archive {
+/**
+ * The archive as it is read from the store; pg_restore reads its own end from it, so nothing it did counts before we have seen ours.
+ * It ends when it has all that it wants. When that is a part, what follows may be long: then the bytes pass through us, who
+ * read the rest, because a program that writes to nobody (zstd) would fail.
+ */
+export function streamed(data: ArtifactRecord, isPart: boolean, read: ArtifactReader): Archive {
+  const before = isPart ? [throughUs] : []
   return {
-    restore: program => read.into(data, { ...program, endsEarly: true }),
+    restore: program => read.into(data, { ...program, endsEarly: true }, undefined, before),
     script: (program, steps, psql, framing) =>
-      read.into(data, psql, framing, [{ ...program, endsEarly: true }, ...steps]),
+      read.into(data, psql, framing, [...before, { ...program, endsEarly: true }, ...steps]),
     async [Symbol.asyncDispose]() {},
   }
 }
+
+const throughUs: Transform = { name: 'the archive', run: input => input }
 
 const remedy = 'make room, or set CAIRN_SPOOL to a larger disk'
 

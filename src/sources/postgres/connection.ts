@@ -6,7 +6,7 @@ import { usage } from '../../model/failure.ts'
 import { Secret } from '../../model/secret.ts'
 import type { Program } from '../../model/step.ts'
 import { type SecretSource, secretOption } from '../../platform/secret-source.ts'
-import { type Found, passwordIn } from './password-file.ts'
+import { demandPasswordFile, type Found, passwordIn } from './password-file.ts'
 import { placeOfService } from './service-file.ts'
 import { type Place, paramVariables, parseUrl, place } from './url.ts'
 
@@ -41,6 +41,11 @@ export const connectionOptions = {
     .optional()
     .describe('the role to log in as; else PGUSER, else the name of the system user'),
   password: secretOption.optional().describe('else PGPASSWORD or ~/.pgpass'),
+  passfile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('the password file, which must be there; else PGPASSFILE or ~/.pgpass'),
   socket: z
     .string()
     .regex(/^[/@]/)
@@ -71,6 +76,7 @@ export interface ConnectionOptions {
   readonly port?: number | undefined
   readonly user?: string | undefined
   readonly password?: SecretSource | undefined
+  readonly passfile?: string | undefined
   readonly socket?: string | undefined
   readonly database?: string | undefined
   readonly sslmode?: string | undefined
@@ -108,12 +114,14 @@ export async function resolveConnection(options: ConnectionOptions): Promise<Con
 
 /** What the options themselves say. */
 export async function placeOf(options: ConnectionOptions): Promise<Place> {
-  const { url, password, socket, service, sslmode, sslrootcert, sslcert, sslkey, ...parts } = options
+  const { url, password, passfile, socket, service, sslmode, sslrootcert, sslcert, sslkey, ...parts } =
+    options
+  if (passfile !== undefined) demandPasswordFile(passfile)
   const fromUrl = url ? parseUrl((await url.read()).reveal()) : undefined
   const explicit = place({ ...parts, host: socket ?? parts.host })
   const secret = password ? { password: await password.read() } : {}
   const params: Record<string, string> = { ...fromUrl?.params }
-  for (const [key, value] of Object.entries({ service, sslmode, sslrootcert, sslcert, sslkey }))
+  for (const [key, value] of Object.entries({ passfile, service, sslmode, sslrootcert, sslcert, sslkey }))
     if (value) params[key] = value
   return { ...fromUrl, ...explicit, ...secret, params }
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../../model/context.ts'
 import { Failure } from '../../model/failure.ts'
@@ -11,24 +11,27 @@ import { needSpace } from '../../platform/space.ts'
 const remedy = 'make room, set CAIRN_SPOOL to a larger disk, or use format: custom'
 
 /**
- * A dump in pg_dump's directory format as one tar, whose root holds `toc.dat`. It is written below the spool first, and
+ * A dump in pg_dump's directory format as one tar, whose root, or the folder of that name, holds `toc.dat`. It is written below the spool first, and
  * read when it is whole. Throws a Failure when there is no room for as many bytes as the database has; whatever the
  * end of the stream, nothing stays in the spool.
  */
 export async function* asFolder(
-  name: string,
-  bytes: number,
+  {
+    name,
+    bytes,
+    folder: own,
+  }: { readonly name: string; readonly bytes: number; readonly folder: string | undefined },
   dump: (args: readonly string[]) => Program,
   ctx: Context,
 ): Bytes {
   const what = `cannot spool ${name}`
   await needSpace(ctx.spool, bytes, what, remedy)
   const place = join(ctx.spool, randomUUID())
-  const folder = join(place, 'dump')
+  const folder = join(place, own ?? 'dump')
   try {
     await mkdir(place, { mode: 0o700 })
     await written(folder, dump([`--file=${folder}`]), what, ctx)
-    yield* flow(await tarOf(folder, join(place, 'members')), [], ctx)
+    yield* flow(await tarOf(folder, own, join(place, '.members')), [], ctx)
   } finally {
     await rm(place, { recursive: true, force: true, maxRetries: 3 })
   }
@@ -71,8 +74,10 @@ async function sizeOf(folder: string): Promise<number> {
 }
 
 /** The table of contents comes first, for who reads it as a stream. */
-async function tarOf(folder: string, list: string): Promise<Program> {
+async function tarOf(folder: string, own: string | undefined, list: string): Promise<Program> {
   const names = (await readdir(folder)).filter(name => name !== 'toc.dat').sort()
-  await writeFile(list, `${['toc.dat', ...names].join('\n')}\n`, { mode: 0o600 })
-  return { program: 'tar', args: ['-c', '-f', '-', '-C', folder, '-T', list] }
+  const paths = ['toc.dat', ...names].map(name => (own === undefined ? name : `${own}/${name}`))
+  await writeFile(list, `${paths.join('\n')}\n`, { mode: 0o600 })
+  const from = own === undefined ? folder : dirname(folder)
+  return { program: 'tar', args: ['-c', '-f', '-', '--no-unquote', '-C', from, '-T', list] }
 }

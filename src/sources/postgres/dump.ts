@@ -42,6 +42,7 @@ export function databaseArtifact(
     readonly bytes: number
     readonly format: DumpFormat
     readonly jobs: number
+    readonly folder?: string | undefined
   },
 ): Artifact {
   const { suffix, media } = shapes[o.format]
@@ -65,7 +66,11 @@ export function databaseArtifact(
     sizeHint: o.bytes,
     open: ctx =>
       o.format === 'directory'
-        ? asFolder(name, o.bytes, more => dump(ctx, [`--jobs=${o.jobs}`, ...more]), ctx)
+        ? asFolder(
+            { name, bytes: o.bytes, folder: o.folder },
+            more => dump(ctx, [`--jobs=${o.jobs}`, ...more]),
+            ctx,
+          )
         : dump(ctx),
   }
 }

@@ -165,7 +165,7 @@ test('format directory asks for room first, and a disk that is full all the same
   })
   await assert.rejects(
     async () => {
-      for await (const _ of asFolder('postgres/x.tar', 0, dump, ctx));
+      for await (const _ of asFolder({ name: 'postgres/x.tar', bytes: 0, folder: undefined }, dump, ctx));
     },
     { message: /cannot spool postgres\/x.tar: .*No space left/, remedy: /make room/ },
   )
@@ -180,7 +180,7 @@ function slow(ctx: Context, writes: boolean): AsyncIterable<Uint8Array> {
     program: 'sh',
     args: ['-c', script, file.replace('--file=', '')],
   })
-  return flow(asFolder('postgres/x.tar', 0, dump, ctx), [], ctx)
+  return flow(asFolder({ name: 'postgres/x.tar', bytes: 0, folder: undefined }, dump, ctx), [], ctx)
 }
 
 async function lengthOf(bytes: AsyncIterable<Uint8Array>): Promise<number> {

@@ -6,6 +6,7 @@ import { capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
 import { contents, plainOptions, sql, type Target, urlOf } from '../../../test/support/postgres/hostile.ts'
 import { damage } from '../../model/failure.ts'
+import type { ArtifactReader } from '../../model/restore.ts'
 import { pour } from '../../platform/flow.ts'
 import { PostgresOptions, postgresRestorer, postgresSource } from './index.ts'
 
@@ -193,4 +194,35 @@ test('jobs, owners, privileges and parts of the definition are as they are wishe
     restore(to, to.name, ['app.orders'], true, { options: { role: 'no_such_role' } }),
     /no_such_role/,
   )
+})
+
+test('a small part of a large archive comes back when a program decodes it, which must not be left writing to nobody', async t => {
+  const [from, to] = (await orSkip(t, Promise.all([freshDatabase(15), freshDatabase(15)]))) ?? []
+  if (!from || !to) return
+  await sql(
+    from,
+    'CREATE TABLE aaa (id int); INSERT INTO aaa SELECT generate_series(1, 10)',
+    `CREATE TABLE zzz (b text); INSERT INTO zzz SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 60000) i GROUP BY i % 600`,
+  )
+  const ctx = testContext()
+  const { manifest, reader } = await capture(postgresSource(PostgresOptions.parse(plainOptions(from))), ctx)
+  const decoded: ArtifactReader = {
+    ...reader,
+    into: (artifact, sink, framed, through = []) =>
+      reader.into(artifact, sink, framed, [{ program: 'cat', args: [] }, ...through]),
+  }
+  const restore = (name: string, more: object) =>
+    postgresRestorer({ target: urlOf(to, name) }).apply(
+      [manifest],
+      { allow: new Set(), ...more },
+      true,
+      decoded,
+      ctx,
+    )
+  // Into a database that is there, into a new one, and without any rows.
+  for (const name of [to.name, `${to.name}_new`]) {
+    assert.equal((await restore(name, { only: ['aaa'] })).rows, 10)
+  }
+  assert.equal((await restore(`${to.name}_empty`, { options: { schemaOnly: true } })).objects, 2)
+  assert.equal((await restore(`${to.name}_all`, {})).rows, 610)
 })

@@ -1,4 +1,5 @@
 import { readFileSync, statSync } from 'node:fs'
+import { usage } from '../../model/failure.ts'
 import { Secret } from '../../model/secret.ts'
 
 /** Folders of Unix sockets that a password file knows as `localhost`: the default of libpq, as it is built here and there. */
@@ -53,4 +54,17 @@ function fieldsOf(line: string): string[] | null {
 
 function unescaped(field = ''): string {
   return field.replace(/\\(.)/gs, '$1')
+}
+
+/** Throws a usage Failure for a password file that is not there, or that libpq would not use. */
+export function demandPasswordFile(path: string): void {
+  const found = statSync(path, { throwIfNoEntry: false })
+  const loose = found !== undefined && (found.mode & 0o077) !== 0
+  const why = !found ? 'there is no such file' : !found.isFile() ? 'it is not a plain file' : null
+  if (why === null && !loose) return
+  throw usage(
+    `cannot use the password file ${path}`,
+    why ?? 'its group or others may read or write it',
+    loose ? `chmod 600 ${path}` : 'mount it there',
+  )
 }

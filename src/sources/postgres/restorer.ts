@@ -200,7 +200,8 @@ async function intoExisting(
 async function archiveOf(p: WithData, read: ArtifactReader, ctx: Context): Promise<Archive | null> {
   if (!isArchive(p.data)) return null
   const inSpool = p.data.media === 'pg_dump-directory' || p.options.jobs !== undefined
-  return inSpool ? await spooled(p.data, read, ctx) : streamed(p.data, read)
+  if (inSpool) return await spooled(p.data, read, ctx)
+  return streamed(p.data, p.part !== null || p.options.schemaOnly === true, read)
 }
 
 function loadingOf(p: Prepared): Loading {

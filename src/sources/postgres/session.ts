@@ -37,7 +37,9 @@ export interface SessionOptions {
   readonly format: DumpFormat
   readonly jobs: number
   /** Whether what belongs to the database and is not in a dump of it goes with it. */
-  readonly globals: boolean
+  readonly globals: boolean | 'only'
+  /** The folder's name in the tar of the directory format. */
+  readonly folder?: string | undefined
   readonly args: readonly string[]
   readonly allowEmpty: boolean
   /** Where the client programs are; undefined: the usual places. */
@@ -59,9 +61,12 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   return {
     concurrency: 1,
     async *artifacts() {
-      yield databaseArtifact(held.dumping, { ...options, snapshot: held.snapshot, bytes: held.facts.bytes })
+      const { snapshot, facts } = held
+      if (options.globals !== 'only')
+        yield databaseArtifact(held.dumping, { ...options, snapshot, bytes: facts.bytes })
       if (!options.globals) return
       yield globalsArtifact(held.dumping)
+      if (options.globals === 'only') return
       const settings = await databaseSettings(held.db)
       if (settings !== '') yield settingsArtifact(settings)
     },

@@ -1,6 +1,6 @@
 import { type SecretSource, secretSource } from '../../../src/platform/secret-source.ts'
 import { MariadbOptions } from '../../../src/sources/mariadb/index.ts'
-import { quoteName, quoteTable, quoteText } from '../../../src/sources/mariadb/sql.ts'
+import { isOneOf, quoteName, quoteTable, quoteText } from '../../../src/sources/mariadb/sql.ts'
 import type { FreshSqlDatabase } from '../../services/index.ts'
 import { runSql } from '../../services/mariadb.ts'
 import { run } from '../../services/process.ts'
@@ -139,9 +139,9 @@ export async function contents(target: SqlTarget): Promise<Record<string, string
   for (const [index, [table = '']] of tables.entries())
     found[table] = (answers[index] ?? '').replaceAll(target.name.replaceAll('`', '``'), 'THIS_DATABASE')
   const others = [
-    `SELECT 'routine', ROUTINE_NAME, ROUTINE_TYPE, ROUTINE_DEFINITION, SQL_MODE, DEFINER FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = ${schema} ORDER BY 2`,
-    `SELECT 'trigger', TRIGGER_NAME, EVENT_MANIPULATION, EVENT_OBJECT_TABLE, ACTION_ORDER, ACTION_STATEMENT, ACTION_TIMING FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = ${schema} ORDER BY 2`,
-    `SELECT 'event', EVENT_NAME, EVENT_DEFINITION, INTERVAL_VALUE, STATUS FROM information_schema.EVENTS WHERE EVENT_SCHEMA = ${schema} ORDER BY 2`,
+    `SELECT 'routine', ROUTINE_NAME, ROUTINE_TYPE, ROUTINE_DEFINITION, SQL_MODE, DEFINER FROM information_schema.ROUTINES WHERE ${isOneOf('ROUTINE_SCHEMA', [target.name])} ORDER BY 2`,
+    `SELECT 'trigger', TRIGGER_NAME, EVENT_MANIPULATION, EVENT_OBJECT_TABLE, ACTION_ORDER, ACTION_STATEMENT, ACTION_TIMING FROM information_schema.TRIGGERS WHERE ${isOneOf('TRIGGER_SCHEMA', [target.name])} ORDER BY 2`,
+    `SELECT 'event', EVENT_NAME, EVENT_DEFINITION, INTERVAL_VALUE, STATUS FROM information_schema.EVENTS WHERE ${isOneOf('EVENT_SCHEMA', [target.name])} ORDER BY 2`,
     `SELECT DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ${schema}`,
     target.flavour === 'mariadb'
       ? `SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ${schema} AND TABLE_TYPE = 'SEQUENCE'`

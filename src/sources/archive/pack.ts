@@ -3,69 +3,47 @@ import { createReadStream, createWriteStream } from 'node:fs'
 import { rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import type { Context } from '../model/context.ts'
-import { asFailure } from '../model/failure.ts'
-import type { Artifact, Session, Source, SourceFacts } from '../model/source.ts'
-import type { Bytes } from '../model/step.ts'
-import { flow } from '../platform/flow.ts'
-import { needSpace } from '../platform/space.ts'
+import type { Context } from '../../model/context.ts'
+import { asFailure } from '../../model/failure.ts'
+import type { Artifact } from '../../model/source.ts'
+import type { Bytes } from '../../model/step.ts'
+import { flow } from '../../platform/flow.ts'
+import { needSpace } from '../../platform/space.ts'
+import type { ArchiveEntry, ArchiveMember } from './index.ts'
 
-/** The name of an artifact inside the archive. */
-export type MemberName = (artifact: Artifact) => string
-
-/**
- * A source with one artifact: an ordinary tar of all that the inner source yields. A tar says a member's size before
- * its bytes, so each member is spooled first, one at a time.
- *
- * The stream throws a Failure when there is no room to spool; whatever its end, the spool is empty again.
- */
-export function asTar(name: string, source: Source, memberName: MemberName): Source {
-  return {
-    engine: source.engine,
-    inspect: ctx => source.inspect(ctx),
-    async open(unit, parent, level, ctx) {
-      const session = await source.open(unit, parent, level, ctx)
-      return archived(name, session, memberName, ctx)
-    },
-    ...(source.whySilent ? { whySilent: ctx => source.whySilent?.(ctx) ?? Promise.resolve('') } : {}),
-  }
-}
-
-interface Packed {
+/** A member, as the manifest lists it. */
+export interface Packed {
   readonly member: string
-  readonly artifact: string
   readonly media: string
   readonly bytes: number
 }
 
-function archived(name: string, session: Session, memberName: MemberName, ctx: Context): Session {
-  const packed: Packed[] = []
-  return {
-    concurrency: 1,
-    async *artifacts() {
-      const open = (): Bytes => archive(session, memberName, packed, ctx)
-      yield { name, media: 'tar', role: 'data', open }
-    },
-    census: () => session.census(),
-    async finish(): Promise<SourceFacts> {
-      const facts = await session.finish()
-      return { ...facts, options: { ...facts.options, members: packed } }
-    },
-    [Symbol.asyncDispose]: () => session[Symbol.asyncDispose](),
-  }
-}
-
-async function* archive(session: Session, memberName: MemberName, packed: Packed[], ctx: Context): Bytes {
-  for await (const artifact of session.artifacts()) {
-    const member = memberName(artifact)
-    if (packed.some(one => one.member === member)) throw new Error(`two members are named ${member}`)
+/**
+ * An ordinary tar of these entries, each spooled before it is packed, because a tar says a member's size before its bytes. One
+ * that cannot be read is told to `lose`, and left out. A dump in a folder, which is a tar already, becomes that folder.
+ * Whatever the end of the stream, the spool is empty again.
+ */
+export async function* archive(
+  entries: AsyncIterable<ArchiveEntry>,
+  packed: Packed[],
+  lose: (member: ArchiveMember, error: unknown) => void,
+  ctx: Context,
+): Bytes {
+  for await (const { member, name, artifact } of entries) {
+    if (packed.some(one => one.member === name)) throw new Error(`two members are named ${name}`)
     const path = join(ctx.spool, randomUUID())
     try {
       const bytes = await spool(artifact, path, ctx)
-      yield memberHeader({ name: member, bytes, modified: ctx.clock.now() })
-      yield* reading(path, ctx)
-      yield padding(bytes)
-      packed.push({ member, artifact: artifact.name, media: artifact.media, bytes })
+      if (artifact.media === 'pg_dump-directory') yield* membersOf(reading(path, ctx))
+      else {
+        yield memberHeader({ name, bytes, modified: ctx.clock.now() })
+        yield* reading(path, ctx)
+        yield padding(bytes)
+      }
+      packed.push({ member: name, media: artifact.media, bytes })
+    } catch (error) {
+      if (!(error instanceof MemberLost)) throw error
+      lose(member, error.cause)
     } finally {
       await rm(path, { force: true })
     }
@@ -73,8 +51,22 @@ async function* archive(session: Session, memberName: MemberName, packed: Packed
   yield archiveEnd()
 }
 
-/** Returns its size. */
+/** A member could not be spooled: nothing of it is in the archive yet. */
+class MemberLost extends Error {
+  override readonly name = 'MemberLost'
+}
+
+/** Returns its size. Throws MemberLost, or what aborted it. */
 async function spool(artifact: Artifact, path: string, ctx: Context): Promise<number> {
+  try {
+    return await spooled(artifact, path, ctx)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    throw new MemberLost('a member could not be read', { cause: error })
+  }
+}
+
+async function spooled(artifact: Artifact, path: string, ctx: Context): Promise<number> {
   await needSpace(ctx.spool, artifact.sizeHint ?? 0, `cannot spool ${artifact.name}`)
   const file = createWriteStream(path, { flags: 'wx', mode: 0o600 })
   try {
@@ -141,6 +133,41 @@ export function memberHeader(member: Member): Uint8Array {
 /** What fills a member's last block. */
 function padding(bytes: number): Uint8Array {
   return new Uint8Array((block - (bytes % block)) % block)
+}
+
+/** The blocks of another archive, up to its end. Throws for what is no archive. */
+async function* membersOf(input: Bytes): Bytes {
+  let waiting = Buffer.alloc(0)
+  let left = 0
+  for await (const chunk of input) {
+    waiting = waiting.length === 0 ? Buffer.from(chunk) : Buffer.concat([waiting, chunk])
+    let at = 0
+    while (at < waiting.length) {
+      if (left === 0) {
+        if (waiting.length - at < block) break
+        const header = waiting.subarray(at, at + block)
+        // What follows the first block of zeros only fills up the archive.
+        if (header.every(byte => byte === 0)) {
+          yield waiting.subarray(0, at)
+          return
+        }
+        left = block + Math.ceil(sizeIn(header) / block) * block
+      }
+      const step = Math.min(left, waiting.length - at)
+      at += step
+      left -= step
+    }
+    yield waiting.subarray(0, at)
+    waiting = waiting.subarray(at)
+  }
+}
+
+/** The size of a member: octal digits, or where they do not suffice a number of base 256 (GNU). */
+function sizeIn(header: Buffer): number {
+  if (((header[124] ?? 0) & 0x80) !== 0) return Number(header.readBigUInt64BE(128))
+  const digits = header.toString('latin1', 124, 136).replace(/[\0 ]+$/, '')
+  if (/^[0-7]+$/.test(digits)) return Number.parseInt(digits, 8)
+  throw new Error('it is no archive')
 }
 
 /** Two blocks of zeros. */

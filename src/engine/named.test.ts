@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { testContext } from '../../test/support/context.ts'
+import { keysOf, testJob } from '../../test/support/job.ts'
+import { syntheticSource } from '../../test/support/synthetic-source.ts'
+import type { Context } from '../model/context.ts'
+import { exitCode } from '../model/failure.ts'
+import type { Job } from '../model/job.ts'
+import { patternNaming } from '../model/key.ts'
+import { keyPattern } from '../model/key-pattern.ts'
+import type { Source } from '../model/source.ts'
+import type { Store } from '../model/store.ts'
+import { memoryStore } from '../stores/memory.ts'
+import { backup } from './backup.ts'
+import { type Catalog, readCatalog, resolve } from './catalog.ts'
+import type { NamedObjects } from './foreign.ts'
+import { applyPrune, planPrune } from './prune.ts'
+import { verifyCopy } from './verify.ts'
+
+const day = 86_400_000
+
+/** A job that names its objects, in a store, with a clock that can be moved. */
+function place(text: string, changes: Partial<Job> = {}, store: Store = memoryStore('one')) {
+  let now = Date.parse('2026-11-01T02:00:00Z')
+  const ctx = testContext({ clock: { now: () => new Date(now) } })
+  const pattern = keyPattern(text, { zone: 'UTC', plain: false })
+  const job = (source: Source): Job =>
+    testJob(source, [store], {
+      naming: patternNaming(pattern, true),
+      pattern,
+      undeleteMs: 0,
+      stages: [],
+      ...changes,
+    })
+  const named: NamedObjects = {
+    ...{ job: 'shop', stores: ['one'], pattern, engine: 'synthetic', media: 'sql', unit: 'shop', undo: '' },
+    stages: [],
+    facts: unit => ({ artifact: unit, options: {} }),
+  }
+  return {
+    store,
+    ctx,
+    job,
+    catalog: (): Promise<Catalog> => readCatalog([store], null, ctx, [named]),
+    later: (ms: number) => {
+      now += ms
+    },
+  }
+}
+
+const source = (more = {}) => syntheticSource({ artifacts: [{ name: 'a', bytes: 1000 }], ...more })
+
+async function put(store: Store, key: string, ctx: Context, bytes = 10): Promise<void> {
+  await store.put(key, Buffer.alloc(bytes), {}, ctx)
+}
+
+test('the object has its name, what goes with it lies aside, and it is listed once', async () => {
+  const here = place('${DB}-%Y%m%d-%H%M%S.sql')
+  await backup(here.job(source()), 'here', here.ctx)
+  const keys = await keysOf(here.store, here.ctx)
+  const [data = ''] = keys.filter(key => !key.startsWith('.cairn/'))
+  assert.match(data, /^unit-20261101-020000\.sql/)
+  assert.ok(keys.some(key => /^\.cairn\/v1\/data\/shop\/.*census/.test(key)))
+  const { entries } = await here.catalog()
+  assert.deepEqual(
+    entries.map(({ kind }) => kind),
+    ['logical'],
+  )
+})
+
+test('an object without a manifest is a foreign backup with an id that stays, found by its name or a piece of it', async () => {
+  const here = place('${DB}-%Y%m%d-%H%M%S.sql')
+  await put(here.store, 'my-db-20250102-030405.sql.gz', here.ctx)
+  await put(here.store, 'my-db-20250102.sql.gz', here.ctx)
+  const [first, second] = [await here.catalog(), await here.catalog()]
+  assert.deepEqual(
+    first.entries.map(({ id }) => id),
+    second.entries.map(({ id }) => id),
+  )
+  const [entry] = first.entries
+  assert.ok(entry)
+  assert.deepEqual(
+    [entry.kind, entry.unit, entry.startedAt.toISOString()],
+    ['foreign', 'my-db', '2025-01-02T03:04:05.000Z'],
+  )
+  const { pattern } = here.job(source())
+  assert.ok(pattern)
+  const named = [{ job: 'shop', pattern, unit: 'shop' } as NamedObjects]
+  for (const handle of [
+    'my-db-20250102-030405.sql.gz',
+    'db/my-db-20250102-030405.sql',
+    '20250102-030405',
+    entry.id,
+  ])
+    assert.equal(resolve(first, handle, undefined, named).id, entry.id, handle)
+  assert.throws(() => resolve(first, 'my-db', undefined, named), { exit: exitCode.noSuchBackup })
+})
+
+test('a source that takes everything back at the end leaves no object under the name', async () => {
+  const here = place('${DB}-%s.sql')
+  const [outcome] = await backup(here.job(source({ failIn: 'finish' })), 'here', here.ctx)
+  assert.equal(outcome?.manifest, null)
+  assert.deepEqual(await keysOf(here.store, here.ctx), [])
+})
+
+test('a store that takes nothing but the object keeps the backup', async () => {
+  const inner = memoryStore('one')
+  const store: Store = {
+    ...inner,
+    put: async (key, body, options, ctx) => {
+      if (key.startsWith('.cairn/')) throw new Error('access denied')
+      return await inner.put(key, body, options, ctx)
+    },
+  }
+  const here = place('${DB}-%s.sql', {}, store)
+  const [outcome] = await backup(here.job(source()), 'here', here.ctx)
+  assert.deepEqual(outcome?.failures, [])
+  assert.equal((await keysOf(store, here.ctx)).length, 1)
+  assert.deepEqual(
+    (await here.catalog()).entries.map(({ kind }) => kind),
+    ['foreign'],
+  )
+})
+
+test('one name for two units is refused before anything is read', async () => {
+  const here = place('all-%s.sql')
+  const two = syntheticSource({ artifacts: [{ name: 'a', bytes: 5 }], units: ['App', 'app'] })
+  await assert.rejects(backup(here.job(two), 'here', here.ctx), { exit: exitCode.usage })
+  assert.equal(two.observed.sessions.length, 0)
+})
+
+test('a name without the time is overwritten, and only the newest is a backup', async () => {
+  const here = place('${DB}.sql')
+  for (let n = 0; n < 3; n++) {
+    await backup(here.job(source({ artifacts: [{ name: 'a', bytes: 1000 + n }] })), 'here', here.ctx)
+    here.later(day)
+  }
+  const { entries } = await here.catalog()
+  assert.equal(entries.length, 1)
+  assert.equal(entries[0]?.startedAt.toISOString(), '2026-11-03T02:00:00.000Z')
+  const [copy] = entries[0]?.copies ?? []
+  assert.ok(entries[0] && copy)
+  const verified = await verifyCopy(
+    entries[0],
+    copy,
+    () => [],
+    () => true,
+    here.ctx,
+  )
+  assert.deepEqual([verified.failures, verified.level], [[], 'decoded'])
+})
+
+test('retention counts foreign backups and own ones together, and removes no object that is neither', async () => {
+  const here = place('${DB}-%Y%m%d-%H%M%S.sql', { to: [] })
+  for (const at of ['20261001', '20261002', '20261003'])
+    await put(here.store, `unit-${at}-000000.sql.gz`, here.ctx)
+  await put(here.store, 'unit-of-somebody.txt', here.ctx)
+  const to = { store: here.store, keep: { last: 2 } }
+  const job = { ...here.job(source()), to: [to] }
+  await backup(job, 'here', here.ctx)
+  const steps = await planPrune(job, to, await here.catalog(), here.ctx)
+  assert.deepEqual(
+    steps.map(({ action }) => action),
+    ['keep', 'keep', 'delete', 'delete'],
+  )
+  assert.deepEqual(await applyPrune(steps, here.ctx), [])
+  const left = (await keysOf(here.store, here.ctx)).filter(key => !key.startsWith('.cairn/'))
+  assert.equal(left.length, 3)
+  assert.ok(
+    left.includes('unit-of-somebody.txt') && left.includes('unit-20261003-000000.sql.gz'),
+    left.join(),
+  )
+})

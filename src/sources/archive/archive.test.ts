@@ -1,0 +1,249 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { gunzipSync } from 'node:zlib'
+import { placeFor, sourceContract } from '../../../test/support/source-contract.ts'
+import { syntheticBytes, syntheticSource } from '../../../test/support/synthetic-source.ts'
+import type { Context } from '../../model/context.ts'
+import type { Restorer } from '../../model/restore.ts'
+import type { Source, SourceFacts } from '../../model/source.ts'
+import { flow } from '../../platform/flow.ts'
+import { type ArchiveMember, archiveSource } from './index.ts'
+import { memberHeader } from './pack.ts'
+
+const names = [
+  'plain',
+  'a/b c',
+  'é/😀',
+  '-rf',
+  'new\nline',
+  'x'.repeat(100),
+  `${'d'.repeat(99)}/${'y'.repeat(200)}`,
+]
+
+sourceContract('archive', async t => {
+  const dir = folder(t)
+  return {
+    source: all(syntheticSource({ artifacts: names.map(artifact) })),
+    restorer: withGnuTar(dir),
+    state: async () => null,
+    async compare() {
+      for (const [index, name] of names.entries()) {
+        const expected = syntheticBytes(name, artifact(name, index).bytes)
+        assert.ok(readFileSync(join(dir, 'all', name)).equals(expected), name)
+      }
+      assert.equal(
+        readdirSync(dir, { recursive: true, withFileTypes: true }).filter(e => e.isFile()).length,
+        names.length,
+      )
+    },
+  }
+})
+
+test('at most one member is spooled at a time, and none when the reader goes away', async t => {
+  const place = placeFor(t)
+  const source = all(syntheticSource({ artifacts: names.map(artifact) }))
+  for (const leaveEarly of [false, true]) {
+    await using session = await source.open({ name: 'unit' }, null, 'none', place.ctx)
+    for await (const one of session.artifacts()) {
+      let most = 0
+      for await (const _ of flow(one.open(place.ctx), [], place.ctx)) {
+        most = Math.max(most, readdirSync(place.ctx.spool).length)
+        if (leaveEarly && most > 0) break
+      }
+      assert.equal(most, 1)
+      assert.deepEqual(readdirSync(place.ctx.spool), [])
+    }
+  }
+})
+
+test('a member that breaks off is left out and told; without any other there is no backup', async t => {
+  for (const as of ['bytes', 'program'] as const) {
+    const place = placeFor(t)
+    const breakAfter = { bytes: 70_000, how: 'throw' } as const
+    const broken = syntheticSource({ artifacts: [{ name: 'b', bytes: 200_000, as, breakAfter }] })
+    const sound = syntheticSource({ artifacts: [{ name: 'a', bytes: 70_000 }] })
+    const { facts, plain } = await captured(
+      archiveSource('shop', [member('a', sound), member('b', broken)]),
+      place.ctx,
+    )
+    assert.match(facts.missing?.[0]?.message ?? '', /synthetic/)
+    assert.deepEqual(membersIn(plain), ['a'])
+    assert.deepEqual(
+      [broken, sound].map(source => source.observed.sessions[0]?.disposals),
+      [1, 1],
+    )
+    await assert.rejects(captured(archiveSource('shop', [member('b', broken)]), place.ctx), /synthetic/)
+    place.demandClean()
+  }
+})
+
+test('what cannot be looked at or opened is left out; what is optional is a warning only', async t => {
+  const place = placeFor(t)
+  for (const failIn of ['inspect', 'open'] as const) {
+    const absent = syntheticSource({ artifacts: [{ name: 'b', bytes: 5 }], failIn })
+    const sound = syntheticSource({ artifacts: [{ name: 'a', bytes: 5 }] })
+    const source = archiveSource('shop', [member('b', absent), member('a', sound)])
+    const { facts, plain } = await captured(source, place.ctx)
+    assert.equal(facts.missing?.length, 1, failIn)
+    assert.deepEqual(membersIn(plain), ['a'])
+    const optional = archiveSource('shop', [{ ...member('b', absent), optional: true }, member('a', sound)])
+    const told = (await captured(optional, place.ctx)).facts
+    assert.deepEqual([told.missing?.length, told.warnings.length], [0, 1])
+  }
+})
+
+test('a source that takes back what it gave counts as missing, with what lies where', async t => {
+  const inner = syntheticSource({ artifacts: [{ name: 'db', bytes: 5, media: 'sql' }] })
+  const { facts } = await captured(archiveSource('shop', [member('db.sql', inner)]), placeFor(t).ctx)
+  assert.deepEqual(facts.options.members, [{ member: 'db.sql', media: 'sql', bytes: 5 }])
+  const failing = syntheticSource({ artifacts: [{ name: 'db', bytes: 5 }], failIn: 'finish' })
+  await assert.rejects(captured(archiveSource('shop', [member('db', failing)]), placeFor(t).ctx), /in finish/)
+})
+
+test('a member that cannot fit is refused before it is made, one that does not fit after all fails', async t => {
+  if (process.getuid?.() !== 0) return t.skip('only root can mount')
+  const spool = mkdtempSync(join(tmpdir(), 'cairn-mount-'))
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', spool])
+  t.after(() => {
+    execFileSync('umount', [spool])
+    rmdirSync(spool)
+  })
+  for (const [sizeHint, why] of [
+    [1e13, /10.0 TB/],
+    [0, /cannot spool/],
+  ] as const) {
+    const inner = syntheticSource({ artifacts: [{ name: 'a', bytes: 3_000_000, sizeHint }] })
+    await assert.rejects(
+      captured(archiveSource('shop', [member('a', inner)]), { ...placeFor(t).ctx, spool }),
+      why,
+    )
+    assert.equal(inner.observed.opened.length, sizeHint > 0 ? 0 : 1)
+    assert.deepEqual(readdirSync(spool), [])
+  }
+})
+
+test('a member of more than 8 GiB has a header that GNU tar reads', t => {
+  const path = join(folder(t), 'huge.tar')
+  for (const bytes of [8 * 1024 ** 3 - 1, 8 * 1024 ** 3, 3 * 1024 ** 4]) {
+    writeFileSync(path, memberHeader({ name: 'huge', bytes, modified: new Date('2026-11-21T02:00:00Z') }))
+    execFileSync('truncate', ['-s', String(Math.ceil((2048 + bytes + 1024) / 512) * 512), path])
+    const listed = execFileSync('tar', ['--list', '--verbose', '--utc', '-f', path], { encoding: 'utf8' })
+    assert.match(listed, new RegExp(`^-rw------- 0/0 +${bytes} 2026-11-21 02:00 huge\n$`))
+  }
+})
+
+test('names that lead out of the archive are never written', async t => {
+  for (const name of ['', '/etc/passwd', '../up', 'a/../../b', 'nul\0']) {
+    assert.throws(() => memberHeader({ name, bytes: 1, modified: new Date() }), /not a name/)
+  }
+  const inner = syntheticSource({ artifacts: [artifact('a', 1), artifact('b', 1)] })
+  await assert.rejects(
+    captured(archiveSource('shop', [member('same', inner)]), placeFor(t).ctx),
+    /two members are named same/,
+  )
+})
+
+test('members can be compressed by themselves, and a dump in a folder becomes that folder', async t => {
+  const dir = folder(t)
+  mkdirSync(join(dir, 'shop-backup'))
+  for (const [name, bytes] of [
+    ['toc.dat', 700],
+    ['1.dat', 20_000],
+    ['y'.repeat(180), 3],
+  ] as const)
+    writeFileSync(join(dir, 'shop-backup', name), Buffer.alloc(bytes, name))
+  const inner = execFileSync('tar', ['--create', '--file=-', `--directory=${dir}`, 'shop-backup'])
+  const media = 'pg_dump-directory'
+  const dumped = syntheticSource({ artifacts: [{ name: 'x', bytes: 1, media }] })
+  const spliced: Source = {
+    ...dumped,
+    async open(...args) {
+      const session = await dumped.open(...args)
+      return {
+        ...session,
+        async *artifacts() {
+          const open = async function* () {
+            for (let at = 0; at < inner.length; at += 999) yield inner.subarray(at, at + 999)
+          }
+          yield { name: 'x', media, role: 'data' as const, open }
+        },
+      }
+    },
+  }
+  const zipped = {
+    ...member('a.gz', syntheticSource({ artifacts: [{ name: 'a', bytes: 5000 }] })),
+    steps: [gzip],
+  }
+  const { plain } = await captured(
+    archiveSource('shop', [member('shop-backup', spliced), zipped]),
+    placeFor(t).ctx,
+  )
+  const out = folder(t)
+  execFileSync('tar', ['--extract', '--file=-', `--directory=${out}`], { input: plain })
+  for (const name of readdirSync(join(dir, 'shop-backup')))
+    assert.ok(
+      readFileSync(join(out, 'shop-backup', name)).equals(readFileSync(join(dir, 'shop-backup', name))),
+      name,
+    )
+  assert.ok(gunzipSync(readFileSync(join(out, 'a.gz'))).equals(syntheticBytes('a', 5000)))
+})
+
+const gzip = { program: 'gzip', args: ['-c'] }
+
+/** Everything of a source in a folder of the archive. */
+function all(source: Source): Source {
+  return archiveSource('shop', [{ ...member('all', source), isFolder: true }])
+}
+
+function member(name: string, source: Source): ArchiveMember {
+  return { name, source, isFolder: false, optional: false, steps: [] }
+}
+
+/** The archive, as it would be stored, and what its source says of it. */
+async function captured(source: Source, ctx: Context): Promise<{ plain: Buffer; facts: SourceFacts }> {
+  await source.inspect(ctx)
+  await using session = await source.open({ name: 'shop' }, null, 'none', ctx)
+  const chunks: Uint8Array[] = []
+  for await (const one of session.artifacts())
+    for await (const chunk of flow(one.open(ctx), [], ctx)) chunks.push(chunk)
+  return { plain: Buffer.concat(chunks), facts: await session.finish() }
+}
+
+function membersIn(archive: Buffer): string[] {
+  return execFileSync('tar', ['--list', '--file=-'], { input: archive, encoding: 'utf8' })
+    .split('\n')
+    .filter(Boolean)
+}
+
+function artifact(name: string, index: number): { name: string; bytes: number; as: 'bytes' | 'program' } {
+  return {
+    name,
+    bytes: [0, 1, 511, 512, 513, 65_536, 200_001][index % 7] ?? 0,
+    as: index === 6 ? 'program' : 'bytes',
+  }
+}
+
+function folder(t: TestContext): string {
+  const dir = mkdtempSync(join(tmpdir(), 'cairn-tar-'))
+  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  return dir
+}
+
+/** What anybody would do with the archive. */
+function withGnuTar(dir: string): Restorer {
+  const nothing = { target: dir, objects: null, rows: null, warnings: [] }
+  return {
+    plan: async () => ({ target: dir, steps: ['tar -x'], replaces: readdirSync(dir), warnings: [] }),
+    async apply(chain, _pick, replace, read) {
+      if (!replace && readdirSync(dir).length > 0) throw new Error('not empty')
+      const [record] = chain[0]?.artifacts ?? []
+      assert.ok(record)
+      await read.into(record, { program: 'tar', args: ['--extract', '--file=-', `--directory=${dir}`] })
+      return nothing
+    },
+  }
+}

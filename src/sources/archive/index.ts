@@ -1,0 +1,207 @@
+import type { Context } from '../../model/context.ts'
+import { asFailure, type Failure } from '../../model/failure.ts'
+import type { Artifact, Census, CensusLevel, Session, Source, SourceFacts } from '../../model/source.ts'
+import type { Step } from '../../model/step.ts'
+import { flow } from '../../platform/flow.ts'
+import { archive, type Packed } from './pack.ts'
+
+/** A source whose artifacts become members of an archive. */
+export interface ArchiveMember {
+  /** The name of the member; of a source that yields several, the folder that holds them. */
+  readonly name: string
+  readonly source: Source
+  readonly isFolder: boolean
+  /** Whether its absence is a warning only. */
+  readonly optional: boolean
+  /** What the bytes go through before they are put into the archive. */
+  readonly steps: readonly Step[]
+}
+
+/** The name of the one artifact. */
+const archiveName = 'archive.tar'
+
+/**
+ * Several sources as one ordinary tar, and so one unit: for those who want one file with everything. Their sessions are
+ * opened in the order given and held until the last of them is read. A tar says a member's size before its bytes, so each
+ * member is spooled first, one at a time.
+ *
+ * What cannot be read is left out, and told in `missing`: the rest is worth more than nothing. Throws when nothing is left.
+ */
+export function archiveSource(name: string, members: readonly ArchiveMember[]): Source {
+  return {
+    engine: 'archive',
+    async inspect(ctx) {
+      const parts = await Promise.all(members.map(member => inspected(member, ctx)))
+      const there = parts.flatMap(part => ('failure' in part ? [] : [part]))
+      const [first] = parts.flatMap(part => ('failure' in part ? [part.failure] : []))
+      if (there.length === 0 && first) throw first
+      return {
+        // Where its parts come from may change; the archive is the one of that name.
+        identity: `archive:${name}`,
+        version: [...new Set(there.map(({ version }) => version).filter(Boolean))].join(', '),
+        units: [{ name }],
+        estimate: there.reduce((sum, { estimate }) => sum + estimate, 0),
+      }
+    },
+    open: (_unit, _parent, level, ctx) => openAll(members, level, ctx),
+    async whySilent(ctx) {
+      const reasons = await Promise.all(members.map(({ source }) => source.whySilent?.(ctx) ?? ''))
+      return reasons.filter(reason => reason !== '').join('; ')
+    },
+  }
+}
+
+async function inspected({ source }: ArchiveMember, ctx: Context) {
+  try {
+    return await source.inspect(ctx)
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    return { failure: asFailure(error, 'cannot look at a part of the archive') }
+  }
+}
+
+/** A member whose session is open. */
+interface Part {
+  readonly member: ArchiveMember
+  readonly session: Session
+}
+
+/** What is not in the archive, and why. */
+interface Missing {
+  readonly member: ArchiveMember
+  readonly failure: Failure
+}
+
+async function openAll(
+  members: readonly ArchiveMember[],
+  level: CensusLevel,
+  ctx: Context,
+): Promise<Session> {
+  const parts: Part[] = []
+  const missing: Missing[] = []
+  const packed: Packed[] = []
+  const lose = (member: ArchiveMember, error: unknown): void => {
+    ctx.signal.throwIfAborted()
+    missing.push({ member, failure: asFailure(error, `${member.name} is not in the archive`) })
+  }
+  try {
+    for (const member of members) {
+      try {
+        const { units } = await member.source.inspect(ctx)
+        for (const unit of units)
+          parts.push({ member, session: await member.source.open(unit, null, level, ctx) })
+      } catch (error) {
+        lose(member, error)
+      }
+    }
+    if (parts.length === 0 && missing[0]) throw missing[0].failure
+  } catch (error) {
+    await disposeAll(parts)
+    throw error
+  }
+  return {
+    concurrency: 1,
+    async *artifacts() {
+      const sizeHint = 0
+      const open = () => archive(entries(parts, lose, ctx), packed, lose, ctx)
+      yield { name: archiveName, media: 'archive', role: 'data', sizeHint, open }
+    },
+    census: () => censusOf(parts),
+    finish: () => finish(parts, missing, packed, lose, ctx),
+    [Symbol.asyncDispose]: () => disposeAll(parts),
+  }
+}
+
+/** An artifact on its way into the archive. */
+export interface ArchiveEntry {
+  readonly member: ArchiveMember
+  readonly name: string
+  readonly artifact: Artifact
+}
+
+async function* entries(
+  parts: readonly Part[],
+  lose: (member: ArchiveMember, error: unknown) => void,
+  ctx: Context,
+): AsyncGenerator<ArchiveEntry, void, undefined> {
+  for (const { member, session } of parts) {
+    try {
+      for await (const artifact of session.artifacts()) {
+        const name = member.isFolder ? `${member.name}/${artifact.name}` : member.name
+        const open = (inner: Context) => {
+          const from = artifact.open(inner)
+          return member.steps.length === 0 ? from : flow(from, [...member.steps], inner)
+        }
+        yield { member, name, artifact: { ...artifact, open } }
+      }
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      lose(member, error)
+    }
+  }
+}
+
+const levels: readonly CensusLevel[] = ['none', 'objects', 'counts']
+
+/** As exact as the least exact of those that have one. */
+async function censusOf(parts: readonly Part[]): Promise<Census> {
+  const taken = await Promise.all(
+    parts.map(async ({ member, session }) => ({ member, census: await session.census().catch(() => null) })),
+  )
+  const known = taken.flatMap(({ member, census }) => (census ? [{ member, census }] : []))
+  const found = known.map(({ census }) => levels.indexOf(census.level)).filter(level => level > 0)
+  const level = levels[found.length === 0 ? 0 : Math.min(...found)] ?? 'none'
+  return {
+    level,
+    at: known.every(({ census }) => census.at === 'snapshot') ? 'snapshot' : 'near',
+    objects: known.flatMap(({ member, census }) =>
+      census.objects.map(({ name, rows }) => ({
+        name: `${member.name}: ${name}`,
+        rows: level === 'counts' ? rows : null,
+      })),
+    ),
+    unseen: known.flatMap(({ census }) => census.unseen),
+  }
+}
+
+/** What a session says last that is in the archive already counts against it: it cannot be trusted then. */
+async function finish(
+  parts: readonly Part[],
+  missing: readonly Missing[],
+  packed: readonly Packed[],
+  lose: (member: ArchiveMember, error: unknown) => void,
+  ctx: Context,
+): Promise<SourceFacts> {
+  const all: SourceFacts[] = []
+  for (const { member, session } of parts) {
+    if (missing.some(each => each.member === member)) continue
+    try {
+      all.push(await session.finish())
+    } catch (error) {
+      lose(member, error)
+    }
+  }
+  if (all.length === 0 && missing[0]) throw missing[0].failure
+  const now = ctx.clock.now()
+  const told = missing.map(({ member, failure }) => ({
+    what: `${failure.what}: ${failure.why}`,
+    path: member.name,
+  }))
+  return {
+    kind: 'logical',
+    capturedAt: earliest(all.map(facts => facts.capturedAt)) ?? now,
+    consistentAt: now,
+    client: [...new Set(all.map(facts => facts.client).filter(Boolean))].join(', '),
+    options: { members: packed },
+    warnings: [...told, ...all.flatMap(facts => facts.warnings)],
+    missing: missing.filter(({ member }) => !member.optional).map(({ failure }) => failure),
+  }
+}
+
+function earliest(dates: readonly Date[]): Date | null {
+  return dates.length === 0 ? null : new Date(Math.min(...dates.map(date => date.getTime())))
+}
+
+async function disposeAll(parts: readonly Part[]): Promise<void> {
+  for (const { session } of parts.toReversed()) await session[Symbol.asyncDispose]()
+}
