@@ -26,11 +26,14 @@ import type { Destination, Job, Retention } from './model/job.ts'
 import { nativeNaming, patternNaming } from './model/key.ts'
 import { type KeyPattern, keyPattern } from './model/key-pattern.ts'
 import type { Manifest } from './model/manifest.ts'
+import type { Notifier } from './model/notifier.ts'
 import type { Restorer } from './model/restore.ts'
 import type { Guard, Source } from './model/source.ts'
 import type { Store } from './model/store.ts'
+import { webhooks } from './notifiers/index.ts'
 import { runContext } from './platform/run-context.ts'
 import { openState, type State } from './platform/state.ts'
+import { localZone } from './platform/zone.ts'
 import { beginsAsDatabase, type RestorableMember, restorers, sources } from './sources/index.ts'
 import { type Encryption, gzipStage, type Reading, readingStages, writingStages } from './stages/index.ts'
 import { storeOptions, stores } from './stores/index.ts'
@@ -40,6 +43,17 @@ const defaultStallMs = 10 * 60_000
 /** How long a look at public keys may take. */
 const keyCheckMs = 60_000
 const defaultUndeleteMs = 7 * day
+
+/** When a job runs, and what is expected of it. */
+export interface Timing {
+  /** Null: only when it is told to. */
+  readonly schedule: string | null
+  readonly zone: string
+  readonly jitterMs: number
+  readonly retry: { readonly times: number; readonly afterMs: number }
+  /** How often something good must arrive in each of its stores; null: nobody minds. */
+  readonly expectMs: number | null
+}
 
 /** The configuration turned into things that work. The only place that knows every adapter. */
 export interface App {
@@ -55,6 +69,11 @@ export interface App {
   standstill(job: string): Guard | null
   /** Guards that a run which is over, or one that goes on, has entered and not left; also of jobs that are not configured any more. */
   entered(): { readonly job: string; readonly guard: Guard }[]
+  /** Who is told what becomes of it. */
+  notifiers(job: string): Notifier[]
+  timing(job: string): Timing
+  /** The stores that get a copy of it. */
+  storesOf(job: string): Store[]
   /** All names under which a job's backups were made: its own, and those it had. */
   namesOf(job: string): string[]
   /** Where the objects of jobs are backups by their names alone. */
@@ -86,6 +105,13 @@ export function openApp(configFlag: string | undefined): App {
 export function appToRun(configFlag: string | undefined, args: readonly string[]): App {
   const path = findConfig(configFlag)
   if (path === null || (configFlag === undefined && process.env.CAIRN_DIALECT)) return dialectApp(args)
+  const [first] = args
+  if (first !== undefined)
+    throw usage(
+      `"${first}" means nothing here`,
+      'no command of Cairn is called so',
+      'cairn --help lists them',
+    )
   return openApp(configFlag)
 }
 
@@ -178,6 +204,24 @@ export function appFor(config: Config, state: State): App {
     named: namedObjects(config),
     namesOf: name => [name, ...(config.jobs[name]?.formerly ?? [])],
     hooks: name => hooksOf(config.jobs[name]?.hooks ?? config.defaults.hooks),
+    notifiers(name) {
+      const said = config.jobs[name]?.webhooks ?? config.defaults.webhooks
+      return said ? [webhooks(said)] : []
+    },
+    timing(name) {
+      const { schedule, timezone, jitter, retry, expect } = { ...config.defaults, ...config.jobs[name] }
+      return {
+        schedule: schedule ?? null,
+        zone: zoneOf(timezone),
+        jitterMs: jitter ?? 0,
+        retry: { times: retry?.times ?? 0, afterMs: retry?.after ?? 0 },
+        expectMs: expect ?? null,
+      }
+    },
+    storesOf: name =>
+      ({ ...config.defaults, ...config.jobs[name] }).to?.map(to =>
+        store(typeof to === 'string' ? to : to.store),
+      ) ?? [],
     stores(named) {
       const names = named.length > 0 ? named : Object.keys(config.stores)
       if (names.length === 0) {
@@ -213,7 +257,7 @@ export function appFor(config: Config, state: State): App {
 }
 
 function zoneOf(said: string | undefined): string {
-  return said ?? Intl.DateTimeFormat().resolvedOptions().timeZone
+  return said ?? localZone()
 }
 
 function patternOf({ key }: JobConfig, timezone: string | undefined): KeyPattern | null {

@@ -14,6 +14,7 @@ import {
   orSkip,
   postgresClients,
 } from './services/index.ts'
+import { freePort } from './support/free-port.ts'
 
 /** Every shell command of the README and the how-to pages is run as it stands, in the order of its page. */
 const root = resolve(import.meta.dirname, '..')
@@ -164,6 +165,21 @@ test('how to write jobs: several sources, hooks, another name', async () => {
   )
   runAll(commandsOf('docs/how-to/jobs.md'), here)
   assert.equal(readFileSync(join(here.folder, 'said'), 'utf8'), 'maintenance-on shop\nmaintenance-off shop\n')
+})
+
+test('how to run by schedule, and be told when nothing comes', async () => {
+  const here = await setting(null)
+  const page = readFileSync(join(root, 'docs/how-to/schedule.md'), 'utf8')
+  const config = /```yaml\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
+  runAll("sqlite3 shop.db 'create table orders as select 1'", here)
+  writeFileSync(
+    join(here.folder, 'cairn.yaml'),
+    config.replaceAll('/srv/shop', here.folder).replaceAll('/var/backups/cairn', join(here.folder, 'store')),
+  )
+  const port = await freePort()
+  const said = runAll(commandsOf('docs/how-to/schedule.md').replaceAll('8080', String(port)), here)
+  assert.match(said, /"ok": true/)
+  assert.match(said, /shop, command, ok\n.*inspect/)
 })
 
 test('how to keep what, and for how long', async () => {

@@ -10,14 +10,26 @@ const root = resolve(import.meta.dirname, '..')
 /** Which rooms a room may import from, besides itself. */
 const allowed: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['cli'],
-  cli: ['app.ts', 'config', 'engine', 'model', 'platform', 'stages'],
-  'app.ts': ['config', 'containers', 'engine', 'model', 'platform', 'sources', 'stages', 'stores'],
-  config: ['model', 'platform', 'sources', 'stages', 'stores'],
+  cli: ['app.ts', 'config', 'daemon', 'engine', 'model', 'platform', 'stages'],
+  daemon: ['app.ts', 'engine', 'model', 'platform'],
+  'app.ts': [
+    'config',
+    'containers',
+    'engine',
+    'model',
+    'notifiers',
+    'platform',
+    'sources',
+    'stages',
+    'stores',
+  ],
+  config: ['model', 'notifiers', 'platform', 'sources', 'stages', 'stores'],
   engine: ['model', 'platform'],
   containers: ['model', 'platform'],
   sources: ['model', 'platform'],
   stages: ['model', 'platform'],
   stores: ['model', 'platform'],
+  notifiers: ['model', 'platform'],
   platform: ['model'],
   model: [],
 }
@@ -29,6 +41,8 @@ const reasons: Readonly<Record<string, string>> = {
   containers: 'an adapter knows its product only: Docker',
   sources: 'an adapter knows its product only: what two adapters share belongs to model or platform',
   stores: 'an adapter knows its product only: what two adapters share belongs to model or platform',
+  notifiers: 'an adapter knows its product only: what two adapters share belongs to model or platform',
+  daemon: 'when things run, and what is told about it, is decided without knowing any adapter',
   stages: 'an adapter knows its product only: what two adapters share belongs to model or platform',
   platform: 'platform knows no product and no verb, so that every room can build on it',
   config: 'the configuration knows the options of the adapters, and does nothing with them',
@@ -67,7 +81,9 @@ test('every import goes where the architecture allows', () => {
 test('adapters do not import one another; only the lists and the combinators know several', () => {
   const adapter = (file: string): string => file.split('/')[2]?.replace(/\.ts$/, '') ?? ''
   const broken = files()
-    .filter(file => ['sources', 'stages', 'stores'].includes(roomOf(file)) && !lists.includes(file))
+    .filter(
+      file => ['sources', 'stages', 'stores', 'notifiers'].includes(roomOf(file)) && !lists.includes(file),
+    )
     .flatMap(file =>
       importsOf(file)
         .filter(({ path }) => roomOf(path) === roomOf(file) && !sameAdapter(adapter(file), adapter(path)))
@@ -80,7 +96,7 @@ test('adapters do not import one another; only the lists and the combinators kno
 })
 
 /** The lists, and what chooses among the stages and their keys. */
-const lists = ['sources', 'stages', 'stores'].map(room => `src/${room}/index.ts`)
+const lists = ['sources', 'stages', 'stores', 'notifiers'].map(room => `src/${room}/index.ts`)
 lists.push('src/stages/choose.ts', 'src/stages/keys.ts')
 
 /** `zstd-frames` is part of `zstd`; `duplex` and `detect` are what stages share about streams and formats. */

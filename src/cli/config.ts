@@ -9,7 +9,7 @@ import { writeDuration } from '../model/quantity.ts'
 import { type Global, out, outJson, sayFailure } from './io.ts'
 
 /** The durations of the configuration, which are milliseconds inside the program. */
-const durations = new Set(['stall', 'undelete', 'timeout'])
+const durations = new Set(['stall', 'undelete', 'timeout', 'jitter', 'after', 'expect'])
 
 function asWritten(key: string, value: unknown): unknown {
   if (durations.has(key) && typeof value === 'number') return writeDuration(value)

@@ -12,13 +12,20 @@ export async function run(argv: readonly string[]): Promise<ExitCode> {
     code = result
   })
   try {
-    await program.parseAsync([...argv], { from: 'user' })
+    await program.parseAsync(withoutRun(argv, program), { from: 'user' })
     return code
   } catch (error) {
     // Commander has said already what it had to say; its own exit code for usage is 1, ours is 2.
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCode.ok : exitCode.usage
     return fail(error, program.opts<Global>().verbose === true || argv.includes('--verbose'))
   }
+}
+
+/** `cairn run list …` is `cairn list …`: a container whose entry point is `cairn run` is told commands like that. */
+function withoutRun(argv: readonly string[], program: Command): string[] {
+  const [first, next] = argv
+  const isCommand = program.commands.some(command => command.name() === next)
+  return first === 'run' && isCommand ? argv.slice(1) : [...argv]
 }
 
 function atLeastOne(text: string): number {
@@ -88,6 +95,19 @@ export function commandLine(done: (code: ExitCode) => void): Command {
   command('backup [job...]', 'run the jobs once, now', 'cairn backup\ncairn backup shop --json').action(
     act(() => import('./backup.ts')),
   )
+  command('serve', 'run the jobs by their schedules, and watch for alarms, until told to stop', 'cairn serve')
+    .option('--listen <address>', 'answer GET /health there: 127.0.0.1:8080')
+    .action(act(() => import('./serve.ts')))
+  command(
+    'status [job...]',
+    'what has arrived in the stores, when; exit 1 when something is overdue',
+    'cairn status',
+  ).action(act(() => import('./status.ts')))
+  command(
+    'runs [job]',
+    'the last runs on this host, newest first; given the id of one, its log',
+    'cairn runs shop\ncairn runs 20261121T020000Z-k7f3q9x2',
+  ).action(act(() => import('./runs.ts')))
   command(
     'list [job]',
     'backups, newest first',
@@ -154,7 +174,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .action(act(() => import('./verify.ts')))
   command(
     'run [args...]',
-    "the entry point of containers: runs what cairn.yaml or a replaced tool's environment says; arguments go to the dump program",
+    "the entry point of containers: does what cairn.yaml or a replaced tool's environment says, by schedule or once; arguments go to the dump program",
     'cairn run\ncairn run -- --defaults-extra-file=/etc/my.cnf',
   )
     .allowUnknownOption()

@@ -10,10 +10,10 @@ export interface Reporter {
   end(): void
 }
 
-/** A live line on a terminal, a line an event in a pipe, JSON lines where a program reads. */
-export function reporter(global: Global): Reporter {
+/** A live line on a terminal (unless several things go on at once), a line an event in a pipe, JSON lines where a program reads. */
+export function reporter(global: Global, live = true): Reporter {
   if (global.json && !process.stderr.isTTY) return jsonLines()
-  if (process.stderr.isTTY && !global.quiet) return liveLine()
+  if (live && process.stderr.isTTY && !global.quiet) return liveLine()
   return plainLines(global.quiet === true)
 }
 
@@ -31,6 +31,8 @@ function plainLines(quiet: boolean): Reporter {
         sayFailure(event, event.type === 'failure' ? 'error' : 'warning')
       } else if (event.type === 'backup' && !quiet) {
         say(summary(event))
+      } else if (event.type === 'notice' && !quiet) {
+        say(event.job === undefined ? event.text : `${event.job}: ${event.text}`)
       }
     },
     end: () => {},

@@ -1,24 +1,25 @@
 import { appToRun } from '../app.ts'
-import { type ExitCode, exitCode } from '../model/failure.ts'
+import type { ExitCode } from '../model/failure.ts'
 import { runJobs } from './backup.ts'
-import type { Global } from './io.ts'
-import { pruneJobs } from './prune.ts'
+import { type ServeOptions, serve } from './serve.ts'
 import { withApp } from './work.ts'
 
 /**
- * `cairn run [-- ARGS…]`: the entry point of containers. Runs every job of the configuration, or of the environment of a tool
- * that Cairn replaces, and lets go what retention does not keep. The outcome is that of the backups: a copy
- * that could not be let go is a warning.
+ * `cairn run [-- ARGS…]`: the entry point of containers, for the configuration or the environment of a tool that Cairn
+ * replaces. By schedule, when a job has one, until it is told to stop. Else every job once, with retries, and what retention
+ * does not keep is let go; the outcome is that of the backups: a copy that could not be let go is a warning.
  */
-export function run(args: readonly string[], global: Global): Promise<ExitCode> {
+export function run(args: readonly string[], options: ServeOptions): Promise<ExitCode> {
   return withApp(
-    global,
-    async work => {
-      const code = await runJobs([], work, global)
-      // After a failure everything stays: it may be needed now.
-      if (code === exitCode.ok) await pruneJobs([], work, false)
-      return code
+    options,
+    work => {
+      const { app } = work
+      const scheduled = Object.keys(app.config.jobs).some(job => app.timing(job).schedule)
+      if (scheduled || app.config.serve.idle) return serve(work, options, true)
+      const retryOf = (job: string) => app.timing(job).retry
+      return runJobs([], { trigger: 'once', prune: true, retryOf }, work, options)
     },
-    () => appToRun(global.config, args),
+    () => appToRun(options.config, args),
+    false,
   )
 }

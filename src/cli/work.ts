@@ -20,12 +20,13 @@ export async function withApp(
   global: Global,
   work: (work: Work) => Promise<ExitCode>,
   open: () => App = () => openApp(global.config),
+  live = true,
 ): Promise<ExitCode> {
   const stallMs = stallFlag(global)
   const app = open()
   for (const note of app.notes)
     if (!global.quiet) sayFailure({ what: 'the environment', why: note, remedy: '' }, 'warning')
-  const report = reporter(global)
+  const report = reporter(global, live)
   try {
     using ctx = app.context(interruptSignal(), report.emit, stallMs)
     try {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Failure } from '../model/failure.ts'
 import { parseConfig } from './read.ts'
+import { listenAddress } from './schema.ts'
 
 /** What is wrong with a configuration, one line each. */
 function faults(text: string): string[] {
@@ -38,13 +39,13 @@ jobs:
   wiki:
     source: { type: sqlite, path: relative.db }
     to: [disk]
-    kep: { last: 1 }
+    keepp: { last: 1 }
 `)
   assert.equal(found.length, 4)
   assert.match(found[0] ?? '', /^line 2: .*did you mean "local"\?/)
   assert.match(found[1] ?? '', /^line 3: unknown key "regoin".*did you mean "region"\?/)
   assert.match(found[2] ?? '', /^line 6: .*absolute/)
-  assert.match(found[3] ?? '', /^line 8: unknown key "kep".*did you mean "keep"\?/)
+  assert.match(found[3] ?? '', /^line 8: unknown key "keepp".*did you mean "keep"\?/)
 })
 
 test('a store that is not there, or stands twice, or is fed by nobody, is a fault', () => {
@@ -69,4 +70,33 @@ test('a duration is a whole number and a unit, and nothing ambiguous', () => {
 test('what YAML would pass over is an error: duplicate keys, unknown tags', () => {
   assert.match(faults('stores: {}\nstores: {}\n')[0] ?? '', /^line 2: .*unique/)
   assert.notDeepEqual(faults('stores: !secret {}\n'), [])
+})
+
+test('a schedule that is none, or never comes, is refused with its line and the reason; so are its companions', () => {
+  const wrong: Record<string, RegExp> = {
+    'schedule: "0 25 * * *"': /^line 8: jobs\.wiki\.schedule: "0 25 \* \* \*" is not a schedule: .*hour/,
+    'schedule: "0 0 30 2 *"': /never comes/,
+    'schedule: every day': /write 5 fields/,
+    'timezone: Berlin': /^line 8: .*not a time zone/,
+    'expect: every day': /^line 8: .*write for example "every 26h"/,
+    'expect: every 0h': /not a duration/,
+    'jitter: 1 month': /not a duration/,
+    'retry: { times: -1 }': /^line 8: /,
+    'webhooks: { sucess: "https://x.example" }': /unknown key "sucess".*did you mean "success"\?/,
+  }
+  for (const [line, fault] of Object.entries(wrong))
+    assert.match(faults(`${job('[one]')}    ${line}\n`)[0] ?? '', fault, line)
+  const sound = ['schedule: "*/10 0 2 * * 1-5"', 'schedule: "@daily"', 'expect: 26h', 'expect: every 2 days']
+  for (const line of [...sound, 'retry: { times: 3 }', 'webhooks: { success: { env: PING }, log: true }'])
+    assert.deepEqual(faults(`${job('[one]')}    ${line}\n`), [], line)
+  assert.match(faults('serve: { listen: "localhost" }')[0] ?? '', /^line 1: .*HOST:PORT/)
+})
+
+test('an address to listen on has a host and a port, or a port alone', () => {
+  assert.deepEqual(listenAddress('127.0.0.1:80'), { host: '127.0.0.1', port: 80 })
+  assert.deepEqual(listenAddress('[::1]:8080'), { host: '::1', port: 8080 })
+  assert.deepEqual(listenAddress('8080'), { host: '127.0.0.1', port: 8080 })
+  assert.deepEqual(listenAddress(':8080'), { host: undefined, port: 8080 })
+  for (const wrong of ['', 'a', '1:2:3', '[::1]', 'x:70000', 'http://x:1', '::1:80'])
+    assert.equal(listenAddress(wrong), null, wrong)
 })

@@ -5,6 +5,8 @@ import { usage } from '../model/failure.ts'
 import { keyFault } from '../model/key.ts'
 import { keyPattern } from '../model/key-pattern.ts'
 import { parseDuration } from '../model/quantity.ts'
+import { scheduleFault } from '../model/schedule.ts'
+import { webhookOptions } from '../notifiers/index.ts'
 import { secretOption } from '../platform/secret-source.ts'
 import { sourceOptions } from '../sources/index.ts'
 import { Compression, Encryption } from '../stages/index.ts'
@@ -296,6 +298,47 @@ export const Containers = z
     example: { stop: ['app'] },
   })
 
+const Schedule = z
+  .string()
+  .superRefine((text, ctx) => {
+    const fault = scheduleFault(text)
+    if (fault) ctx.addIssue(`"${text}" is not a schedule: ${fault}`)
+  })
+  .meta({
+    description:
+      'when `cairn serve` runs the job: minute, hour, day of month, month, weekday (a sixth field before them is the second), or @daily and the like',
+    example: '0 2 * * *',
+  })
+
+const retryMs = 60_000
+
+const Retry = z
+  .strictObject({
+    times: z.int().min(0).max(100).describe('how often a run that failed is tried again'),
+    after: Duration.describe(
+      'how long to wait before that, twice as long each time; 1 min unless set',
+    ).default(retryMs),
+  })
+  .meta({
+    description: 'what `cairn serve` and `cairn run` do with a run that failed, wholly or in part',
+    example: { times: 3, after: '5 min' },
+  })
+
+/** `24h`, `every 24h`: gives milliseconds. */
+const Expect = z
+  .string()
+  .transform((text, ctx) => {
+    const ms = parseDuration(text.replace(/^\s*every\s+/, ''))
+    if (ms !== null && ms > 0) return ms
+    ctx.addIssue(`"${text}" is not a duration: write for example "every 26h"`)
+    return z.NEVER
+  })
+  .meta({
+    description:
+      'a good backup must arrive in each store of the job this often; alarm when none did, whoever makes them',
+    example: 'every 26h',
+  })
+
 /** What a job can say, and so can `defaults`. */
 const jobCommon = {
   to: z.array(To).min(1).describe('the stores that get a copy').optional(),
@@ -313,12 +356,20 @@ const jobCommon = {
     .describe('how exactly to record what was in the source')
     .optional(),
   timezone: Zone.meta({
-    description: 'where the days, weeks and years of retention begin; the zone of the machine unless set',
+    description:
+      'whose clocks the schedule means, and where the days, weeks and years of retention begin; the zone of the machine unless set',
     example: 'Europe/Berlin',
   }).optional(),
   undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
   hooks: Hooks.optional(),
   containers: Containers.optional(),
+  schedule: Schedule.optional(),
+  jitter: Duration.describe(
+    'a scheduled run begins up to this much later, at random, so that many hosts do not begin at once',
+  ).optional(),
+  retry: Retry.optional(),
+  expect: Expect.optional(),
+  webhooks: webhookOptions.optional(),
   stall: Duration.describe('nothing moves for this long: failed; 10 min unless set').optional(),
 }
 
@@ -340,12 +391,43 @@ const Job = z.strictObject({
   ...jobCommon,
 })
 
+const Serve = z
+  .strictObject({
+    listen: z
+      .string()
+      .refine(text => listenAddress(text) !== null, {
+        message: 'write HOST:PORT, as in 127.0.0.1:8080, or a port alone for this machine only',
+      })
+      .meta({
+        description:
+          'where `GET /health` is answered: 200, or 503 while there is an alarm; nowhere unless set',
+        example: '127.0.0.1:8080',
+      })
+      .optional(),
+    idle: z
+      .boolean()
+      .describe('whether `cairn run` waits when no job has a schedule, instead of running all of them once')
+      .default(false),
+    parallel: z.int().min(1).max(64).describe('how many jobs run at once').default(2),
+  })
+  .describe('what `cairn serve` does beside the jobs')
+
+/** `127.0.0.1:8080`, `[::1]:8080`, `8080` (of 127.0.0.1), `:8080` (of all); null when it is none of these. */
+export function listenAddress(text: string): { host: string | undefined; port: number } | null {
+  const [, ipv6, host, digits] = /^(?:(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/\s]*)):)?(\d{1,5})$/.exec(text) ?? []
+  const port = Number(digits)
+  if (digits === undefined || port > 65_535) return null
+  if (!text.includes(':')) return { host: '127.0.0.1', port }
+  return { host: (ipv6 ?? host) || undefined, port }
+}
+
 /** The configuration, with every value in the form the program uses (durations in milliseconds, secrets as sources). */
 export const Config = z.strictObject({
   stores: z.record(name('store'), Store).default({}),
   encryption: Encryption.optional(),
   compression: Compression.optional(),
   defaults: z.strictObject(jobCommon).default({}),
+  serve: Serve.default({ idle: false, parallel: 2 }),
   jobs: z.record(JobName, Job).default({}),
 })
 

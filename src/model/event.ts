@@ -29,7 +29,11 @@ export type RunEvent =
       readonly remedy: string
       readonly store?: string
       readonly unit?: string
+      /** Where several jobs run at once. */
+      readonly job?: string
     }
+  /** Something worth knowing that is neither a fault nor a result: a retry, a skipped run. */
+  | { readonly type: 'notice'; readonly text: string; readonly job?: string }
   | {
       readonly type: 'backup'
       readonly id: string

@@ -36,11 +36,39 @@ export const secretOption = z
   })
   .transform(secretSource)
 
+/** What was read so far: whoever keeps or sends a text that others wrote masks these in it. */
+export function secretsRead(): Secret[] {
+  return [...known.values()]
+}
+
+const known = new Map<string, Secret>()
+
+/** A URL is one secret, and the password in it another: messages of servers and programs quote either. */
+function remember(secret: Secret): Secret {
+  const value = secret.reveal()
+  if (known.has(value)) return secret
+  known.set(value, secret)
+  const password = URL.canParse(value) ? new URL(value).password : ''
+  if (password) {
+    known.set(password, new Secret(password))
+    remember(new Secret(decoded(password)))
+  }
+  return secret
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
 export function secretSource(
   from: string | { value: string } | { env: string } | { file: string } | { command: string[] },
 ): SecretSource {
   if (typeof from === 'string')
-    return { where: 'the configuration', read: async () => new Secret(from), toJSON: () => '***' }
+    return { where: 'the configuration', read: async () => remember(new Secret(from)), toJSON: () => '***' }
   if ('value' in from) return secretSource(from.value)
   if ('env' in from) return fromEnvironment(from.env)
   if ('file' in from) return fromFile(from.file)
@@ -56,7 +84,7 @@ function fromEnvironment(name: string): SecretSource {
       const value = process.env[name]
       if (!value)
         throw unreadable(where, value === undefined ? 'it is not set' : 'it is empty', `set ${name}`)
-      return new Secret(value)
+      return remember(new Secret(value))
     },
   }
 }
@@ -113,7 +141,7 @@ function commandProblem(error: unknown): string {
 function secretIn(text: string, where: string, remedy: string): Secret {
   const value = text.replace(/\r?\n$/, '')
   if (value === '') throw unreadable(where, 'it is empty', remedy)
-  return new Secret(value)
+  return remember(new Secret(value))
 }
 
 function unreadable(where: string, why: string, remedy: string): Failure {

@@ -16,6 +16,13 @@ export function isAbsent(error: unknown): boolean {
   )
 }
 
+/** Nobody answers there. */
+export function isUnreachable(error: RcloneError): boolean {
+  return /connection refused|no such host|no route to host|network is unreachable|i\/o timeout/i.test(
+    error.message,
+  )
+}
+
 /** The account may not do this, but is known: a write-only account is a good one. */
 export function isRefused(error: unknown): boolean {
   return (

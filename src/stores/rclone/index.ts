@@ -15,7 +15,7 @@ import {
 } from '../../model/store.ts'
 import { secretOption } from '../../platform/secret-source.ts'
 import { download } from './download.ts'
-import { asRcloneFailure, isRefused, RcloneError } from './failure.ts'
+import { asRcloneFailure, isRefused, isUnreachable, RcloneError } from './failure.ts'
 import { nameOf, parseRemote, withoutSecrets } from './remote.ts'
 import { deleteObject, entriesBelow, sizeOf, tidyFolder } from './requests.ts'
 import { type Features, type Use, Uses } from './use.ts'
@@ -121,7 +121,7 @@ class RcloneStore implements Store {
     const replace = options.replace === true
     const writing = { name: nameOf(key), body, sizeHint: options.sizeHint, replace, store: this.name }
     return this.#attempt(what, ctx, async use => {
-      if (!replace) await this.#refuseTaken(use, key, ctx)
+      await this.#look(use, key, replace, ctx)
       const leave = await this.#folders.enter()
       try {
         return { key, bytes: await this.#write(use, writing, ctx) }
@@ -197,13 +197,14 @@ class RcloneStore implements Store {
     }
   }
 
-  async #refuseTaken(use: Use, key: string, ctx: Context): Promise<void> {
+  /** Refuses a key that is taken, and a server that is not there: rclone itself would try for minutes. */
+  async #look(use: Use, key: string, replace: boolean, ctx: Context): Promise<void> {
     const found = await sizeOf(use, nameOf(key), ctx.signal).catch(error => {
       // An account that may not look can still write; unique keys protect.
-      if (error instanceof RcloneError) return null
+      if (error instanceof RcloneError && !isUnreachable(error)) return null
       throw error
     })
-    if (found !== null) throw new AlreadyExists(`${key} is already in store ${this.name}`)
+    if (found !== null && !replace) throw new AlreadyExists(`${key} is already in store ${this.name}`)
   }
 
   async #write(use: Use, writing: Writing, ctx: Context): Promise<number> {

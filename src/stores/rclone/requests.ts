@@ -6,13 +6,19 @@ import type { Use } from './use.ts'
 
 // The requests of https://rclone.org/rc/ that a store makes. All throw RcloneError when rclone says no.
 
+/** Who only looks is told soon that nobody answers; rclone's ten attempts take minutes. What a user has set stays. */
+function looking(): { LowLevelRetries?: number } {
+  return process.env.RCLONE_LOW_LEVEL_RETRIES ? {} : { LowLevelRetries: 3 }
+}
+
 const listed = z.object({ Path: z.string(), Size: z.number(), ModTime: z.string() })
 
 /** The size of an object, -1 where the remote does not tell, or null when there is none. */
 export async function sizeOf(use: Use, name: string, signal: AbortSignal): Promise<number | null> {
   const opt = { noModTime: true, noMimeType: true, filesOnly: true }
   try {
-    const { item } = await use.daemon.call('operations/stat', { fs: use.fs, remote: name, opt }, signal)
+    const params = { fs: use.fs, remote: name, opt, _config: looking() }
+    const { item } = await use.daemon.call('operations/stat', params, signal)
     return item ? listed.parse(item).Size : null
   } catch (error) {
     if (isAbsent(error)) return null
@@ -24,7 +30,7 @@ export async function sizeOf(use: Use, name: string, signal: AbortSignal): Promi
 export async function entriesBelow(use: Use, folder: string, signal: AbortSignal): Promise<Entry[]> {
   const opt = { recurse: true, filesOnly: true, noMimeType: true }
   // The remote's own time: the one that rclone keeps costs a request for every object of S3.
-  const _config = { UseServerModTime: true }
+  const _config = { UseServerModTime: true, ...looking() }
   try {
     const params = { fs: use.fs, remote: nameOf(folder), opt, _config }
     const { list } = await use.daemon.call('operations/list', params, signal)

@@ -97,7 +97,7 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
       ...(config !== undefined && { RCLONE_CONFIG: config }),
       ...(await settingsAsEnvironment(remote, options)),
       [`RCLONE_CONFIG_${alias.toUpperCase()}_TYPE`]: 'alias',
-      [`RCLONE_CONFIG_${alias.toUpperCase()}_REMOTE`]: new Secret(remote),
+      [`RCLONE_CONFIG_${alias.toUpperCase()}_REMOTE`]: new Secret(asFolder(remote)),
     },
   }
   const daemon = await startDaemon(program, ctx)
@@ -109,6 +109,11 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
     await daemon.stop()
     throw error
   }
+}
+
+/** A path that ends so is not asked for as if it were an object: who may only write would be told that it is one. */
+function asFolder(remote: string): string {
+  return /[^:/]$/.test(remote) && parseRemote(remote).path !== '' ? `${remote}/` : remote
 }
 
 function featuresIn(info: Readonly<Record<string, unknown>>): Features {

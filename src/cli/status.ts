@@ -1,0 +1,93 @@
+import type { App } from '../app.ts'
+import { arrivalsOf, describeArrival, isOverdue } from '../daemon/arrivals.ts'
+import { readJobState } from '../daemon/job-state.ts'
+import { lastRun } from '../daemon/run-record.ts'
+import type { Context } from '../model/context.ts'
+import { type ExitCode, exitCode } from '../model/failure.ts'
+import { writeDuration } from '../model/quantity.ts'
+import { nextRun } from '../model/schedule.ts'
+import { type Global, isoLocal, out, outJson, paint, sayFailure, showTime, table } from './io.ts'
+import { withApp } from './work.ts'
+
+/** `cairn status [JOB…]`: asks the stores when something good last arrived. Exit 1 when what is expected has not. */
+export function run(jobs: readonly string[], options: Global): Promise<ExitCode> {
+  return withApp(options, async ({ app, ctx }) => {
+    const rows = (await Promise.all(app.jobNames(jobs).map(job => statusOf(job, app, ctx)))).flat()
+    if (options.json) await outJson({ cairn: 1, stores: rows.map(toJson) })
+    else await out(toTable(rows))
+    for (const row of rows) if (row.unasked) sayFailure(unaskedOf(row), 'warning')
+    const overdue = rows.filter(row => row.overdue)
+    for (const row of overdue) sayFailure(overdueOf(row, ctx))
+    return overdue.length > 0 ? exitCode.failed : exitCode.ok
+  })
+}
+
+/** A job in one of its stores. */
+interface Row {
+  readonly job: string
+  readonly store: string
+  readonly at: Date | null
+  readonly unasked: string | null
+  readonly expectMs: number | null
+  readonly overdue: boolean
+  readonly lastRun: string
+  readonly next: Date | null
+}
+
+async function statusOf(job: string, app: App, ctx: Context): Promise<Row[]> {
+  const now = ctx.clock.now()
+  const { expectMs, schedule, zone } = app.timing(job)
+  const last = lastRun(app.state, job)
+  // Nobody has watched it yet: a store that never got anything is not given time here.
+  const since = new Date(readJobState(app.state, job)?.since ?? 0)
+  const arrivals = await arrivalsOf(job, app, ctx)
+  return arrivals.map(arrival => ({
+    job,
+    ...arrival,
+    expectMs,
+    overdue: expectMs !== null && isOverdue(arrival, expectMs, since, now),
+    lastRun: last?.end ? (last.end.exit === 0 ? 'ok' : `exit ${last.end.exit}`) : last ? 'no end' : '',
+    next: schedule === null ? null : nextRun(schedule, zone, now),
+  }))
+}
+
+function toTable(rows: readonly Row[]): string {
+  const cells = rows.map(row => [
+    row.job,
+    row.store,
+    row.at ? showTime(row.at) : 'never',
+    row.expectMs === null ? '' : `every ${writeDuration(row.expectMs)}`,
+    row.overdue ? paint('red', 'OVERDUE', process.stdout) : row.expectMs === null ? '' : 'ok',
+    row.lastRun,
+    row.next ? showTime(row.next) : '',
+  ])
+  return table(['JOB', 'STORE', 'LAST GOOD', 'EXPECTED', 'STATE', 'LAST RUN', 'NEXT RUN'], cells)
+}
+
+function overdueOf(row: Row, ctx: Context) {
+  return {
+    what: `${row.job} is overdue`,
+    why: describeArrival(row, ctx.clock.now()),
+    remedy: `cairn runs ${row.job} shows the last runs here; cairn backup ${row.job} makes a backup now`,
+  }
+}
+
+function unaskedOf({ job, store, unasked }: Row) {
+  return {
+    what: `store ${store} was not asked about ${job}`,
+    why: unasked ?? '',
+    remedy: 'what is shown comes from the runs of this host',
+  }
+}
+
+function toJson({ job, store, at, unasked, expectMs, overdue, next }: Row) {
+  return {
+    job,
+    store,
+    lastGood: at ? isoLocal(at) : null,
+    asked: unasked === null,
+    expectSeconds: expectMs === null ? null : expectMs / 1000,
+    overdue,
+    nextRun: next ? isoLocal(next) : null,
+  }
+}

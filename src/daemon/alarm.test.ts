@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict'
+import { globSync, mkdtempSync, renameSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { testContext } from '../../test/support/context.ts'
+import { webhookServer } from '../../test/support/webhook-server.ts'
+import { type App, appFor } from '../app.ts'
+import { Config } from '../config/schema.ts'
+import type { Context } from '../model/context.ts'
+import type { RunEvent } from '../model/event.ts'
+import { openState } from '../platform/state.ts'
+import { type Look, lookAt } from './alarm.ts'
+import { runJob } from './run-job.ts'
+
+const folders: string[] = []
+process.on('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+})
+
+const hour = 3_600_000
+
+interface Host {
+  readonly folder: string
+  /** The state folder and the configuration read anew: a restart. */
+  app(state?: string): App
+  /** Looks when so many hours have gone by. */
+  look(hours: number, app?: App): Promise<Look>
+  backup(app?: App): Promise<void>
+  /** What was said since this was last asked. */
+  said(): RunEvent[]
+}
+
+/** A job of one file with two stores, in which something must arrive every day. */
+function host(webhooks: object = {}): Host {
+  const folder = mkdtempSync(join(tmpdir(), 'cairn-alarm-'))
+  folders.push(folder)
+  writeFileSync(join(folder, 'file'), 'content')
+  const stores = Object.fromEntries(
+    ['disk', 'nas'].map(name => [name, { type: 'local', path: join(folder, name) }]),
+  )
+  const source = { type: 'files', paths: [join(folder, 'file')] }
+  const config = Config.parse({
+    stores,
+    compression: 'none',
+    jobs: { wiki: { source, to: ['disk', 'nas'], expect: 'every 24h', webhooks } },
+  })
+  const app = (state = 'state'): App => appFor(config, openState({ CAIRN_STATE: join(folder, state) }))
+  const events: RunEvent[] = []
+  const context = (hours: number): Context =>
+    testContext({
+      clock: { now: () => new Date(Date.now() + hours * hour) },
+      emit: event => events.push(event),
+    })
+  return {
+    folder,
+    app,
+    look: (hours, using = app()) => lookAt('wiki', using, context(hours)),
+    async backup(using = app()) {
+      const request = {
+        job: 'wiki',
+        trigger: 'command',
+        prune: false,
+        retry: { times: 0, afterMs: 0 },
+      } as const
+      assert.equal((await runJob(request, using, context(0))).exit, 0)
+      events.length = 0
+    },
+    said: () => events.splice(0),
+  }
+}
+
+const failures = (events: readonly RunEvent[]): string[] =>
+  events.flatMap(event => (event.type === 'failure' ? [`${event.what}: ${event.why}`] : []))
+
+test('an alarm is raised once when nothing good has come, not again after a restart, and its end is said once', async () => {
+  await using server = await webhookServer()
+  const here = host({ failure: `${server.origin}/alarm`, over: `${server.origin}/over` })
+  await here.backup()
+  server.calls.length = 0
+  const well = await here.look(23.9)
+  assert.deepEqual(well.alarms, [])
+  const wait = (well.next?.getTime() ?? 0) - (Date.now() + 23.9 * hour)
+  assert.ok(wait > 300_000 && wait < 361_000, `looks again in ${wait} ms`)
+  assert.deepEqual((await here.look(24.1)).alarms, ['disk', 'nas'])
+  assert.match(
+    failures(here.said()).join('|'),
+    /^alarm for wiki: [^|]*every 1 days[^|]* in disk since [^|]* in nas since [^|]*$/,
+  )
+  assert.deepEqual((await here.look(25)).alarms, ['disk', 'nas'])
+  assert.deepEqual((await here.look(26, here.app())).alarms, ['disk', 'nas'])
+  assert.deepEqual(here.said(), [])
+  assert.deepEqual(server.words(), ['alarm'])
+  assert.match(server.calls[0]?.body ?? '', /nothing good has arrived in disk since 20/)
+  // A look from now on finds the clocks as they are: the backup is young again.
+  assert.deepEqual((await here.look(0)).alarms, [])
+  assert.deepEqual((await here.look(0)).alarms, [])
+  assert.deepEqual(
+    here.said().map(event => event.type === 'notice' && event.text),
+    ['the alarm is over: a good backup has arrived in disk, nas'],
+  )
+  assert.deepEqual(server.words(), ['alarm', 'over'])
+})
+
+test('what counts is in the stores: backups of another host, from before this one began', async () => {
+  const here = host()
+  await here.backup(here.app('state-of-another-host'))
+  const look = await here.look(1)
+  assert.deepEqual(look.alarms, [])
+  assert.ok(look.arrivals.every(({ at, unasked }) => at && unasked === null))
+  assert.deepEqual((await here.look(24.1)).alarms, ['disk', 'nas'])
+})
+
+test('each store counts: one that nothing reaches is overdue though the other is not', async () => {
+  const here = host()
+  await here.backup()
+  const tenHoursAgo = new Date(Date.now() - 10 * hour)
+  for (const path of globSync(join(here.folder, 'nas/.cairn/v1/manifests/wiki/*')))
+    utimesSync(path, tenHoursAgo, tenHoursAgo)
+  assert.deepEqual((await here.look(13.9)).alarms, [])
+  assert.deepEqual((await here.look(14.1)).alarms, ['nas'])
+  assert.deepEqual((await here.look(24.1)).alarms, ['disk', 'nas'])
+  assert.equal(failures(here.said()).length, 2)
+  await here.backup()
+  assert.deepEqual((await here.look(1)).alarms, [])
+})
+
+test('where nothing ever arrived, time runs from when the job was first seen', async () => {
+  const here = host()
+  assert.deepEqual((await here.look(0)).alarms, [])
+  assert.deepEqual((await here.look(23)).alarms, [])
+  assert.deepEqual((await here.look(24.1)).alarms, ['disk', 'nas'])
+  assert.match(failures(here.said()).join(), /nothing good has ever arrived in disk/)
+})
+
+test('a store that cannot be listed is judged by the runs of this host, and that is said', async () => {
+  const here = host()
+  await here.backup()
+  const disk = join(here.folder, 'disk')
+  renameSync(disk, `${disk}-away`)
+  symlinkSync(disk, disk)
+  const look = await here.look(1)
+  assert.deepEqual(look.alarms, [])
+  assert.ok(look.arrivals.find(({ store }) => store === 'disk')?.unasked)
+  await here.look(24.1)
+  assert.match(
+    failures(here.said()).join(),
+    /in disk since 20.*as far as runs of this host go \(.*\); nothing good/,
+  )
+})
+
+test('an alarm that could not be delivered is told again at the next look, and said only once', async () => {
+  let good = false
+  await using server = await webhookServer((_call, response) => response.writeHead(good ? 200 : 404).end())
+  const here = host({ alarm: `${server.origin}/alarm` })
+  await here.backup()
+  await here.look(24.1)
+  assert.deepEqual(
+    here.said().map(({ type }) => type),
+    ['failure', 'warning'],
+  )
+  good = true
+  await here.look(24.2)
+  await here.look(24.3)
+  assert.deepEqual(here.said(), [])
+  assert.deepEqual(server.words(), ['alarm', 'alarm'])
+})
+
+test('a state folder that cannot be written does not silence the alarm', async () => {
+  const here = host()
+  const app = here.app('full')
+  writeFileSync(join(here.folder, 'full', 'jobs'), 'not a folder')
+  assert.deepEqual((await here.look(0, app)).alarms, [])
+  assert.match(JSON.stringify(here.said()), /"warning".*cannot write down the alarms of wiki/)
+  assert.deepEqual((await here.look(24.1, app)).alarms, ['disk', 'nas'])
+  assert.equal(failures(here.said()).length, 1)
+  await here.look(25, app)
+  assert.deepEqual(failures(here.said()), [])
+})

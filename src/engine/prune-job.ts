@@ -1,0 +1,75 @@
+import type { Context } from '../model/context.ts'
+import { asFailure, Failure } from '../model/failure.ts'
+import type { Job } from '../model/job.ts'
+import type { Store } from '../model/store.ts'
+import { type Catalog, type Copy, readCatalog } from './catalog.ts'
+import type { NamedObjects } from './foreign.ts'
+import { applyPrune, type PruneStep, planPrune } from './prune.ts'
+import { sweepMarks, sweepOrphans } from './sweep.ts'
+
+/** What retention did to a job. */
+export interface Pruned {
+  readonly catalog: Catalog
+  readonly steps: readonly PruneStep[]
+  /** Everything that went wrong, what was refused among it. */
+  readonly failures: readonly Failure[]
+  /** Manifests that could not be read: their stores kept everything. */
+  readonly refused: readonly Failure[]
+}
+
+/**
+ * Applies a job's retention in every store that can be pruned, and clears away what interrupted runs left there. The
+ * caller holds the job's lock. One store that fails does not stop the others; throws when none can be listed.
+ */
+export async function pruneJob(
+  job: Job,
+  named: readonly NamedObjects[],
+  host: string,
+  ctx: Context,
+  dryRun = false,
+): Promise<Pruned> {
+  const names = [job.name, ...job.formerly]
+  ctx.emit({ type: 'phase', phase: 'prune', job: job.name })
+  const prunable = job.to.filter(({ store }) => store.can.list && store.can.read && store.can.remove)
+  const catalog = await readCatalog(
+    prunable.map(to => to.store),
+    names,
+    ctx,
+    named,
+  )
+  const failures = catalog.silent.map(({ failure }) => failure)
+  const refused: Failure[] = []
+  const steps: PruneStep[] = []
+  for (const to of prunable) {
+    if (catalog.silent.some(({ store }) => store === to.store)) continue
+    const planned = await planPrune(job, to, catalog, ctx)
+    steps.push(...planned)
+    for (const { entry, manifest } of planned)
+      if (!manifest) refused.push(unread(job.name, to.store.name, entry.id))
+    if (dryRun) continue
+    failures.push(...(await applyPrune(planned, ctx)))
+    try {
+      for (const each of names) await sweepOrphans(to.store, each, host, ctx)
+      await sweepMarks(to.store, ctx, withoutManifest(catalog, to.store))
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      failures.push(asFailure(error, `cannot clear up in ${to.store.name}`))
+    }
+  }
+  return { catalog, steps, failures: [...failures, ...refused], refused }
+}
+
+/** The backups that the store has by their names alone. */
+function withoutManifest({ entries }: Catalog, store: Store): string[] {
+  const isIt = ({ store: each, foreign }: Copy): boolean => each === store && foreign !== undefined
+  return entries.filter(({ copies }) => copies.some(isIt)).map(({ id }) => id)
+}
+
+/** Prune has kept everything then, which must not go unnoticed. */
+function unread(job: string, store: string, id: string): Failure {
+  return new Failure({
+    what: `nothing of ${job} in ${store} is deleted`,
+    why: `the manifest of ${id} cannot be read`,
+    remedy: `cairn verify ${id} --store ${store} tells more; a newer Cairn may have written it`,
+  })
+}

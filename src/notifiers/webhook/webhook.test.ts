@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { testContext } from '../../../test/support/context.ts'
+import { webhookServer } from '../../../test/support/webhook-server.ts'
+import { Failure } from '../../model/failure.ts'
+import type { Moment } from '../../model/notifier.ts'
+import { webhookOptions, webhooks } from './index.ts'
+
+const quick = { timeoutMs: 300, pausesMs: [10, 10, 10] }
+const moments: Moment[] = ['start', 'success', 'failure', 'alarm', 'over']
+const log = 'one\ntwo & <three>\nvier ü'
+
+async function tell(options: object, moment: Moment, text = log, ctx = testContext()): Promise<void> {
+  await webhooks(webhookOptions.parse(options), quick).tell({ moment, message: 'a line', log: text }, ctx)
+}
+
+async function failing(work: Promise<void>): Promise<Failure> {
+  const error = await work.then(
+    () => null,
+    (thrown: unknown) => thrown,
+  )
+  assert.ok(error instanceof Failure, String(error))
+  return error
+}
+
+test('each moment calls its own URL by POST; without one of its own, the alarm that of failure, its end that of success', async () => {
+  await using server = await webhookServer()
+  const url = (word: string): string => `${server.origin}/token/${word}?x=1`
+  for (const moment of moments) await tell({ success: url('s'), failure: url('f') }, moment)
+  assert.deepEqual(
+    server.calls.map(({ method, path }) => `${method} ${path}`),
+    ['POST /token/s?x=1', 'POST /token/f?x=1', 'POST /token/f?x=1', 'POST /token/s?x=1'],
+  )
+  for (const moment of moments)
+    await tell({ start: url('start'), alarm: url('alarm'), over: url('over') }, moment)
+  assert.deepEqual(
+    server.calls.slice(4).map(({ path }) => path),
+    ['/token/start?x=1', '/token/alarm?x=1', '/token/over?x=1'],
+  )
+})
+
+test('the URL of a check of healthchecks.io gives all of them', async () => {
+  await using server = await webhookServer()
+  for (const moment of moments) await tell({ healthchecks: `${server.origin}/ping/abc/` }, moment)
+  assert.deepEqual(
+    server.calls.map(({ path }) => path),
+    ['/ping/abc/start', '/ping/abc', '/ping/abc/fail', '/ping/abc/fail', '/ping/abc'],
+  )
+})
+
+test('the body is a line, or the log, as text or as curl -d sends it', async () => {
+  await using server = await webhookServer()
+  const healthchecks = `${server.origin}/x`
+  for (const log of [false, true]) await tell({ healthchecks, log }, 'success')
+  await tell({ healthchecks, log: true, as: 'form' }, 'failure')
+  await tell({ healthchecks, log: true }, 'start')
+  assert.deepEqual(
+    server.calls.map(({ body, type }) => [body, type]),
+    [
+      ['a line', 'text/plain; charset=utf-8'],
+      [log, 'text/plain; charset=utf-8'],
+      [log, 'application/x-www-form-urlencoded'],
+      ['', undefined],
+    ],
+  )
+})
+
+test('of a long log the end is sent, whole lines of it', async () => {
+  await using server = await webhookServer()
+  const long = Array.from({ length: 20_000 }, (_, line) => `line ${line} ü`).join('\n')
+  await tell({ healthchecks: `${server.origin}/x`, log: true }, 'failure', long)
+  const { body } = server.calls[0] ?? { body: '' }
+  assert.ok(Buffer.byteLength(body) <= 100_000)
+  assert.match(body, /^\[the beginning is left out\]\nline \d+ ü\n/)
+  assert.ok(body.endsWith('line 19999 ü'))
+})
+
+test('what fails for a moment is tried again, four times in all: errors of the server, a cut connection, silence', async () => {
+  for (const broken of ['500', '429', 'cut', 'silent'] as const) {
+    let good = 3
+    await using server = await webhookServer((_call, response, request) => {
+      if (good-- === 0) return void response.end()
+      if (broken === 'cut') request.socket.destroy()
+      else if (broken !== 'silent') response.writeHead(Number(broken)).end()
+    })
+    await tell({ success: `${server.origin}/x` }, 'success')
+    assert.equal(server.calls.length, 4, broken)
+    good = 100
+    const failure = await failing(tell({ success: `${server.origin}/token` }, 'success'))
+    assert.equal(server.calls.length, 8, broken)
+    assert.match(
+      failure.why,
+      /^(the answer was HTTP (500|429)|the connection was cut|no answer within 0.3 s), tried 4 times$/,
+    )
+    assert.match(failure.what, new RegExp(`^the success webhook was not delivered \\(${server.origin}\\)$`))
+  }
+})
+
+test('a refusal and a redirect are told at once, with no more of the URL than its origin', async () => {
+  await using other = await webhookServer()
+  await using server = await webhookServer(({ path }, response) => {
+    if (path.endsWith('gone')) response.writeHead(404).end()
+    else response.writeHead(302, { location: `${other.origin}/secret` }).end()
+  })
+  const gone = await failing(tell({ failure: `${server.origin}/token/gone` }, 'failure'))
+  assert.equal(gone.why, 'the answer was HTTP 404')
+  const moved = await failing(tell({ failure: `${server.origin}/token/moved` }, 'failure'))
+  assert.equal(moved.why, `it redirects to ${other.origin} (HTTP 302)`)
+  assert.deepEqual([server.calls.length, other.calls.length], [2, 0])
+  assert.doesNotMatch(`${gone.message}${gone.remedy}${moved.message}${moved.remedy}`, /token|secret/)
+})
+
+test('nobody there, or no URL, is a failure that shows no secret', async () => {
+  const nobody = await failing(tell({ success: 'http://127.0.0.1:9/hunter2' }, 'success'))
+  assert.match(nobody.message, /ECONNREFUSED/)
+  const wrong = await failing(tell({ success: 'hunter2' }, 'success'))
+  assert.match(wrong.message, /is not a URL/)
+  const file = await failing(tell({ success: 'file:///etc/hunter2' }, 'success'))
+  const unset = await failing(tell({ success: { env: 'CAIRN_NO_SUCH_VARIABLE' } }, 'success'))
+  assert.match(unset.message, /CAIRN_NO_SUCH_VARIABLE/)
+  for (const { message, remedy } of [nobody, wrong, file]) assert.doesNotMatch(message + remedy, /hunter2/)
+})
+
+test('when it is stopped it does not try on', async () => {
+  await using server = await webhookServer(() => {})
+  const controller = new AbortController()
+  const began = performance.now()
+  const telling = failing(
+    tell({ success: `${server.origin}/x` }, 'success', '', testContext({ signal: controller.signal })),
+  )
+  await server.called('x')
+  controller.abort(new Error('stop'))
+  await telling
+  assert.equal(server.calls.length, 1)
+  assert.ok(performance.now() - began < 2_000)
+})
+
+test('HTTP_PROXY is asked to forward, unless NO_PROXY names the host', async () => {
+  await using proxy = await webhookServer()
+  await using server = await webhookServer()
+  const before = { ...process.env }
+  try {
+    process.env.HTTP_PROXY = proxy.origin
+    await tell({ success: 'http://hooks.example/x' }, 'success')
+    assert.equal(proxy.calls[0]?.path, 'http://hooks.example/x')
+    process.env.NO_PROXY = '127.0.0.1'
+    await tell({ success: `${server.origin}/y` }, 'success')
+    assert.deepEqual([proxy.calls.length, server.calls.length], [1, 1])
+  } finally {
+    process.env = before
+  }
+})

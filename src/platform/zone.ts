@@ -1,0 +1,71 @@
+import { readFileSync, realpathSync } from 'node:fs'
+import { usage } from '../model/failure.ts'
+import { offsetAt } from '../model/schedule.ts'
+import { parseZoneFile, type ZoneFile } from './tzif.ts'
+
+/**
+ * The zone of this machine by its name, `Europe/Berlin`: TZ, else what /etc/localtime *holds*, else UTC. Its name alone does
+ * not tell: Docker mounts the host's file over what the link of the image points to, and Node.js goes by the link.
+ * Throws a Failure (exit 2) when TZ names no zone: a job that ran at another hour than was meant would be found out late.
+ */
+export function localZone(env: NodeJS.ProcessEnv = process.env, file = '/etc/localtime'): string {
+  const named = env.TZ?.replace(/^:/, '')
+  if (named && named !== file) {
+    const name = named.replace(/^.*\/zoneinfo\//, '')
+    if (isZone(name)) return name
+    throw usage(
+      `TZ=${env.TZ} is not a time zone`,
+      'no zone is called so',
+      'write one like Europe/Berlin, or UTC',
+    )
+  }
+  const found = known.get(file) ?? zoneIn(file)
+  known.set(file, found)
+  return found
+}
+
+/** Rules that differ by a few weeks a year are two versions of one zone's. */
+const nearly = 0.85
+
+/** What files held when they were first looked at. */
+const known = new Map<string, string>()
+
+function zoneIn(file: string): string {
+  let held: ZoneFile
+  try {
+    held = parseZoneFile(readFileSync(file))
+  } catch {
+    return 'UTC'
+  }
+  const linked = linkedName(file)
+  const names = [...(linked ? [linked] : []), 'UTC', ...Intl.supportedValuesOf('timeZone')].filter(isZone)
+  const moments = someMoments()
+  const agrees = (name: string) => (moment: number) =>
+    held.offsetAt(moment) * 1000 === offsetAt(new Date(moment * 1000), name)
+  const same = names.find(name => moments.every(agrees(name)))
+  if (same !== undefined) return same
+  // The system and Node.js know different versions of the rules: then the linked one if that is all, else what comes nearest.
+  const few = moments.filter((_, index) => index % 8 === 0)
+  const score = (name: string): number => few.filter(agrees(name)).length / few.length
+  if (linked && isZone(linked) && score(linked) > nearly) return linked
+  return names.map(name => ({ name, score: score(name) })).reduce((a, b) => (b.score > a.score ? b : a)).name
+}
+
+function linkedName(file: string): string | undefined {
+  return /\/zoneinfo\/(?:posix\/|right\/)?(.+)$/.exec(realpathSync(file))?.[1]
+}
+
+/** Every twelve hours from last year until the year after next, in seconds. */
+function someMoments(): number[] {
+  const halfDay = 12 * 3600
+  const now = Math.floor(Date.now() / 1000 / halfDay) * halfDay
+  return Array.from({ length: 3 * 365 * 2 }, (_, index) => now + (index - 365 * 2) * halfDay)
+}
+
+function isZone(name: string): boolean {
+  try {
+    return new Intl.DateTimeFormat('en-US', { timeZone: name }) !== null
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,143 @@
+// budget: 150 s
+import assert from 'node:assert/strict'
+import { existsSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import {
+  type FreshDatabase,
+  freshBucket,
+  freshDatabase,
+  freshFolder,
+  newerRclone,
+  orSkip,
+  service,
+} from '../services/index.ts'
+import { rawClient } from '../support/s3-bucket.ts'
+import { fillShop, type OldHost, oldHost, sh, shopDigest } from './support.ts'
+
+/** The environment of one database, as the README of the rclone images has it. */
+async function shop(
+  t: TestContext,
+): Promise<{ database: FreshDatabase; env: Record<string, string> } | null> {
+  const database = await orSkip(t, freshDatabase(15))
+  if (!database) return null
+  await fillShop(database)
+  const { name, host, port, user, password } = database
+  const env = {
+    PGHOST: host,
+    PGPORT: String(port),
+    PGUSER: user,
+    PGPASSWORD: password,
+    BACKUP_DATABASES: name,
+  }
+  return { database, env }
+}
+
+/** Backs up, lists and restores through the remote. */
+async function roundTrip(host: OldHost, database: FreshDatabase): Promise<void> {
+  const ran = await host.cairn(['run'])
+  assert.equal(ran.code, 0, ran.stderr)
+  const listed = (await host.cairn(['list', '--json'])).json<{ id: string; kind: string }[]>()
+  assert.deepEqual(
+    listed.map(({ kind }) => kind),
+    ['logical'],
+  )
+  const target = await freshDatabase(15)
+  const restored = await host.cairn(['restore', 'latest', '--to', target.url])
+  assert.equal(restored.code, 0, restored.stderr)
+  assert.equal(await shopDigest(target), await shopDigest(database))
+}
+
+test('rclone: an SFTP server with its key and known hosts, below an absolute path', async t => {
+  const here = await shop(t)
+  const sftp = await orSkip(t, service('sftp'))
+  if (!here || !sftp) return
+  const host = oldHost({
+    ...here.env,
+    RCLONE_CONFIG_STORE_TYPE: 'sftp',
+    RCLONE_CONFIG_STORE_SHELL_TYPE: 'none',
+    RCLONE_CONFIG_STORE_HOST: sftp.host,
+    RCLONE_CONFIG_STORE_PORT: String(sftp.port),
+    RCLONE_CONFIG_STORE_USER: sftp.user,
+    RCLONE_CONFIG_STORE_KEY_FILE: sftp.keyFile,
+    RCLONE_CONFIG_STORE_KNOWN_HOSTS_FILE: sftp.knownHosts,
+    UPLOAD_PREFIX: `${sftp.folder}/${here.database.name}`,
+  })
+  await roundTrip(host, here.database)
+})
+
+test('rclone: a WebDAV server', async t => {
+  const here = await shop(t)
+  const webdav = await orSkip(t, service('webdav'))
+  if (!here || !webdav) return
+  const host = oldHost({
+    ...here.env,
+    RCLONE_CONFIG_STORE_TYPE: 'webdav',
+    RCLONE_CONFIG_STORE_URL: webdav.url,
+    RCLONE_CONFIG_STORE_USER: webdav.user,
+    RCLONE_CONFIG_STORE_PASS: sh('rclone obscure "$P"', undefined, { P: webdav.password }).toString().trim(),
+    UPLOAD_PREFIX: here.database.name,
+  })
+  await roundTrip(host, here.database)
+})
+
+test('rclone: S3 as the README has it, and with credentials that may only write', async t => {
+  const here = await shop(t)
+  const bucket = await orSkip(t, freshBucket())
+  if (!here || !bucket) return
+  if (!existsSync(newerRclone)) return t.skip(`no rclone of 1.70 or newer: ${newerRclone}`)
+  const folder = await freshFolder()
+  symlinkSync(newerRclone, join(folder, 'rclone'))
+  const [writer] = bucket.others
+  assert.ok(writer)
+  const env = {
+    ...here.env,
+    PATH: `${folder}:${process.env.PATH}`,
+    ...{
+      RCLONE_CONFIG_STORE_TYPE: 's3',
+      RCLONE_CONFIG_STORE_PROVIDER: 'Ceph',
+      RCLONE_CONFIG_STORE_ENV_AUTH: 'true',
+    },
+    ...{ AWS_ENDPOINT_URL_S3: bucket.endpoint, AWS_REGION: bucket.region },
+    ...{ AWS_ACCESS_KEY_ID: bucket.accessKey, AWS_SECRET_ACCESS_KEY: bucket.secretKey },
+    UPLOAD_PREFIX: `${bucket.bucket}/db`,
+  }
+  await roundTrip(oldHost(env), here.database)
+  const Principal = { AWS: [`arn:aws:iam:::user/${writer.name}`] }
+  const Resource = [`arn:aws:s3:::${bucket.bucket}`, `arn:aws:s3:::${bucket.bucket}/*`]
+  const Statement = [
+    { Effect: 'Allow', Principal, Action: ['s3:PutObject'], Resource },
+    { Effect: 'Deny', Principal, NotAction: ['s3:PutObject'], Resource },
+  ]
+  const Policy = JSON.stringify({ Version: '2012-10-17', Statement })
+  await rawClient(t, bucket).putBucketPolicy({ Bucket: bucket.bucket, Policy })
+  const host = oldHost({
+    ...env,
+    ...{ AWS_ACCESS_KEY_ID: writer.accessKey, AWS_SECRET_ACCESS_KEY: writer.secretKey },
+    ...{ RCLONE_S3_NO_CHECK_BUCKET: 'true', RCLONE_S3_NO_HEAD: 'true', BACKUP_FILE_NAME: 'only/$DB-%s' },
+  })
+  const ran = await host.cairn(['run'])
+  assert.equal(ran.code, 0, ran.stderr)
+  const { Contents = [] } = await rawClient(t, bucket).listObjectsV2({
+    Bucket: bucket.bucket,
+    Prefix: 'db/only/',
+  })
+  assert.equal(Contents.length, 1)
+})
+
+test('rclone: a server that is not there, and a login that is wrong, are one clear error each', async t => {
+  const here = await shop(t)
+  if (!here) return
+  const nowhere = { RCLONE_CONFIG_STORE_TYPE: 'webdav', RCLONE_CONFIG_STORE_URL: 'http://127.0.0.1:1/' }
+  const ran = await oldHost({ ...here.env, ...nowhere }).cairn(['run'])
+  assert.equal(ran.code, 1, ran.stderr)
+  assert.match(ran.stderr, /connection refused/)
+  const password = await oldHost({
+    ...here.env,
+    REMOTE_NAME: ':local',
+    UPLOAD_PREFIX: '/nowhere',
+    PGPASSWORD: 'wrong',
+  }).cairn(['run'])
+  assert.notEqual(password.code, 0)
+  assert.match(password.stderr, /the password for user .* is wrong/)
+})
