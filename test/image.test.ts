@@ -11,7 +11,7 @@ import { commandLine } from '../src/cli/index.ts'
 import { freshFolder, orSkip, service } from './services/index.ts'
 import { run } from './services/process.ts'
 import { filesIn } from './support/cli.ts'
-import { type Engine, engineOf } from './support/containers.ts'
+import { type Engine, engineOf, eventually } from './support/containers.ts'
 
 /** The image as users run it, built on base images of this machine with Debian's own programs. The build takes a minute where nothing is cached. */
 const root = resolve(import.meta.dirname, '..')
@@ -202,7 +202,7 @@ test('how to run it in a compose project: PostgreSQL, an app that writes SQLite,
   Object.assign(services.db, { image: server, environment: {} })
   Object.assign(services.app, { image: server, user: '0', command: ['sh', '-c', writing] })
   Object.assign(services.app, { healthcheck: { test: 'test -e /data/state', ...ready } })
-  Object.assign(services.backup, { image })
+  Object.assign(services.backup, { image, healthcheck: { interval: '500ms' } })
   const project = await own.compose(folder, services, more)
   t.after(() => project.do('down', '-v', '-t', '0'))
   await project.do('up', '-d', '--wait', 'db', 'app')
@@ -235,32 +235,63 @@ const writing = [
   'while :; do q "insert into page values (1)"; echo running > /data/state; sleep 0.05; done',
 ].join('\n')
 
-test('the sidecar scripts back up, list, and restore; what is said is in /var/log/backup.log', async t => {
+test("the sidecar's compose project: by hand and by schedule, list, restore, with the app stopped; its log", async t => {
   const own = await built(t)
   if (!own) return
-  const { folder, mounts } = await configured()
-  const name = `sidecar-${randomBytes(4).toString('hex')}`
-  await own.docker(
-    'run',
-    '-d',
-    '--name',
-    name,
-    '-e',
-    'CAIRN_DIALECT=',
-    '-e',
-    'BACKUP_NAME=app',
-    ...mounts,
-    image,
-    'sleep',
-    '600',
-  )
-  t.after(() => own.docker('rm', '-fv', name))
-  const script = (...args: string[]): Promise<string> => own.docker('exec', name, ...args)
-  await script('/backup-scripts/backup-now.sh')
-  const id = /\S+Z-\S+/.exec(await script('/backup-scripts/list-backups.sh'))?.[0] ?? ''
-  await assert.rejects(script('/backup-scripts/restore.sh'), /usage: .*restore\.sh YYYY-MM-DD-HHMMSS/)
-  writeFileSync(join(folder, 'data/file'), 'changed')
-  await script('/backup-scripts/restore.sh', id, '--to', '/out/new')
-  assert.equal(readFileSync(join(folder, 'out/new/data/file'), 'utf8'), 'content')
-  assert.match(await script('cat', '/var/log/backup.log'), /Z backed up data \(files\): /)
+  const folder = await freshFolder()
+  mkdirSync(join(folder, 'backups'))
+  const socket = own.env.DOCKER_HOST?.slice('unix://'.length)
+  const ready = { interval: '300ms', retries: 100 }
+  const environment = {
+    BACKUP_NAME: 'shop',
+    BACKUP_LOCAL_PATH: '/backups-local',
+    BACKUP_ENCRYPTION_KEY: 'a long passphrase',
+    BACKUP_POSTGRES: 'postgresql://postgres@db:5432/postgres',
+    BACKUP_DIRS: '/data:app-data',
+    BACKUP_STOP_SERVICES: 'app',
+    BACKUP_STOP_WAIT: '0',
+    BACKUP_START_WAIT: '0',
+    TZ: 'America/New_York',
+  }
+  const backup = {
+    ...{ image, environment, healthcheck: { interval: '500ms' } },
+    volumes: [`${socket}:/var/run/docker.sock:ro`, 'app:/data', './backups:/backups-local'],
+  }
+  const app = {
+    ...{ image: server, user: '0', volumes: ['app:/data'], command: ['sh', '-c', writing] },
+    healthcheck: { test: 'test -e /data/state', ...ready },
+  }
+  const services = { db: { image: server, healthcheck: ready }, app, backup }
+  const project = await own.compose(folder, services, { volumes: { app: {} } })
+  t.after(() => project.do('down', '-v', '-t', '0'))
+  await project.do('up', '-d', '--wait')
+  const sql = (text: string): Promise<string> => project.do('exec', '-T', 'db', 'psql', '-Atc', text)
+  const inBackup = (...args: string[]): Promise<string> => project.do('exec', '-T', 'backup', ...args)
+  const archives = (): string[] => filesIn(join(folder, 'backups/shop')).filter(each => /^shop-/.test(each))
+  const started = (): Promise<string> =>
+    own.docker('inspect', '-f', '{{.State.StartedAt}}', project.container('app'))
+  await sql('create table customers as select generate_series(1, 1000) as id')
+  let before = await started()
+  await inBackup('/backup-scripts/backup-now.sh')
+  assert.notEqual(await started(), before)
+  const [archive = ''] = archives()
+  const [, time = ''] = /^shop-(\d{4}-\d\d-\d\d-\d{6})\.tar\.gz\.gpg$/.exec(archive) ?? []
+  assert.match(await inBackup('/backup-scripts/list-backups.sh'), /shop/)
+  await assert.rejects(inBackup('/backup-scripts/restore.sh'), /usage: .*restore\.sh YYYY-MM-DD-HHMMSS/)
+
+  await sql('drop table customers')
+  await inBackup('sh', '-c', 'rm /data/wiki.db; echo lost > /data/state')
+  before = await started()
+  await inBackup('/backup-scripts/restore.sh', time)
+  assert.equal(await sql('select count(*) from customers'), '1000\n')
+  assert.notEqual(await started(), before)
+  const pages = 'sqlite3 /data/wiki.db "pragma integrity_check; select count(*) > 0 from page"'
+  assert.equal(await project.do('exec', '-T', 'app', 'sh', '-c', pages), 'ok\n1\n')
+  assert.match(await inBackup('cat', '/var/log/backup.log'), /Z backed up sidecar.*: /)
+
+  Object.assign(environment, { BACKUP_SCHEDULE: '*/5 * * * * *' })
+  const file = { name: project.name, services, volumes: { app: {} } }
+  writeFileSync(join(folder, 'compose.yaml'), JSON.stringify(file))
+  await project.do('up', '-d', '--wait', 'backup')
+  await eventually('a scheduled archive', () => archives().length > 1)
 })
