@@ -41,5 +41,6 @@ export async function serve({ app, ctx }: Work, options: ServeOptions, idle: boo
   const running = daemon(app, ctx.signal, ctx.emit)
   await using health = address ? await serveHealth(address, running.health) : null
   if (health) say(`health: http://${address?.host ?? '0.0.0.0'}:${health.port}/health`)
+  if (timed.length === 0) say('no job has a schedule: waiting; `cairn backup` runs the jobs now')
   return await running.run()
 }

@@ -166,7 +166,7 @@ test('every fault of a configuration is told at once, with its line and what was
     [job(`${source}    to: [disk]\n    keep: { within: 30 }\n`), /line 7: .*keep\.within/],
     [
       job(`${source}    to: [disk]\n    keep: { within: 3 moons }\n`),
-      /line 7: .*"3 moons" is not a duration/,
+      /line 7: .*"3 moons" is not a length of time/,
     ],
     [`${store}jobs:\n  Shop:\n${source}    to: [disk]\n`, /line 4: .*a-z/],
     [`${store}jobs:\n  latest:\n${source}    to: [disk]\n`, /line 4: .*latest/],

@@ -105,7 +105,6 @@ test('prune tells what it would free and why; with a manifest it cannot read it 
         to: ['disk'],
         timezone: 'Europe/Berlin',
         keep: { last: 1, yearly: 2 },
-        undelete: '0 s',
       },
     },
   })

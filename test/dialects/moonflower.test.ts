@@ -10,6 +10,7 @@ import {
   orSkip,
 } from '../services/index.ts'
 import { rawClient } from '../support/s3-bucket.ts'
+import { webhookServer } from '../support/webhook-server.ts'
 import { fillShop, type OldHost, oldHost, sh, shopDigest } from './support.ts'
 
 interface Place {
@@ -17,6 +18,7 @@ interface Place {
   readonly database: FreshDatabase
   readonly second: FreshDatabase
   readonly host: OldHost
+  readonly env: Readonly<Record<string, string>>
 }
 
 /** Two databases, a bucket, and the environment of the reference's own table. */
@@ -26,7 +28,7 @@ async function place(t: TestContext, lock = false): Promise<Place | null> {
   const second = await orSkip(t, freshDatabase(15))
   if (!bucket || !database || !second) return null
   await fillShop(database)
-  const host = oldHost({
+  const env = {
     PG_DATABASES: `${database.name}  ${second.name}`,
     PG_HOST: database.host,
     PG_PORT: String(database.port),
@@ -37,8 +39,8 @@ async function place(t: TestContext, lock = false): Promise<Place | null> {
     S3_BUCKET: bucket.bucket,
     S3_ACCESS_KEY: bucket.accessKey,
     S3_SECRET_KEY: bucket.secretKey,
-  })
-  return { bucket, database, second, host }
+  }
+  return { bucket, database, second, host: oldHost(env), env }
 }
 
 async function keysIn(t: TestContext, bucket: FreshBucket): Promise<string[]> {
@@ -258,4 +260,36 @@ test('moonflower: its environment as a configuration makes the same kind of back
   const [key = ''] = await keysIn(t, bucket)
   assert.match(key, new RegExp(`^/${database.name}_.*\\.sql\\.gz$`))
   assert.match(readFileSync(host.config, 'utf8'), /dialect moonflower/)
+})
+
+test('moonflower: by its schedule, each run with its webhooks and its log, a failure does not end it', async t => {
+  const here = await place(t)
+  if (!here) return
+  const { bucket, database, host } = here
+  await using server = await webhookServer()
+  const hooks = {
+    WEBHOOK_START: `${server.origin}/start`,
+    WEBHOOK_SUCCESS: `${server.origin}/success`,
+    WEBHOOK_FAILURE: `${server.origin}/failure`,
+    WEBHOOK_POST_LOGS: '1',
+  }
+  const env = { ...here.env, ...hooks, SCHEDULE: '* * * * * *', PG_DATABASES: `${database.name} nowhere` }
+  const running = host.start(['run'], { env })
+  await server.called('failure', 2)
+  running.child.kill('SIGTERM')
+  assert.equal((await running.ended).code, 143)
+  assert.deepEqual(
+    server.calls.slice(0, 2).map(({ method, path }) => [method, path]),
+    [
+      ['POST', '/start'],
+      ['POST', '/failure'],
+    ],
+  )
+  const body = server.calls.find(({ path }) => path === '/failure')?.body ?? ''
+  assert.match(body, /nowhere/)
+  for (const secret of [database.password, bucket.secretKey]) assert.ok(!body.includes(secret))
+  assert.ok((await keysIn(t, bucket)).some(key => key.includes(database.name)))
+  const once = await host.cairn(['run'], { ...hooks, PG_DATABASES: database.name })
+  assert.equal(once.code, 0, once.stderr)
+  assert.equal(server.calls.at(-1)?.path, '/success')
 })

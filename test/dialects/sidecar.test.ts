@@ -9,6 +9,7 @@ import { type FreshDatabase, freshBucket, freshDatabase, orSkip } from '../servi
 import { filesIn, sqliteFile, tree } from '../support/cli.ts'
 import { sql } from '../support/postgres/hostile.ts'
 import { rawClient } from '../support/s3-bucket.ts'
+import { webhookServer } from '../support/webhook-server.ts'
 import { fillShop, type OldHost, oldHost, sh, shopDigest } from './support.ts'
 
 const passphrase = 'a "strong" passphrase'
@@ -255,4 +256,32 @@ test('sidecar: what is wrong is named before anything is read; what is right mak
     weekly: 2,
     yearly: 1,
   })
+})
+
+test('sidecar: without a schedule it stays up and waits; with one it runs, and its webhooks are called as a form', async t => {
+  const here = await app(t)
+  if (!here) return
+  const { host, env } = here
+  const idle = host.start(['run'], { env })
+  await idle.said(/no job has a schedule: waiting/)
+  assert.equal(archivesIn(host).length, 0)
+  idle.child.kill('SIGTERM')
+  assert.equal((await idle.ended).code, 143)
+
+  await using server = await webhookServer()
+  const hooks = {
+    BACKUP_SUCCESS_WEBHOOK: `${server.origin}/success`,
+    BACKUP_FAILURE_WEBHOOK: `${server.origin}/failure`,
+  }
+  const scheduled = { ...env, ...hooks, BACKUP_SCHEDULE: '* * * * * *' }
+  const running = host.start(['run'], { env: scheduled })
+  const success = await server.called('success')
+  running.child.kill('SIGTERM')
+  assert.equal((await running.ended).code, 143)
+  assert.equal(success.method, 'POST')
+  assert.match(success.type ?? '', /form-urlencoded/)
+  assert.ok(archivesIn(host).length > 0)
+  const failing = await host.cairn(['backup'], { ...env, ...hooks, BACKUP_DIRS: '/nowhere-at-all' })
+  assert.equal(failing.code, 3)
+  assert.equal(server.words().at(-1), 'failure')
 })

@@ -20,6 +20,8 @@ export const sidecar: Dialect = {
       env.warnings.push('BACKUP_DEBUG: say --verbose to see the causes of a failure')
     return {
       stores,
+      // Without a schedule the container waits for `backup-now.sh`.
+      ...(schedule ? {} : { serve: { idle: true } }),
       jobs: {
         sidecar: {
           source: { type: 'archive', name, members: membersOf(env) },
@@ -205,7 +207,7 @@ function webhooksOf(env: Variables): Plain | null {
     )
     return url === undefined ? [] : [[when, { env: name }]]
   })
-  return said.length === 0 ? null : Object.fromEntries(said)
+  return said.length === 0 ? null : { ...Object.fromEntries(said), as: 'form' }
 }
 
 function containersOf(env: Variables): Plain | null {
