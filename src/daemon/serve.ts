@@ -132,7 +132,12 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
 
 function aborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
-    const stop = (): void => reject(signal.reason)
+    // With nothing to wait for, the process would end by itself.
+    const held = setInterval(() => {}, 2 ** 30)
+    const stop = (): void => {
+      clearInterval(held)
+      reject(signal.reason)
+    }
     if (signal.aborted) stop()
     else signal.addEventListener('abort', stop, { once: true })
   })
