@@ -186,7 +186,7 @@ export function appFor(config: Config, state: State): App {
     standstill(name) {
       const containers = config.jobs[name]?.containers ?? config.defaults.containers
       if (!containers) return null
-      return containerGuard(name, { ...containerOptions(containers), isBackup: false }, state.journal)
+      return containerGuard(name, { ...containerOptions(containers), isBackup: false }, state)
     },
     entered() {
       const prefix = 'containers.'
@@ -522,22 +522,33 @@ function hooksOf(hooks: HooksConfig | undefined): Hooks {
 function guardsOf(
   job: string,
   { hooks, containers }: Pick<JobConfig, 'hooks' | 'containers'>,
-  { journal }: State,
+  state: State,
 ): Guard[] {
   return [
-    ...(hooks ? [hookGuard(job, hooksOf(hooks), journal)] : []),
-    ...(containers ? [containerGuard(job, containerOptions(containers), journal)] : []),
+    ...(hooks ? [hookGuard(job, hooksOf(hooks), state.journal)] : []),
+    ...(containers ? [containerGuard(job, containerOptions(containers), state)] : []),
   ]
 }
 
-function containerOptions(said: ContainersConfig): ContainerOptions {
-  const {
-    wait: waitMs,
-    startWait: startWaitMs,
-    startTimeout: startTimeoutMs,
-    execTimeout: execTimeoutMs,
-  } = said
-  return { ...said, waitMs, startWaitMs, startTimeoutMs, execTimeoutMs, isBackup: true }
+/** Longer waits than a timer can count make no sense here. */
+const longestWaitMs = 20 * day
+
+function containerOptions({
+  wait,
+  startWait,
+  startTimeout,
+  execTimeout,
+  ...said
+}: ContainersConfig): ContainerOptions {
+  const upTo = (ms: number): number => Math.min(ms, longestWaitMs)
+  return {
+    ...said,
+    waitMs: upTo(wait),
+    startWaitMs: upTo(startWait),
+    startTimeoutMs: upTo(startTimeout),
+    execTimeoutMs: upTo(execTimeout),
+    isBackup: true,
+  }
 }
 
 /** Every encryption of the configuration: a manifest does not say which key fits. */

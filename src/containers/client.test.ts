@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
-import { chmodSync, chownSync, mkdtempSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type RequestListener } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,6 +37,28 @@ test('with patience it asks until Docker answers again, and says that it asked m
   })
   const { status, wasRetried } = await docker(at).ask('POST', '/x', { patienceMs: 30_000 })
   assert.deepEqual({ status, wasRetried, asked }, { status: 304, wasRetried: true, asked: 3 })
+})
+
+test('by TLS it knows Docker, and is known, by the files of DOCKER_CERT_PATH', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'tls-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
+  const made = ['-x509', '-newkey', 'ed25519', '-nodes', '-keyout', key, '-out', cert, '-days', '1']
+  execFileSync('openssl', ['req', ...made, '-subj', '/CN=x', '-addext', 'subjectAltName=IP:127.0.0.1'], {
+    stdio: 'ignore',
+  })
+  cpSync(cert, join(folder, 'ca.pem'))
+  const both = { key: readFileSync(key), cert: readFileSync(cert), ca: readFileSync(cert) }
+  const server = createTlsServer({ ...both, requestCert: true, rejectUnauthorized: true }, (_, answer) =>
+    answer.end('OK'),
+  ).listen(0, '127.0.0.1')
+  t.after(() => server.close())
+  await new Promise(resolve => server.once('listening', resolve))
+  const at = `tcp://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const env = { DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: folder }
+  assert.equal((await docker(at, env).ask('GET', '/_ping')).body.toString(), 'OK')
+  rmSync(key)
+  await assert.rejects(docker(at, env).ask('GET', '/_ping'), /cannot reach Docker/)
 })
 
 test('an abort ends the asking', async () => {

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../model/context.ts'
 import { asFailure, Failure } from '../model/failure.ts'
 import type { Guard } from '../model/source.ts'
-import type { Journal } from '../platform/state.ts'
+import { waitForLock } from '../platform/lock.ts'
+import type { State } from '../platform/state.ts'
 import { type Choice, choose, type Listed, stopOrder } from './choose.ts'
 import { askFor, type Docker, docker, Refused } from './client.ts'
 import { exec, goesWhenStopped, type Held, ready, start, stop } from './container.ts'
@@ -40,11 +41,21 @@ interface Entered {
 /**
  * Containers that stand still while a job reads: stopped, those first that depend on others, and started in the opposite
  * order whatever happens. What will be stopped stands in the journal before: a run that was killed is put right by the next one.
+ * One job at a time: a second one would find the same containers stopped, and the first would start them while it reads.
  */
-export function containerGuard(job: string, options: ContainerOptions, journal: Journal): Guard {
+export function containerGuard(
+  job: string,
+  options: ContainerOptions,
+  { journal, lockPath }: Pick<State, 'journal' | 'lockPath'>,
+): Guard {
   const at = options.host || process.env.DOCKER_HOST || defaultAddress
   const entry = `containers.${job}`
   let entered: Entered | null = null
+  let alone: Disposable | null = null
+  const turn = (ctx: Context): Promise<Disposable> =>
+    waitForLock(lockPath('.containers'), 'the containers', ctx.signal, () =>
+      ctx.emit({ type: 'notice', text: 'waits: the containers of another job are still stopped', job }),
+    )
   const note = (now: Entered): void => {
     journal.write(entry, now)
     entered = now
@@ -65,6 +76,7 @@ export function containerGuard(job: string, options: ContainerOptions, journal: 
       return `stops ${names.join(', then ') || 'none'}${within && `; runs commands in ${within}`}`
     },
     async enter(ctx) {
+      alone = await turn(ctx)
       const engine = docker(at)
       const choice = await choiceOf(engine, job, options, ctx)
       if (choice.stop.length === 0 && choice.exec.length === 0) return
@@ -75,14 +87,19 @@ export function containerGuard(job: string, options: ContainerOptions, journal: 
       if (choice.stop.length > 0) await sleep(options.waitMs, undefined, { signal: ctx.signal })
     },
     async leave(ctx) {
-      if (!entered) return
-      await undo(docker(at), entered, options, ctx)
-      journal.remove(entry)
-      entered = null
+      try {
+        if (entered) await undo(docker(at), entered, options, ctx)
+        if (entered) journal.remove(entry)
+        entered = null
+      } finally {
+        alone?.[Symbol.dispose]()
+        alone = null
+      }
     },
     async recover(ctx) {
       const left = written()
       if (!left) return
+      using _turn = await turn(ctx)
       const engine = docker(at)
       // Without an answer it stays as it is, for the next time.
       await engine.ask('GET', '/_ping', { signal: ctx.signal, patienceMs: 10_000 })
@@ -232,14 +249,10 @@ function foundStopped({ since, levels, told }: Entered) {
   }
 }
 
-/** Docker may be restarting while it is asked, several times for each level. */
+/** Docker may be restarting while it is asked, several times for each level; and no timer counts further than 24 days. */
 function longest(entered: Entered | null, options: ContainerOptions): number {
   const { startTimeoutMs, startWaitMs, execTimeoutMs } = options
-  const levels = entered?.levels.length ?? 0
-  return (
-    levels * (startTimeoutMs + 5 * 60_000) +
-    startWaitMs +
-    (entered?.after.length ?? 0) * execTimeoutMs +
-    60_000
-  )
+  const levels = (entered?.levels.length ?? 0) * (startTimeoutMs + 5 * 60_000)
+  const commands = (entered?.after.length ?? 0) * execTimeoutMs
+  return Math.min(levels + startWaitMs + commands + 60_000, 2 ** 31 - 1)
 }

@@ -43,6 +43,8 @@ async function stage(t: TestContext): Promise<Stage | undefined> {
         defaults: { to: ['disk'] },
         jobs: {
           shop: { source, containers: { wait: '0s', host: facts.host, ...containers }, ...more },
+          twin: { source, containers: { host: facts.host, ...containers, wait: '0s' } },
+          yearly: { source, schedule: '0 0 1 1 *' },
           other: { source: { type: 'files', paths: [host.path('cairn.yaml')] } },
         },
       })
@@ -186,6 +188,35 @@ test('after SIGKILL of Cairn the next run of any job starts what it had stopped,
   )
   assert.equal(await here.engine.state(name), 'running')
   assert.doesNotMatch((await here.host.ok(['backup', 'other'])).stderr, /earlier run/)
+
+  const again = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
+  again.child.kill('SIGKILL')
+  await again.ended
+  const serving = here.host.start(['serve'])
+  await eventually('it runs', async () => (await here.engine.state(name)) === 'running')
+  serving.child.kill('SIGTERM')
+  assert.equal((await serving.ended).code, 143)
+})
+
+test('jobs that stop the same app wait for each other: neither starts it while the other reads', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const name = await here.app(polite)
+  here.configure({ stop: [name], wait: '2s' })
+  await sleep(500)
+  const since = String(Date.now() / 1000)
+  const first = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
+  const second = await here.host.ok(['backup', 'twin'])
+  assert.match(second.stderr, /waits: the containers of another job are still stopped/)
+  assert.equal((await first.ended).code, 0)
+  const filters = ['-f', 'event=die', '-f', 'event=start', '-f', `container=${name}`]
+  const args = ['--since', since, '--until', String(Date.now() / 1000), ...filters]
+  assert.equal(
+    await here.engine.docker('events', ...args, '--format', '{{.Action}}'),
+    'die\nstart\ndie\nstart\n',
+  )
 })
 
 test('killed while Docker is still stopping: it runs in the end all the same, also when its job is not configured any more', async t => {

@@ -19,7 +19,7 @@ const packages = [
   ...['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],
   ...['rclone', 'openssh-server', 'openssh-client', 'curl'],
   ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
-  ...['runc', 'iptables', 'iproute2', 'ca-certificates'],
+  ...['runc', 'iptables', 'iproute2', 'ca-certificates', 'openssl'],
 ]
 
 /** One thing to have. `make` may be repeated, and picks up after one that was killed. */
