@@ -1,7 +1,17 @@
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
-const benches = ['help', 'list', 'list-s3', 'backup', 'gzip', 'verify', 'restore', 'mariadb'] as const
+const benches = [
+  'help',
+  'list',
+  'list-s3',
+  'backup',
+  'gzip',
+  'verify',
+  'restore',
+  'mariadb',
+  'dialects',
+] as const
 export type Bench = (typeof benches)[number]
 
 export interface Arguments {

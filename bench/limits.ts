@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os'
+import { dialectLimits, oldPeer } from './dialects.ts'
 import { helpOf, listOf, listOfMarkedS3, listOfS3, type Timing } from './listing.ts'
 import { mariadbPeer } from './mariadb.ts'
 import { type Comparison, cairnSide, gzipPeer, type Run, zstdPeer } from './postgres.ts'
@@ -27,6 +28,7 @@ export function verdicts(comparisons: readonly Comparison[], timings: readonly T
     ...comparisons
       .filter(each => each.bench === 'gzip' && each.databaseBytes >= promisedFrom)
       .map(gzipSpeedOf),
+    ...comparisons.filter(each => each.databaseBytes >= promisedFrom).flatMap(ofDialect),
     ...comparisons.map(memoryOf),
     ...(['backup', 'gzip', 'verify', 'restore'] as const).flatMap(bench => flatness(bench, comparisons)),
     ...timings.flatMap(timing => listingOf(timing)),
@@ -73,6 +75,15 @@ function gzipSpeedOf(comparison: Comparison): Verdict {
   const promise = `gzip ${comparison.size}: wall at most 0.25 x of ${gzipPeer}`
   const found = judged(promise, part, 0.25, value => `${value.toFixed(3)} x`)
   return isBusy(comparison) ? { ...found, found: `${found.found}, on a busy machine: says little` } : found
+}
+
+/** Each dialect against what the tool ran that it replaces. */
+function ofDialect(comparison: Comparison): Verdict[] {
+  const limit = dialectLimits[comparison.bench]
+  if (limit === undefined) return []
+  const part = ratios(comparison, oldPeer, (ours, theirs) => ours.seconds / theirs.seconds)
+  const promise = `${comparison.bench} ${comparison.size}: wall at most ${limit.toFixed(2)} x of ${oldPeer}`
+  return [judged(promise, part, limit, value => `${value.toFixed(3)} x`)]
 }
 
 /** A figure of each round, of Cairn and a peer in that same round. */

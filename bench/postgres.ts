@@ -19,7 +19,17 @@ export interface Run extends Omit<Measured, 'stdout'> {
 }
 
 export interface Comparison {
-  readonly bench: 'backup' | 'gzip' | 'verify' | 'restore' | 'mariadb'
+  readonly bench:
+    | 'backup'
+    | 'gzip'
+    | 'verify'
+    | 'restore'
+    | 'mariadb'
+    | 'rclone'
+    | 'moonflower'
+    | 'moonflower-gpg'
+    | 'sidecar'
+    | 'pgdump-s3'
   readonly size: string
   readonly databaseBytes: number
   readonly runs: readonly Run[]
@@ -31,7 +41,7 @@ export const gzipPeer = 'pg_dump | gzip | age'
 const verifyPeer = 'age -d | zstd -d | sha256sum'
 const restorePeer = 'age -d | zstd -d | pg_restore -1'
 
-type Bench = Exclude<Comparison['bench'], 'mariadb'>
+type Bench = Extract<Comparison['bench'], 'backup' | 'gzip' | 'verify' | 'restore'>
 
 export interface Side {
   readonly name: string
@@ -115,7 +125,7 @@ export async function interleaved(
 }
 
 /** What the server's processes have used that have ended; a moment later, so that the last one has. */
-async function serverCpu(facts: PostgresFacts): Promise<number> {
+export async function serverCpu(facts: PostgresFacts): Promise<number> {
   await sleep(100)
   const pid = Number(readFileSync(join(facts.data, 'postmaster.pid'), 'utf8').split('\n')[0])
   return cpuTimes(pid)?.children ?? 0

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { type Arguments, readArguments, usage } from './arguments.ts'
+import { benchDialects } from './dialects.ts'
 import { verdicts } from './limits.ts'
 import { benchHelp, benchList, benchListS3, type Timing } from './listing.ts'
 import { benchMariadb } from './mariadb.ts'
@@ -42,6 +43,9 @@ async function main(wanted: Arguments): Promise<void> {
   }
   if (wanted.benches.has('mariadb'))
     for (const size of wanted.sizes) comparisons.push(await benchMariadb(bench, size, { ...wanted, say }))
+  if (wanted.benches.has('dialects'))
+    for (const size of wanted.sizes)
+      comparisons.push(...(await benchDialects(bench, size, { ...wanted, say })))
   const machine = {
     processors: `${cpus().length} x ${cpus()[0]?.model.trim()}`,
     memory: `${(totalmem() / 1e9).toFixed(0)} GB`,

@@ -24,6 +24,7 @@ import { type MariadbSeries, mariadbClients, mysqlClients, type PostgresMajor } 
 import { createRegistry, type Registry } from './registry.ts'
 
 export {
+  goPrograms,
   mariadbClients,
   mysqlClients,
   newerRclone,

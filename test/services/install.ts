@@ -153,7 +153,7 @@ const builtByGo: Part = {
       () => true,
       () => false,
     )
-    const names = ['serve-s3'].filter(name => !existsSync(join(goPrograms, name)))
+    const names = ['serve-s3', 'check-kubernetes'].filter(name => !existsSync(join(goPrograms, name)))
     return hasGo ? names : []
   },
   async make(lacking) {
