@@ -160,6 +160,11 @@ test('what follows the name of the image: a command, options for the dump progra
   assert.match(dumped.said, /dialect rclone|environment/)
   const ignored = await tried(own, image, 'start', 'it')
   assert.match(ignored.said, /warning: ignored: start it\n/)
+  const typed =
+    'crontab -l; aws s3 ls s3://x; docker ps; echo test | gpg --symmetric --batch --passphrase x | wc -c'
+  const instead = await tried(own, '-e', 'BACKUP_SCHEDULE=0 2 * * *', image, 'sh', '-c', typed)
+  assert.match(instead.said, /"cairn status"[\s\S]*"cairn list"[\s\S]*"cairn doctor" tries the socket/)
+  assert.match(instead.said, /0 2 \* \* \* cairn backup\n\d\d+\n$/)
   for (const path of ['/backup.sh', '/entrypoint']) {
     const ran = await tried(own, '--entrypoint', path, image)
     assert.equal(ran.code, 2)
