@@ -1,4 +1,4 @@
-// budget: 150 s
+// budget: 200 s
 import assert from 'node:assert/strict'
 import { existsSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
@@ -140,4 +140,20 @@ test('rclone: a server that is not there, and a login that is wrong, are one cle
   }).cairn(['run'])
   assert.notEqual(password.code, 0)
   assert.match(password.stderr, /the password for user .* is wrong/)
+})
+
+test('rclone: an SMB server, spelled as the README has it, with the password in clear', async t => {
+  const here = await shop(t)
+  const smb = await orSkip(t, service('smb'))
+  if (!here || !smb) return
+  const host = oldHost({
+    ...here.env,
+    RCLONE_CONFIG_STORE_SMB_HOST: smb.host,
+    RCLONE_CONFIG_STORE_SMB_PORT: String(smb.port),
+    RCLONE_CONFIG_STORE_SMB_USER: smb.user,
+    RCLONE_CONFIG_STORE_SMB_PASS: smb.password,
+    RCLONE_CONFIG_STORE_SMB_DOMAIN: 'workgroup',
+    UPLOAD_PREFIX: `${smb.share}/${here.database.name}`,
+  })
+  await roundTrip(host, here.database)
 })

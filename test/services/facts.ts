@@ -80,6 +80,16 @@ export interface DockerFacts {
   node: string
 }
 
+export interface SmbFacts {
+  host: string
+  port: number
+  user: string
+  password: string
+  /** The name of the share, and what it serves, as a path of the machine. */
+  share: string
+  folder: string
+}
+
 export interface Facts {
   postgres: PostgresFacts
   mariadb: MariadbFacts
@@ -94,6 +104,7 @@ export interface Facts {
   docker: DockerFacts
   /** Without a network, for one test file alone. */
   'docker-alone': DockerFacts
+  smb: SmbFacts
 }
 
 export type ServiceName = keyof Facts

@@ -10,6 +10,7 @@ import { startPostgres } from './postgres.ts'
 import { type Daemon, type DaemonOptions, startDaemon, stopDaemons } from './process.ts'
 import { startCeph16, startS3, startServeS3 } from './s3.ts'
 import { startSftp } from './sftp.ts'
+import { startSmb } from './smb.ts'
 import { startWebdav } from './webdav.ts'
 
 /** What a service is given to start with. */
@@ -69,6 +70,8 @@ export function createRegistry(dir: string): Registry {
         return startDocker(starting('docker'), false)
       case 'docker-alone':
         return startDocker(starting('docker-alone'), true)
+      case 'smb':
+        return startSmb(starting('smb'))
     }
   }
 

@@ -39,6 +39,13 @@ export const RcloneOptions = z
           'settings of the remote as they stand in rclone.conf (type, host, pass...), passwords obscured as `rclone obscure` does it; they win over the file',
         example: { type: 'sftp', host: 'nas.example', user: 'backup', pass: { file: '/run/secrets/nas' } },
       }),
+    clear: z
+      .record(z.string().regex(/^\w+$/), secretOption)
+      .optional()
+      .meta({
+        description: 'passwords of the remote in clear; Cairn has rclone obscure them',
+        example: { pass: { file: '/run/secrets/nas' } },
+      }),
     program: z.string().min(1).default('rclone').describe('which rclone to run'),
   })
   .refine(o => o.options === undefined || /^[^:/]/.test(parseRemote(o.remote).name), {

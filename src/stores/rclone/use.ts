@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { Readable } from 'node:stream'
 import * as z from 'zod'
 import type { Context } from '../../model/context.ts'
 import { Secret } from '../../model/secret.ts'
+import type { Program } from '../../model/step.ts'
+import { flow } from '../../platform/flow.ts'
 import type { SecretSource } from '../../platform/secret-source.ts'
 import { abortable, type Daemon, type RcloneProgram, startDaemon } from './daemon.ts'
 import { inherited, settingsAsEnvironment, settingsIn } from './environment.ts'
@@ -33,6 +36,8 @@ export interface Reach {
   readonly remote: string
   readonly config?: string | undefined
   readonly options?: Readonly<Record<string, SecretSource>> | undefined
+  /** Settings that rclone wants obscured, as they are. */
+  readonly clear?: Readonly<Record<string, SecretSource>> | undefined
   readonly program: string
 }
 
@@ -86,7 +91,7 @@ export class Uses {
 
 /** Starts a daemon and has it make contact. Throws when either fails; nothing is left behind then. */
 async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
-  const { remote, config, options = {} } = reach
+  const { remote, config, options = {}, clear = {} } = reach
   // An alias hides the remote's own spelling: neither requests nor arguments need to hold it.
   const alias = `cairn${randomBytes(4).toString('hex')}`
   const program: RcloneProgram = {
@@ -96,6 +101,7 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
       ...inherited(process.env),
       ...(config !== undefined && { RCLONE_CONFIG: config }),
       ...(await settingsAsEnvironment(remote, options)),
+      ...(await settingsAsEnvironment(remote, await obscured(reach.program, clear, ctx))),
       [`RCLONE_CONFIG_${alias.toUpperCase()}_TYPE`]: 'alias',
       [`RCLONE_CONFIG_${alias.toUpperCase()}_REMOTE`]: new Secret(asFolder(remote)),
     },
@@ -109,6 +115,24 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
     await daemon.stop()
     throw error
   }
+}
+
+/** The same settings as rclone wants them: it takes no password that is not written in its own way. */
+async function obscured(
+  program: string,
+  clear: Readonly<Record<string, SecretSource>>,
+  ctx: Context,
+): Promise<Record<string, SecretSource>> {
+  const written: Record<string, SecretSource> = {}
+  for (const [key, source] of Object.entries(clear)) {
+    const input = [Buffer.from((await source.read()).reveal())]
+    const chunks: Uint8Array[] = []
+    const step: Program = { program, args: ['obscure', '-'] }
+    for await (const chunk of flow(Readable.from(input), [step], ctx)) chunks.push(chunk)
+    const secret = new Secret(Buffer.concat(chunks).toString('utf8').trim())
+    written[key] = { ...source, read: async () => secret }
+  }
+  return written
 }
 
 /** A path that ends so is not asked for as if it were an object: who may only write would be told that it is one. */
