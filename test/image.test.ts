@@ -1,4 +1,4 @@
-// budget: 300 s
+// budget: 420 s
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'

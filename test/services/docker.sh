@@ -82,7 +82,7 @@ empty() {
   local ids
   ids=$(docker ps -aq 2>/dev/null || true)
   [ -z "$ids" ] || docker rm -fv $ids >/dev/null 2>&1 || true
-  { docker network prune -f && docker image prune -f && docker builder prune -f --keep-storage 2GB; } >/dev/null 2>&1 || true
+  { docker network prune -f && docker volume prune -f && docker image prune -f && docker builder prune -f --keep-storage 5GB; } >/dev/null 2>&1 || true
 }
 
 unmount() {
