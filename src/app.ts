@@ -388,7 +388,7 @@ function openArchive(name: string, members: readonly MemberConfig[], config: Con
     members.map(member => ({
       name: member.name,
       source: openPart(member.source, config),
-      isFolder: false,
+      isFolder: member.source.type === 'mongodb' && member.source.layout === 'directory',
       optional: member.optional,
       steps: member.gzip ? [gzipStage().encode()] : [],
     })),
@@ -399,6 +399,7 @@ function openPart(options: PartConfig, config: Config): Source {
   if (options.type === 'postgres') return sources.postgres(options)
   if (options.type === 'mariadb') return sources.mariadb(options)
   if (options.type === 'mysql') return sources.mysql(options)
+  if (options.type === 'mongodb') return sources.mongodb(options)
   if (options.type === 'sqlite') return sources.sqlite(options)
   if (options.type === 'file') return sources.file(options)
   return sources.files({ ...options, exclude: [...options.exclude, ...storeFolders(config)] })
@@ -410,6 +411,7 @@ function openRestorer(manifest: Manifest, to: string | null, config: Config): Re
   if (engine === 'postgres') return restorers.postgres(to, own?.type === 'postgres' ? own : null)
   if (engine === 'mariadb' || engine === 'mysql')
     return restorers[engine](to, own?.type === engine ? own : null)
+  if (engine === 'mongodb') return restorers.mongodb(to, own?.type === 'mongodb' ? own : null)
   if (engine === 'sqlite') return restorers.sqlite(to)
   if (engine === 'files') return restorers.files(to, storeFolders(config))
   if (engine === 'archive') return openArchiveRestorer(manifest, to, own, config)
@@ -456,6 +458,17 @@ function restorable({ name, source, gzip }: MemberConfig, config: Config): Resto
       ...common,
       ...{ unit: source.database ?? name, artifact: `${type}/${name}` },
       by: () => ({ engine: type, media: 'sql', restorer: restorers[type](null, source) }),
+    }
+  }
+  if (source.type === 'mongodb') {
+    const named = source.database ?? source.databases
+    const media = source.layout === 'archive' ? 'mongodump-archive' : 'mongodump-directory'
+    return {
+      ...common,
+      ...{ unit: name, artifact: `mongodb/${name}`, isFolder: source.layout === 'directory' },
+      // None: those that the URI names, or that are found in the member.
+      options: { databases: named === undefined || named === 'all' ? [] : [named].flat() },
+      by: () => ({ engine: 'mongodb', media, restorer: restorers.mongodb(null, source) }),
     }
   }
   if (source.type === 'files') return restorableFiles(common, source, config)

@@ -15,6 +15,7 @@ import {
   postgresClients,
 } from './services/index.ts'
 import { freePort } from './support/free-port.ts'
+import { contents, freshMongo, withClient } from './support/mongodb/databases.ts'
 
 /** Every shell command of the README and the how-to pages is run as it stands, in the order of its page. */
 const root = resolve(import.meta.dirname, '..')
@@ -128,6 +129,27 @@ test('how to back up MariaDB and MySQL', async t => {
     .replaceAll(/shop_(restored|side|by_hand)/g, `${name}_$1`)
     .replaceAll('mariadb/shop.sql', `mariadb/${name}.sql`)
   assert.match(runAll(commands, tools), /^1$/m)
+})
+
+test('how to back up MongoDB', async t => {
+  const database = await orSkip(t, freshMongo())
+  if (!database) return
+  const { host, port, user, password, name, uri, url, mongorestore } = database
+  await withClient(database, client => client.db(name).collection('customers').insertOne({ id: 1000 }))
+  const here = await setting(
+    `${disk}jobs: { shop: { source: { type: mongodb, uri: { env: SHOP_URI } }, to: [disk] } }\n`,
+  )
+  const env = { DBHOST: host, DBPORT: String(port), DBUSER: user, DBPASSWORD: password, DBAUTH: 'test' }
+  const path = `${dirname(mongorestore)}:${here.env.PATH}`
+  const tools = { ...here, env: { ...here.env, ...env, SHOP_URI: url, DBURI: uri, PATH: path } }
+  const commands = commandsOf('docs/how-to/mongodb.md')
+    .replaceAll(/shop_(restored|side|by_hand)/g, `${name}_$1`)
+    .replaceAll('mongodb/shop.archive', `mongodb/${name}.archive`)
+    .replaceAll("'shop.*'", `'${name}.*'`)
+  runAll(commands, tools)
+  const before = await contents(database)
+  for (const part of ['restored', 'side', 'by_hand'])
+    assert.deepEqual(await contents({ ...database, name: `${name}_${part}` }), before)
 })
 
 test('how to back up SQLite', async () => {

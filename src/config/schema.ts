@@ -155,6 +155,7 @@ const sources = [
   sourceOptions.postgres.safeExtend({ type: z.literal('postgres') }),
   sourceOptions.mariadb.safeExtend({ type: z.literal('mariadb') }),
   sourceOptions.mysql.safeExtend({ type: z.literal('mysql') }),
+  sourceOptions.mongodb.safeExtend({ type: z.literal('mongodb') }),
   sourceOptions.sqlite.extend({ type: z.literal('sqlite') }),
   sourceOptions.files.extend({ type: z.literal('files') }),
   sourceOptions.file.extend({ type: z.literal('file') }),

@@ -6,6 +6,7 @@ import { archiveRestorer, type RestorableMember, unpackingRestorer } from './arc
 import { FilesOptions, filesSource } from './files/index.ts'
 import { filesRestorer } from './files/restorer.ts'
 import { MariadbOptions, mariadbRestorer, mariadbSource } from './mariadb/index.ts'
+import { MongodbOptions, mongodbRestorer, mongodbSource } from './mongodb/index.ts'
 import { FileOptions, fileRestorer, fileSource } from './one-file.ts'
 import { PostgresOptions, postgresRestorer, postgresSource } from './postgres/index.ts'
 import { SqliteOptions, sqliteSource } from './sqlite/index.ts'
@@ -19,6 +20,7 @@ export const sourceOptions = {
   postgres: PostgresOptions,
   mariadb: MariadbOptions,
   mysql: MariadbOptions,
+  mongodb: MongodbOptions,
   sqlite: SqliteOptions,
   files: FilesOptions,
   file: FileOptions,
@@ -28,6 +30,7 @@ export const sources = {
   postgres: (options: PostgresOptions): Source => postgresSource(options),
   mariadb: (options: MariadbOptions): Source => mariadbSource('mariadb', options),
   mysql: (options: MariadbOptions): Source => mariadbSource('mysql', options),
+  mongodb: (options: MongodbOptions): Source => mongodbSource(options),
   sqlite: (options: SqliteOptions): Source => sqliteSource(options),
   files: (options: FilesOptions): Source => filesSource(options),
   file: (options: FileOptions): Source =>
@@ -48,6 +51,8 @@ export const restorers = {
     }),
   mariadb: (to: string | null, own: MariadbOptions | null): Restorer => ofFlavour('mariadb', to, own),
   mysql: (to: string | null, own: MariadbOptions | null): Restorer => ofFlavour('mysql', to, own),
+  mongodb: (to: string | null, own: MongodbOptions | null): Restorer =>
+    mongodbRestorer({ target: to === null ? undefined : secretSource(to), source: own?.uri }),
   sqlite: (to: string | null): Restorer => sqliteRestorer(to === null ? {} : { to }),
   files: (to: string | null, protect: readonly string[]): Restorer =>
     filesRestorer({ protect, ...(to === null ? {} : { to }) }),

@@ -37,6 +37,20 @@ export interface MariadbFacts {
   pid: number
 }
 
+/** FerretDB: the protocol of MongoDB 7.0, without views, time series, validators and snapshots. */
+export interface MongodbFacts {
+  host: string
+  port: number
+  /** May do everything; is looked up in the database `test`. */
+  user: string
+  password: string
+  /** All of it in one string, without a database. */
+  uri: string
+  /** MongoDB's own tools. */
+  mongodump: string
+  mongorestore: string
+}
+
 export interface S3Facts {
   /** http, path style only. */
   endpoint: string
@@ -94,6 +108,7 @@ export interface Facts {
   postgres: PostgresFacts
   mariadb: MariadbFacts
   mysql: MariadbFacts
+  mongodb: MongodbFacts
   s3: S3Facts
   /** Of Debian 12: Ceph's gateway as it was in 2021, which knows no checksums, and drops what it does not know. */
   's3-ceph16': S3Facts

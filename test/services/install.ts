@@ -4,7 +4,7 @@
 
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { copyFile, cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { layOutClients } from './clients.ts'
 import { cache, docker, goPrograms, npmServers, sid, type Tree, trixie } from './places.ts'
@@ -153,16 +153,13 @@ const builtByGo: Part = {
       () => true,
       () => false,
     )
-    const names = ['serve-s3', 'check-kubernetes'].filter(name => !existsSync(join(goPrograms, name)))
+    const names = [...ownPrograms, ...mongodbPrograms].filter(name => !existsSync(join(goPrograms, name)))
     return hasGo ? names : []
   },
   async make(lacking) {
     await mkdir(goPrograms, { recursive: true })
-    for (const name of lacking) {
-      const built = join(goPrograms, `${name}.new`)
-      await run('go', ['build', '-o', built, '.'], { cwd: join(here, 'go', name), env: { CGO_ENABLED: '0' } })
-      await rename(built, join(goPrograms, name))
-    }
+    for (const name of ownPrograms) if (lacking.includes(name)) await build(name)
+    if (lacking.some(name => mongodbPrograms.includes(name))) await buildForMongodb()
   },
 }
 
@@ -174,6 +171,38 @@ const baseImage: Part = {
   async make([release = docker.release]) {
     await run(join(here, 'docker.sh'), ['base', docker.folder, release])
   },
+}
+
+const withoutC = { CGO_ENABLED: '0' }
+
+/** Each a folder beside this file. */
+const ownPrograms = ['serve-s3', 'check-kubernetes']
+
+async function build(name: string): Promise<void> {
+  const built = join(goPrograms, `${name}.new`)
+  await run('go', ['build', '-o', built, '.'], { cwd: join(here, 'go', name), env: withoutC })
+  await rename(built, join(goPrograms, name))
+}
+
+const mongodbPrograms = ['ferretdb', 'mongodump', 'mongorestore']
+
+/** FerretDB embeds a file that says its version, which its module has not got: it is built from a copy that has. */
+async function buildForMongodb(): Promise<void> {
+  const cwd = join(goPrograms, 'mongodb.new')
+  await rm(cwd, { recursive: true, force: true })
+  await cp(join(here, 'go/mongodb'), cwd, { recursive: true })
+  await run('go', ['mod', 'vendor'], { cwd })
+  const ferretdb = 'github.com/FerretDB/FerretDB'
+  await writeFile(join(cwd, 'vendor', ferretdb, 'build/version/version.txt'), 'v1.24.2\n')
+  for (const [name, path] of [
+    ['ferretdb', `${ferretdb}/cmd/ferretdb`],
+    ['mongodump', 'github.com/mongodb/mongo-tools/mongodump/main'],
+    ['mongorestore', 'github.com/mongodb/mongo-tools/mongorestore/main'],
+  ] as const) {
+    await run('go', ['build', '-mod=vendor', '-o', join(cwd, name), path], { cwd, env: withoutC })
+    await rename(join(cwd, name), join(goPrograms, name))
+  }
+  await rm(cwd, { recursive: true, force: true })
 }
 
 const newer = [debianTree(sid), debianTree(trixie)]

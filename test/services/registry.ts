@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { startDocker } from './docker.ts'
 import { type Facts, type ServiceName, ServiceUnavailable } from './facts.ts'
 import { startMariadb, startMysql } from './mariadb.ts'
+import { startMongodb } from './mongodb.ts'
 import { type MariadbSeries, mariadbSeries, type PostgresMajor, postgresMajors } from './places.ts'
 import { startPostgres } from './postgres.ts'
 import { type Daemon, type DaemonOptions, startDaemon, stopDaemons } from './process.ts'
@@ -56,6 +57,8 @@ export function createRegistry(dir: string): Registry {
         return startMariadb(starting(`mariadb-${variant}`), mariadbVersion(variant))
       case 'mysql':
         return startMysql(starting('mysql'))
+      case 'mongodb':
+        return startMongodb(starting('mongodb'))
       case 's3':
         return startS3(starting('s3'))
       case 's3-ceph16':

@@ -1,6 +1,6 @@
 import { createReadStream, existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import type { Context } from '../../model/context.ts'
 import { asFailure, exitCode, Failure, usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
@@ -22,6 +22,8 @@ export interface RestorableMember {
   readonly artifact: string
   /** What the restorer wants to know of the backup. */
   readonly options: Readonly<Record<string, unknown>>
+  /** A folder whose files are artifacts each; false: one artifact, of a folder the tar of it. */
+  readonly isFolder?: boolean
   /** What undoes what was done to its bytes before they were put into the archive. */
   readonly undo: readonly Step[]
   /** Who brings it back. `content`: the first bytes of the member, where they decide; empty when only a plan is made. */
@@ -135,6 +137,22 @@ function manifestOf(
   }
 }
 
+/** The files of a member that is a folder, as artifacts that are called as in that folder. */
+async function filesIn(
+  dir: string,
+  { name }: RestorableMember,
+  { artifacts: [record] }: Manifest,
+): Promise<ArtifactRecord[]> {
+  const found = await readdir(join(dir, name), { recursive: true, withFileTypes: true })
+  const paths = found
+    .filter(each => each.isFile())
+    .map(each => relative(join(dir, name), join(each.parentPath, each.name)))
+    .sort()
+  return paths.flatMap(path =>
+    record ? { ...record, name: path, objects: [{ key: join(name, path), bytes: 0, sha256: null }] } : [],
+  )
+}
+
 async function extract(manifest: Manifest, dir: string, read: ArtifactReader, ctx: Context): Promise<void> {
   const [record] = manifest.artifacts.filter(({ role }) => role === 'data')
   if (!record) throw usage('cannot restore', 'the backup holds no archive')
@@ -179,7 +197,8 @@ async function bringBack(
     try {
       const { size } = await stat(join(dir, member.name))
       const by = member.by(await headOf(join(dir, member.name)))
-      const inner = manifestOf(manifest, member, by, size)
+      const whole = manifestOf(manifest, member, by, size)
+      const inner = member.isFolder ? { ...whole, artifacts: await filesIn(dir, member, whole) } : whole
       const reader = localReader(dir, member.undo, ctx)
       reports.push(await by.restorer.apply([inner], { allow: pick.allow }, replace, reader, ctx))
     } catch (error) {
