@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
-import { type FreshDatabase, freshBucket, freshDatabase, orSkip } from '../services/index.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type FreshDatabase, freshBucket, freshDatabase, goPrograms, orSkip } from '../services/index.ts'
 import { filesIn, sqliteFile, tree } from '../support/cli.ts'
+import { contents, excuses, fillHostile, freshMongo, withClient } from '../support/mongodb/databases.ts'
 import { sql } from '../support/postgres/hostile.ts'
 import { rawClient } from '../support/s3-bucket.ts'
 import { webhookServer } from '../support/webhook-server.ts'
@@ -211,8 +213,11 @@ test('sidecar: what is missing is left out and told with exit 3, what is optiona
   assert.match(partly.stderr, /nowhere.*does not exist/)
   const dir = unpacked(t, readFileSync(host.path('backups/my-app', archivesIn(host)[0] ?? '')))
   assert.equal(readdirSync(dir).length, 4)
+  // The names tell seconds.
+  await sleep(1_100)
   const optional = await host.cairn(['backup'], { ...missing, BACKUP_OPTIONAL: 'nowhere' })
   assert.equal(optional.code, 0, optional.stderr)
+  await sleep(1_100)
   const down = await host.cairn(['backup'], { ...env, BACKUP_POSTGRES: 'postgresql://u:p@127.0.0.1:1/x' })
   assert.equal(down.code, 3, down.stderr)
   const alone = {
@@ -285,3 +290,54 @@ test('sidecar: without a schedule it stays up and waits; with one it runs, and i
   assert.equal(failing.code, 3)
   assert.equal(server.words().at(-1), 'failure')
 })
+
+test(
+  'sidecar: MongoDB is the folder that mongodump writes, for mongorestore and for Cairn; and so is that of the old tool',
+  excuses,
+  async () => {
+    const database = await freshMongo()
+    await fillHostile(database)
+    const before = await contents(database)
+    const host = oldHost({})
+    const env = {
+      BACKUP_NAME: 'my-app',
+      BACKUP_LOCAL_PATH: host.path('backups'),
+      BACKUP_MONGODB: database.url,
+    }
+    const ran = await host.cairn(['backup'], env)
+    assert.equal(ran.code, 0, ran.stderr)
+    const dir = host.path('x')
+    mkdirSync(dir)
+    const [name = ''] = archivesIn(host)
+    assert.match(name, /\.tar\.gz$/)
+    sh('tar -xzf "$A" -C "$DIR"', undefined, { A: host.path('backups/my-app', name), DIR: dir })
+    assert.ok(readdirSync(join(dir, 'mongodb-dump', database.name)).some(file => file.endsWith('.bson')))
+    await withClient(database, client => client.db(database.name).dropDatabase())
+    const restored = await host.cairn(['restore', 'latest', '--yes'], env)
+    assert.equal(restored.code, 0, restored.stderr)
+    assert.deepEqual(await contents(database), before)
+
+    const old = host.path('old')
+    mkdirSync(old)
+    sh(
+      '"$TOOL" --quiet --uri "$URI" --out "$OLD/mongodb-dump"; tar -czf "$TO/my-app-2025-01-01-020000.tar.gz" -C "$OLD" mongodb-dump',
+      undefined,
+      {
+        ...{
+          TOOL: join(goPrograms, 'mongodump'),
+          URI: database.url,
+          OLD: old,
+          TO: host.path('backups/my-app'),
+        },
+      },
+    )
+    await withClient(database, client => client.db(database.name).dropDatabase())
+    const foreign = await host.cairn(['restore', '2025-01-01-020000', '--yes'], env)
+    assert.equal(foreign.code, 0, foreign.stderr)
+    assert.deepEqual(await contents(database), before)
+    const wrong = await host.cairn(['backup'], { ...env, BACKUP_MONGODB: 'postgresql://x:geheim@y' })
+    assert.equal(wrong.code, 2)
+    assert.match(wrong.stderr, /BACKUP_MONGODB: expected mongodb/)
+    assert.doesNotMatch(wrong.stderr, /geheim/)
+  },
+)

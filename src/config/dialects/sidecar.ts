@@ -1,5 +1,5 @@
 import type { Dialect, Plain } from './dialect.ts'
-import type { Variables } from './variables.ts'
+import type { SecretPlace, Variables } from './variables.ts'
 
 /** The compose sidecar: one gzipped tar of databases, folders and files, with gpg around it, to a folder and to S3. */
 export const sidecar: Dialect = {
@@ -7,7 +7,7 @@ export const sidecar: Dialect = {
   strong: ['BACKUP_NAME', 'BACKUP_LOCAL_PATH', 'BACKUP_S3_BUCKET'],
   weak: [['BACKUP_SCHEDULE']],
   needs:
-    'BACKUP_NAME, BACKUP_LOCAL_PATH or BACKUP_S3_BUCKET, and what to back up: BACKUP_POSTGRES, BACKUP_DIRS, BACKUP_FILES',
+    'BACKUP_NAME, BACKUP_LOCAL_PATH or BACKUP_S3_BUCKET, and what to back up: BACKUP_POSTGRES, BACKUP_MONGODB, BACKUP_DIRS, BACKUP_FILES',
   prefixes: ['BACKUP_'],
   translate: env => {
     const name = nameOf(env)
@@ -91,9 +91,7 @@ function s3Of(env: Variables, bucket: string, prefix: string): Plain {
 /** What is backed up, in the order of the old archive. */
 function membersOf(env: Variables): Plain[] {
   const optional = new Set(listed(env, 'BACKUP_OPTIONAL'))
-  const members = [...postgresOf(env), ...foldersOf(env), ...filesOf(env)]
-  if (env.text('BACKUP_MONGODB') !== undefined)
-    env.fault('BACKUP_MONGODB', 'nothing: this Cairn has no MongoDB yet', 'a value')
+  const members = [...postgresOf(env), ...mongodbOf(env), ...foldersOf(env), ...filesOf(env)]
   if (members.length === 0)
     env.fault('BACKUP_POSTGRES', 'something to back up: it, BACKUP_DIRS or BACKUP_FILES', null)
   const twin = members.find((one, index) => members.findIndex(({ name }) => name === one.name) < index)
@@ -109,15 +107,31 @@ function plainName(name: string): string {
 }
 
 /** One URI a line, or several on a line; empty lines and comments are passed over. */
-function postgresOf(env: Variables): Plain[] {
-  const text = env.hidden('BACKUP_POSTGRES') ?? ''
+function urisIn(env: Variables, variable: string): { uri: string; place: SecretPlace | { value: string } }[] {
+  const text = env.hidden(variable) ?? ''
   const uris = text
     .split('\n')
     .filter(line => !line.trim().startsWith('#'))
     .flatMap(line => line.split(/\s+/))
     .filter(uri => uri !== '')
+  return uris.map(uri => ({ uri, place: text === uri ? { env: variable } : { value: uri } }))
+}
+
+/** Each server, or database, as the folder that mongodump writes. */
+function mongodbOf(env: Variables): Plain[] {
+  return urisIn(env, 'BACKUP_MONGODB').flatMap(({ uri, place }, index) => {
+    const name = index === 0 ? 'mongodb-dump' : `mongodb-dump-${index + 1}`
+    if (/^mongodb(\+srv)?:\/\/[^/]/.test(uri))
+      return [{ name, source: { type: 'mongodb', uri: place, layout: 'directory' } }]
+    env.fault('BACKUP_MONGODB', 'mongodb://user:password@host:port/database', `number ${index + 1} is none`)
+    return []
+  })
+}
+
+function postgresOf(env: Variables): Plain[] {
+  const uris = urisIn(env, 'BACKUP_POSTGRES')
   const taken = new Set<string>()
-  return uris.flatMap((uri, index) => {
+  return uris.flatMap(({ uri, place }, index) => {
     const database = databaseIn(uri)
     if (database === null) {
       env.fault(
@@ -130,8 +144,7 @@ function postgresOf(env: Variables): Plain[] {
     let name = `postgres-${database}`
     for (let n = 2; taken.has(name); n++) name = `postgres-${database}-${n}`
     taken.add(name)
-    const url = text === uri ? { env: 'BACKUP_POSTGRES' } : { value: uri }
-    const source = { type: 'postgres', url, database, globals: false, allowEmpty: true }
+    const source = { type: 'postgres', url: place, database, globals: false, allowEmpty: true }
     return [{ name: `${name.replaceAll('/', '-')}.dump`, source }]
   })
 }
