@@ -12,7 +12,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['cli'],
   cli: ['app.ts', 'config', 'daemon', 'engine', 'model', 'platform', 'stages'],
   daemon: ['app.ts', 'engine', 'model', 'platform'],
-  'app.ts': ['config', 'engine', 'model', 'notifiers', 'platform', 'stages', 'wiring'],
+  'app.ts': ['config', 'containers', 'engine', 'model', 'notifiers', 'platform', 'stages', 'wiring'],
   wiring: ['config', 'containers', 'engine', 'model', 'platform', 'sources', 'stages', 'stores'],
   config: ['model', 'notifiers', 'platform', 'sources', 'stages', 'stores'],
   engine: ['model', 'platform'],
