@@ -1,4 +1,5 @@
 import { stallOf, type Timing } from '../app.ts'
+import { recoverJobs } from '../daemon/recover.ts'
 import { type JobOutcome, runJob } from '../daemon/run-job.ts'
 import type { Trigger } from '../daemon/run-record.ts'
 import { type ExitCode, exitCode, worstExit } from '../model/failure.ts'
@@ -21,7 +22,9 @@ export async function runJobs(
   global: Global,
 ): Promise<ExitCode> {
   const outcomes: JobOutcome[] = []
-  for (const job of app.jobNames(jobs)) {
+  const names = app.jobNames(jobs)
+  await recoverJobs(app, ctx)
+  for (const job of names) {
     const stallMs = global.stall === undefined ? stallOf(app.config, job) : ctx.stallMs
     const request = { job, trigger: how.trigger, prune: how.prune, retry: how.retryOf(job) }
     outcomes.push(await runJob(request, app, { ...ctx, stallMs }))

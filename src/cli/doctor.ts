@@ -63,7 +63,15 @@ async function openJob(job: Job, app: App, stores: Map<string, Store>, ctx: Cont
     sources.push(check)
   }
   const stages = await attempt(`stages of ${job.name}`, () => checkStages(job.stages, ctx))
-  return [...sources, stages, ...(await checkHooks(job.name, app))]
+  return [...sources, stages, ...(await checkHooks(job.name, app)), ...(await checkGuards(job, ctx))]
+}
+
+async function checkGuards({ name, guards }: Job, ctx: Context): Promise<Check[]> {
+  return await Promise.all(
+    guards.flatMap(guard =>
+      guard.check ? attempt(`${guard.name} of ${name}`, async () => (await guard.check?.(ctx)) ?? '') : [],
+    ),
+  )
 }
 
 /** A program that is not there would only be noticed at night. Lines for the shell are the shell's. */

@@ -102,7 +102,9 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     'status [job...]',
     'what has arrived in the stores, when; exit 1 when something is overdue',
     'cairn status',
-  ).action(act(() => import('./status.ts')))
+  )
+    .option('--watched', 'only whether `cairn serve` has raised an alarm; asks no store')
+    .action(act(() => import('./status.ts')))
   command(
     'runs [job]',
     'the last runs on this host, newest first; given the id of one, its log',

@@ -1,5 +1,6 @@
 import { styleText } from 'node:util'
 import { type ExitCode, exitCode, Failure } from '../model/failure.ts'
+import { appendToLog } from './log-file.ts'
 
 /** What a person asked for on the command line, whatever the command. */
 export interface Global {
@@ -26,6 +27,7 @@ export function outJson(value: unknown): Promise<void> {
 /** Everything that is not a result goes to stderr. */
 export function say(text: string): void {
   process.stderr.write(`${text}\n`)
+  appendToLog(text)
 }
 
 /** Colour only where a terminal shows it and nobody objects (NO_COLOR is honoured by styleText). */

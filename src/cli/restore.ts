@@ -1,8 +1,13 @@
+import type { App } from '../app.ts'
+import { guardScope } from '../engine/guards.ts'
 import { planRestore, restore } from '../engine/restore.ts'
 import { manifestFrom } from '../engine/stated.ts'
+import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { showDuration } from '../model/quantity.ts'
 import type { RestoreOptions, RestorePlan, Selection } from '../model/restore.ts'
+import type { Guard } from '../model/source.ts'
+import { takeLock } from '../platform/lock.ts'
 import { canAsk, consent, type Global, out, outJson, paint, say, sayFailure } from './io.ts'
 import { findBackup, withApp } from './work.ts'
 
@@ -43,7 +48,11 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
     for (const why of plan.warnings) sayFailure({ what: 'restore', why, remedy: '' }, 'warning')
     const replace = await mayReplace(plan, options)
     const started = performance.now()
-    const done = await restore(manifest, from, restorer, pick, replace, stagesOf, ctx)
+    const work = () => restore(manifest, from, restorer, pick, replace, stagesOf, ctx)
+    const guard = options.to === undefined ? app.standstill(manifest.job) : null
+    const { done, isLeft } = guard
+      ? await within(guard, manifest.job, app, ctx, work)
+      : { done: await work(), isLeft: true }
     report.end()
     for (const why of done.warnings) sayFailure({ what: 'restored, but', why, remedy: '' }, 'warning')
     const seconds = showDuration(performance.now() - started)
@@ -52,8 +61,32 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
       await out(
         `${paint('green', 'restored', process.stdout)} ${manifest.id} to ${done.target} in ${seconds}${counted(done)}`,
       )
-    return exitCode.ok
+    return isLeft ? exitCode.ok : exitCode.partial
   })
+}
+
+/**
+ * The job's lock is held: a backup would stop and start the same containers. `isLeft`: false where the guard could not be
+ * left, which was reported; what was restored is none the worse for it.
+ */
+async function within<T>(
+  guard: Guard,
+  job: string,
+  app: App,
+  ctx: Context,
+  work: () => Promise<T>,
+): Promise<{ done: T; isLeft: boolean }> {
+  using _lock = await takeLock(app.state.lockPath(job), `job ${job}`)
+  await guard.recover(ctx)
+  const scope = guardScope([guard])
+  await scope.enter(ctx)
+  let isLeft = true
+  const leave = (): Promise<void> =>
+    scope.leave(ctx).catch(() => {
+      isLeft = false
+    })
+  const done = await work().finally(leave)
+  return { done, isLeft }
 }
 
 function selectionOf(o: Options): Selection {

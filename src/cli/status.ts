@@ -10,8 +10,9 @@ import { type Global, isoLocal, out, outJson, paint, sayFailure, showTime, table
 import { withApp } from './work.ts'
 
 /** `cairn status [JOB…]`: asks the stores when something good last arrived. Exit 1 when what is expected has not. */
-export function run(jobs: readonly string[], options: Global): Promise<ExitCode> {
+export function run(jobs: readonly string[], options: Global & { watched?: boolean }): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
+    if (options.watched) return await alarms(app.jobNames(jobs), app, options)
     const rows = (await Promise.all(app.jobNames(jobs).map(job => statusOf(job, app, ctx)))).flat()
     if (options.json) await outJson({ cairn: 1, stores: rows.map(toJson) })
     else await out(toTable(rows))
@@ -20,6 +21,18 @@ export function run(jobs: readonly string[], options: Global): Promise<ExitCode>
     for (const row of overdue) sayFailure(overdueOf(row, ctx))
     return overdue.length > 0 ? exitCode.failed : exitCode.ok
   })
+}
+
+/** What `cairn serve` has written down: a look that costs nothing. */
+async function alarms(jobs: readonly string[], { state }: App, options: Global): Promise<ExitCode> {
+  const raised = jobs.flatMap(job =>
+    Object.entries(readJobState(state, job)?.alarms ?? {}).map(([store, { raised: since }]) => ({
+      ...{ job, store, since },
+    })),
+  )
+  if (options.json) await outJson({ cairn: 1, alarms: raised })
+  else await out(raised.map(({ job, store, since }) => `${job} in ${store}: alarm since ${since}\n`).join(''))
+  return raised.length > 0 ? exitCode.failed : exitCode.ok
 }
 
 /** A job in one of its stores. */

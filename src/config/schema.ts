@@ -257,6 +257,52 @@ const Hooks = z
   .partial()
   .describe('commands of yours, run around the reading')
 
+const second = 1000
+
+export const Containers = z
+  .strictObject({
+    stop: z
+      .array(z.string().min(1))
+      .meta({
+        description:
+          'containers by their exact names, else services of the compose project, all replicas; beside those with the label cairn.stop=JOB',
+        example: ['app', 'worker'],
+      })
+      .default([]),
+    project: z
+      .string()
+      .min(1)
+      .meta({
+        description:
+          "the compose project; that of Cairn's own container, else COMPOSE_PROJECT_NAME, unless set",
+        example: 'shop',
+      })
+      .optional(),
+    wait: Duration.describe('how long to wait after stopping; 2 s unless set').default(2 * second),
+    startWait: Duration.describe(
+      'how long to wait after starting, beside the wait for health; none unless set',
+    ).default(0),
+    startTimeout: Duration.describe(
+      'a container that is not healthy, or not running, so long after its start is a warning; 5 min unless set',
+    ).default(hookMs),
+    execTimeout: Duration.describe(
+      'a command of the labels cairn.exec-before and cairn.exec-after may take so long; 5 min unless set',
+    ).default(hookMs),
+    host: z
+      .string()
+      .regex(/^(unix:\/\/\/|tcp:\/\/|https?:\/\/)/, 'must begin with unix:///, tcp://, http:// or https://')
+      .meta({
+        description: 'where Docker answers; DOCKER_HOST, else unix:///var/run/docker.sock, unless set',
+        example: 'unix:///var/run/docker.sock',
+      })
+      .optional(),
+  })
+  .meta({
+    description:
+      'containers that stand still while the sources are read, and are started again whatever happens; {} for those with labels alone',
+    example: { stop: ['app'] },
+  })
+
 const Schedule = z
   .string()
   .superRefine((text, ctx) => {
@@ -306,7 +352,9 @@ const jobCommon = {
   compression: Compression.optional(),
   capture: z
     .enum(['stream', 'spool'])
-    .describe('spool: read the source onto local disk first, and feed the stores when it was let go')
+    .describe(
+      'spool: read the source onto local disk first, and feed the stores when it was let go; stream unless set, with containers spool',
+    )
     .optional(),
   census: z
     .enum(['none', 'objects', 'counts'])
@@ -319,6 +367,7 @@ const jobCommon = {
   }).optional(),
   undelete: Duration.describe('how long a deletion can be taken back; 7 days unless set').optional(),
   hooks: Hooks.optional(),
+  containers: Containers.optional(),
   schedule: Schedule.optional(),
   jitter: Duration.describe(
     'a scheduled run begins up to this much later, at random, so that many hosts do not begin at once',
@@ -394,6 +443,7 @@ export type SourceConfig = z.infer<typeof Source>
 export type PartConfig = z.infer<typeof PartSource>
 export type MemberConfig = z.infer<typeof ArchiveMember>
 export type HooksConfig = z.infer<typeof Hooks>
+export type ContainersConfig = z.infer<typeof Containers>
 export type KeepConfig = z.infer<typeof Keep>
 
 /** A configuration that did not come from a file. Throws one Failure (exit 2) that lists every error. */

@@ -6,6 +6,7 @@ import { takeLock } from '../platform/lock.ts'
 import { lookAt } from './alarm.ts'
 import type { Health, JobHealth } from './health.ts'
 import { readJobState } from './job-state.ts'
+import { recoverJobs } from './recover.ts'
 import { runJob } from './run-job.ts'
 import { lastRun, type Trigger } from './run-record.ts'
 import { keepSchedule } from './scheduler.ts'
@@ -45,6 +46,11 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
   )
   const take = slots(base.config.serve.parallel)
   const of = (job: string): Known => known.get(job) as Known
+
+  const inOwn = async (work: (app: App, ctx: Context) => Promise<void>): Promise<void> => {
+    using ctx = base.context(signal, emit)
+    await work(base, ctx)
+  }
 
   const inApp = async <T>(job: string, work: (app: App, ctx: Context) => Promise<T>): Promise<T> => {
     const app = appFor(base.config, base.state)
@@ -113,6 +119,7 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
     async run() {
       // A second one would run everything twice.
       using _lock = await takeLock(base.state.lockPath('.serve'), 'the scheduler of this state folder')
+      await inOwn(recoverJobs)
       const going = jobs.flatMap(job => [forGood(job, watch), forGood(job, schedule)])
       try {
         return await aborted(signal)
@@ -123,12 +130,12 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
   }
 }
 
-/** Handlers of signals keep no process alive: where nothing is scheduled, a timer does. */
 function aborted(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
-    const alive = setInterval(() => {}, 3_600_000)
+    // With nothing to wait for, the process would end by itself.
+    const held = setInterval(() => {}, 2 ** 30)
     const stop = (): void => {
-      clearInterval(alive)
+      clearInterval(held)
       reject(signal.reason)
     }
     if (signal.aborted) stop()

@@ -8,6 +8,7 @@ import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-so
 import { exitCode, Failure } from '../model/failure.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Guard, Source } from '../model/source.ts'
+import type { Store } from '../model/store.ts'
 import { openState } from '../platform/state.ts'
 import { memoryStore, weakStore } from '../stores/memory.ts'
 import { backup, exitOf } from './backup.ts'
@@ -258,10 +259,53 @@ test('a guard that cannot be left is a failure of the run, though every backup i
     leave: () => Promise.reject(new Error('it does not start')),
     recover: async () => {},
   }
-  const source = syntheticSource({ artifacts: three })
-  const job = testJob(source, [memoryStore('one')], { guards: [stuck], capture: 'spool' })
-  const outcomes = await backup(job, host, testContext())
-  assert.notEqual(exitOf(outcomes), exitCode.ok)
+  for (const capture of ['spool', 'stream'] as const) {
+    const source = syntheticSource({ artifacts: three, units: ['a', 'b'] })
+    const job = testJob(source, [memoryStore('one')], { guards: [stuck], capture })
+    const outcomes = await backup(job, host, testContext())
+    assert.deepEqual(
+      outcomes.map(({ unit, manifest, stores }) => [unit, manifest !== null, ...stores]),
+      [
+        ['a', true, 'one'],
+        ['b', true, 'one'],
+      ],
+    )
+    assert.equal(exitOf(outcomes), exitCode.partial)
+    assert.match(outcomes[1]?.failures[0]?.message ?? '', /it does not start/)
+  }
+})
+
+test('with a spool and guards every unit is read, then the guards are left, then every unit is stored', async () => {
+  const ctx = testContext()
+  const calls: string[] = []
+  const guard: Guard = {
+    name: 'the app',
+    enter: async () => {},
+    leave: async () => void calls.push('leave'),
+    recover: async () => {},
+  }
+  const source = syntheticSource({ artifacts: three, units: ['a', 'b', 'c'] })
+  const open = source.open.bind(source)
+  source.open = async (unit, ...rest) => {
+    calls.push(`read ${unit.name}`)
+    if (unit.name === 'b') throw new Failure({ what: 'b', why: 'is not there' })
+    return await open(unit, ...rest)
+  }
+  const inner = memoryStore('one')
+  const store: Store = {
+    ...inner,
+    put(key, body, options, at) {
+      if (key.includes('/manifests/')) calls.push('stored')
+      return inner.put(key, body, options, at)
+    },
+  }
+  const outcomes = await backup(testJob(source, [store], { guards: [guard], capture: 'spool' }), host, ctx)
+  assert.deepEqual(calls, ['read a', 'read b', 'read c', 'leave', 'stored', 'stored'])
+  assert.deepEqual(
+    outcomes.map(({ manifest }) => manifest !== null),
+    [true, false, true],
+  )
+  assert.deepEqual(readdirSync(ctx.spool), [])
 })
 
 test('a source that cannot be looked at does not stop the others of its job; two that are the same do', async () => {

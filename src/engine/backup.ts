@@ -65,15 +65,16 @@ export async function backup(
     const { tasks, outcomes } = await inspectAll(job, ctx)
     const at = ctx.clock.now()
     refuseSameKeys(job, tasks, at)
-    for (const [index, task] of tasks.entries()) {
-      ctx.signal.throwIfAborted()
-      const released = async (): Promise<void> => {
-        if (index === tasks.length - 1) await guards.leave(ctx)
-      }
-      // In names that people read, all of one run have the same time.
-      const startedAt = job.pattern ? at : ctx.clock.now()
-      outcomes.push(await backupUnit(job, { ...task, released }, startedAt, host, begun, ctx))
-    }
+    // In names that people read, all of one run have the same time.
+    const run = (task: Task): Promise<BackupOutcome> =>
+      backupUnit(job, task, job.pattern ? at : ctx.clock.now(), host, begun, ctx)
+    const isApart = job.capture === 'spool' && job.guards.length > 0
+    const inTurn = isApart ? readThenDeliver : oneByOne
+    const { ended, stuck } = await inTurn(tasks, run, () => guards.leave(ctx), ctx)
+    outcomes.push(...ended)
+    // It has been reported. What was read is none the worse for it.
+    const last = outcomes.pop()
+    if (last) outcomes.push(stuck ? { ...last, failures: [...last.failures, stuck] } : last)
     await guards.leave(ctx)
     await untilOtherNames(job, at, ctx)
     return outcomes
@@ -83,12 +84,73 @@ export async function backup(
   }
 }
 
-/** What there is to back up, of all sources; and those that failed, if others did not. */
-async function inspectAll(
-  job: Job,
+type Unheld = Omit<Task, 'released'>
+
+/** What became of the units; and why what the guards did could not be undone, or null. */
+interface InTurn {
+  readonly ended: readonly BackupOutcome[]
+  readonly stuck: Failure | null
+}
+
+/** Each unit is read and delivered before the next is read. The guards are left when the last one was read. */
+async function oneByOne(
+  tasks: readonly Unheld[],
+  run: (task: Task) => Promise<BackupOutcome>,
+  leave: () => Promise<void>,
   ctx: Context,
-): Promise<{ tasks: Omit<Task, 'released'>[]; outcomes: BackupOutcome[] }> {
-  const tasks: Omit<Task, 'released'>[] = []
+): Promise<InTurn> {
+  const ended: BackupOutcome[] = []
+  let stuck: Failure | null = null
+  for (const [index, task] of tasks.entries()) {
+    ctx.signal.throwIfAborted()
+    const released = async (): Promise<void> => {
+      if (index < tasks.length - 1) return
+      await leave().catch(error => {
+        stuck = asFailure(error, '')
+      })
+    }
+    ended.push(await run({ ...task, released }))
+  }
+  return { ended, stuck }
+}
+
+/** All units are read, one after another, then the guards are left, then all are delivered, one after another. */
+async function readThenDeliver(
+  tasks: readonly Unheld[],
+  run: (task: Task) => Promise<BackupOutcome>,
+  leave: () => Promise<void>,
+  ctx: Context,
+): Promise<InTurn> {
+  const left = Promise.withResolvers<void>()
+  const running: Promise<BackupOutcome>[] = []
+  for (const task of tasks) {
+    if (ctx.signal.aborted) break
+    const read = Promise.withResolvers<void>()
+    const previous = running.at(-1)
+    const released = async (): Promise<void> => {
+      read.resolve()
+      await left.promise
+      await previous?.catch(() => {})
+    }
+    const outcome = run({ ...task, released })
+    // It is looked at below; until then its failure must not count as unhandled.
+    outcome.catch(() => {}).finally(read.resolve)
+    running.push(outcome)
+    await read.promise
+  }
+  const stuck = await leave().then(
+    () => null,
+    error => asFailure(error, ''),
+  )
+  left.resolve()
+  await Promise.allSettled(running)
+  ctx.signal.throwIfAborted()
+  return { ended: await Promise.all(running), stuck }
+}
+
+/** What there is to back up, of all sources; and those that failed, if others did not. */
+async function inspectAll(job: Job, ctx: Context): Promise<{ tasks: Unheld[]; outcomes: BackupOutcome[] }> {
+  const tasks: Unheld[] = []
   const failed: { unit: string; failure: Failure }[] = []
   ctx.emit({ type: 'phase', phase: 'inspect', job: job.name })
   for (const [index, source] of job.sources.entries()) {
@@ -113,7 +175,7 @@ async function inspectAll(
 }
 
 /** Two backups of one thing in one run would count as two when old ones are let go. */
-function refuseTwins(job: Job, tasks: readonly Omit<Task, 'released'>[]): void {
+function refuseTwins(job: Job, tasks: readonly Unheld[]): void {
   const seen = new Set<string>()
   for (const { source, inspection, unit } of tasks) {
     const key = JSON.stringify([source.engine, unit.identity ?? inspection.identity, unit.name])
@@ -128,7 +190,7 @@ function refuseTwins(job: Job, tasks: readonly Omit<Task, 'released'>[]): void {
 }
 
 /** Of two databases with one name for both, the second would replace the first. */
-function refuseSameKeys({ name, pattern }: Job, tasks: readonly Omit<Task, 'released'>[], at: Date): void {
+function refuseSameKeys({ name, pattern }: Job, tasks: readonly Unheld[], at: Date): void {
   if (!pattern) return
   const units = Map.groupBy(tasks, ({ unit }) => pattern.key(unit.name, at).toLowerCase())
   for (const [key, same] of units) {

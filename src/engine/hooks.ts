@@ -45,8 +45,10 @@ export function hookGuard(job: string, hooks: Hooks, journal: Journal): Guard {
     if (failure) throw (failure as { error: unknown }).error
     journal.remove(entry)
   }
+  const isLeft = (): boolean => journal.entries().some(({ name }) => name === entry)
   return {
     name: 'hooks',
+    isLeft,
     leaveMs: hooks.after.reduce((sum, hook) => sum + hook.timeoutMs + 10_000, 0),
     async enter(ctx) {
       journal.write(entry, { since: ctx.clock.now().toISOString() })
@@ -54,7 +56,7 @@ export function hookGuard(job: string, hooks: Hooks, journal: Journal): Guard {
     },
     leave: runAfter,
     async recover(ctx) {
-      if (journal.entries().some(({ name }) => name === entry)) await runAfter(ctx)
+      if (isLeft()) await runAfter(ctx)
     },
   }
 }

@@ -104,6 +104,10 @@ export interface Guard {
   readonly name: string
   /** How long leaving may take; two minutes unless it says so. */
   readonly leaveMs?: number
+  /** Whether a process has entered it and not left: one that died, or one that is running. */
+  isLeft?(): boolean
+  /** What it would do, for a person; changes nothing, and throws when it could not be entered. */
+  check?(ctx: Context): Promise<string>
   enter(ctx: Context): Promise<void>
   leave(ctx: Context): Promise<void>
   recover(ctx: Context): Promise<void>

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { exitCode, Failure } from '../model/failure.ts'
 
 /**
@@ -29,6 +30,25 @@ export async function takeLock(path: string, what: string): Promise<Disposable> 
     `process ${process.pid} on ${hostname()}, since ${new Date().toISOString()}`,
   )
   return { [Symbol.dispose]: () => database.close() }
+}
+
+/** The same, but waits until it is free; `waiting` is called once if it is not. Throws the signal's reason when that is aborted. */
+export async function waitForLock(
+  path: string,
+  what: string,
+  signal: AbortSignal,
+  waiting: () => void,
+): Promise<Disposable> {
+  for (let tries = 1; ; tries++) {
+    signal.throwIfAborted()
+    try {
+      return await takeLock(path, what)
+    } catch (error) {
+      if (!(error instanceof Failure) || error.exit !== exitCode.locked) throw error
+      if (tries === 1) waiting()
+      await sleep(200, undefined, { signal }).catch(() => signal.throwIfAborted())
+    }
+  }
 }
 
 function holder(path: string): string {

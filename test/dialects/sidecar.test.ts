@@ -298,6 +298,8 @@ test('sidecar: without a schedule it stays up and waits; with one it runs, and i
   assert.equal(success.method, 'POST')
   assert.match(success.type ?? '', /form-urlencoded/)
   assert.ok(archivesIn(host).length > 0)
+  // The names tell seconds.
+  await sleep(1_100)
   const failing = await host.cairn(['backup'], { ...env, ...hooks, BACKUP_DIRS: '/nowhere-at-all' })
   assert.equal(failing.code, 3)
   assert.equal(server.words().at(-1), 'failure')

@@ -81,6 +81,19 @@ export interface WebdavFacts {
   folder: string
 }
 
+export interface DockerFacts {
+  /** As DOCKER_HOST wants it; a socket that only root may use. */
+  host: string
+  /** The docker command, with buildx and compose if DOCKER_CONFIG is `config`. */
+  program: string
+  config: string
+  /** SIGHUP restarts the engine. */
+  pid: number
+  /** Images named and filled like the official ones. They hold this machine's way to packages: never to be published. */
+  debian: string
+  node: string
+}
+
 export interface SmbFacts {
   host: string
   port: number
@@ -103,6 +116,9 @@ export interface Facts {
   's3-rclone': S3Facts
   sftp: SftpFacts
   webdav: WebdavFacts
+  docker: DockerFacts
+  /** Without a network, for one test file alone. */
+  'docker-alone': DockerFacts
   smb: SmbFacts
 }
 

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import { copyFile, cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { layOutClients } from './clients.ts'
-import { cache, goPrograms, npmServers, sid, type Tree, trixie } from './places.ts'
+import { cache, docker, goPrograms, npmServers, sid, type Tree, trixie } from './places.ts'
 import { run } from './process.ts'
 
 const here = import.meta.dirname
@@ -19,6 +19,7 @@ const packages = [
   ...['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],
   ...['rclone', 'openssh-server', 'openssh-client', 'samba', 'curl'],
   ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
+  ...['runc', 'iptables', 'iproute2', 'ca-certificates', 'openssl'],
 ]
 
 /** One thing to have. `make` may be repeated, and picks up after one that was killed. */
@@ -162,6 +163,16 @@ const builtByGo: Part = {
   },
 }
 
+/** What the image for tests is built on; there is no registry. */
+const baseImage: Part = {
+  name: 'a base image for Docker',
+  lacking: async () =>
+    existsSync(join(docker.folder, `debian-${docker.release}.tar`)) ? [] : [docker.release],
+  async make([release = docker.release]) {
+    await run(join(here, 'docker.sh'), ['base', docker.folder, release])
+  },
+}
+
 const withoutC = { CGO_ENABLED: '0' }
 
 /** Each a folder beside this file. */
@@ -195,7 +206,7 @@ async function buildForMongodb(): Promise<void> {
 }
 
 const newer = [debianTree(sid), debianTree(trixie)]
-const parts: Part[] = [host, ...newer, servers, builtByGo]
+const parts: Part[] = [host, ...newer, servers, builtByGo, baseImage]
 
 /** Makes the parts side by side, the trees after the machine's own packages, for these bring debootstrap. */
 async function installMissing(): Promise<string[]> {
@@ -204,6 +215,7 @@ async function installMissing(): Promise<string[]> {
     hostDone,
     attempt(servers),
     attempt(builtByGo),
+    hostDone.then(() => attempt(baseImage)),
     ...newer.map(tree => hostDone.then(() => attempt(tree))),
   ])
   await layOutClients()

@@ -25,8 +25,14 @@ export const sid: Tree = {
 export const trixie: Tree = {
   suite: 'trixie',
   root: join(cache, 'trixie'),
-  packages: ['postgresql-17', 'postgresql-client-17', 'mariadb-server-core', 'mariadb-client'],
+  packages: [
+    ...['postgresql-17', 'postgresql-client-17', 'mariadb-server-core', 'mariadb-client'],
+    ...['docker.io', 'docker-cli', 'containerd', 'docker-compose', 'docker-buildx'],
+  ],
 }
+
+/** A Docker engine's images and socket, and the Debian that its base image holds. */
+export const docker = { folder: join(cache, 'docker'), release: 'bookworm' }
 
 /** Laid out like /usr/lib/postgresql: `<major>/bin/pg_dump` for 15, 17 and 18. */
 export const postgresClients = join(cache, 'postgresql')

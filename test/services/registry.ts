@@ -2,6 +2,7 @@
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { startDocker } from './docker.ts'
 import { type Facts, type ServiceName, ServiceUnavailable } from './facts.ts'
 import { startMariadb, startMysql } from './mariadb.ts'
 import { startMongodb } from './mongodb.ts'
@@ -68,6 +69,10 @@ export function createRegistry(dir: string): Registry {
         return startSftp(starting('sftp'))
       case 'webdav':
         return startWebdav(starting('webdav'))
+      case 'docker':
+        return startDocker(starting('docker'), false)
+      case 'docker-alone':
+        return startDocker(starting('docker-alone'), true)
       case 'smb':
         return startSmb(starting('smb'))
     }

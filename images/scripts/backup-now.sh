@@ -1,0 +1,3 @@
+#!/bin/sh
+# A backup at once, beside the schedule.
+exec /entrypoint backup "$@"

@@ -1,0 +1,3 @@
+#!/bin/sh
+# The backups there are, newest first.
+exec /entrypoint list "$@"

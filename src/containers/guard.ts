@@ -1,0 +1,258 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Context } from '../model/context.ts'
+import { asFailure, Failure } from '../model/failure.ts'
+import type { Guard } from '../model/source.ts'
+import { waitForLock } from '../platform/lock.ts'
+import type { State } from '../platform/state.ts'
+import { type Choice, choose, type Listed, stopOrder } from './choose.ts'
+import { askFor, type Docker, docker, Refused } from './client.ts'
+import { exec, goesWhenStopped, type Held, ready, start, stop } from './container.ts'
+import { ourselves } from './self.ts'
+
+const defaultAddress = 'unix:///var/run/docker.sock'
+
+/** What a job says about the containers of its machine. */
+export interface ContainerOptions {
+  readonly stop: readonly string[]
+  readonly project?: string | undefined
+  /** Docker's address; DOCKER_HOST unless set. */
+  readonly host?: string | undefined
+  readonly waitMs: number
+  readonly startWaitMs: number
+  readonly startTimeoutMs: number
+  readonly execTimeoutMs: number
+  /** Whether the commands of labels are run; not where nothing is backed up. */
+  readonly isBackup: boolean
+}
+
+/** What must be undone: in the journal before anything is done. */
+interface Entered {
+  readonly since: string
+  /** Those of one level were stopped together; in the order of stopping. */
+  readonly levels: readonly (readonly Held[])[]
+  /** How many levels were told to stop. */
+  readonly told: number
+  /** Whether all that were told to have stopped; if not, Docker may still be about to stop some. */
+  readonly isStill: boolean
+  /** Commands that are to be run at the end. */
+  readonly after: readonly { readonly id: string; readonly name: string; readonly command: string }[]
+}
+
+/**
+ * Containers that stand still while a job reads: stopped, those first that depend on others, and started in the opposite
+ * order whatever happens. What will be stopped stands in the journal before: a run that was killed is put right by the next one.
+ * One job at a time: a second one would find the same containers stopped, and the first would start them while it reads.
+ */
+export function containerGuard(
+  job: string,
+  options: ContainerOptions,
+  { journal, lockPath }: Pick<State, 'journal' | 'lockPath'>,
+): Guard {
+  const at = options.host || process.env.DOCKER_HOST || defaultAddress
+  const entry = `containers.${job}`
+  let entered: Entered | null = null
+  let alone: Disposable | null = null
+  const turn = (ctx: Context): Promise<Disposable> =>
+    waitForLock(lockPath('.containers'), 'the containers', ctx.signal, () =>
+      ctx.emit({ type: 'notice', text: 'waits: the containers of another job are still stopped', job }),
+    )
+  const note = (now: Entered): void => {
+    journal.write(entry, now)
+    entered = now
+  }
+  const written = (): Entered | null =>
+    (journal.entries().find(({ name }) => name === entry)?.entry as Entered | undefined) ?? null
+
+  return {
+    name: 'containers',
+    isLeft: () => written() !== null,
+    get leaveMs() {
+      return longest(entered, options)
+    },
+    async check(ctx) {
+      const { stop, exec } = await choiceOf(docker(at), job, options, ctx)
+      const names = stopOrder(stop).map(level => level.map(({ name }) => name).join(', '))
+      const within = exec.map(({ container }) => container.name).join(', ')
+      return `stops ${names.join(', then ') || 'none'}${within && `; runs commands in ${within}`}`
+    },
+    async enter(ctx) {
+      alone = await turn(ctx)
+      const engine = docker(at)
+      const choice = await choiceOf(engine, job, options, ctx)
+      if (choice.stop.length === 0 && choice.exec.length === 0) return
+      note(planned(choice, ctx))
+      for (const { container, before } of choice.exec)
+        if (before) await exec(engine, container, before, options.execTimeoutMs, ctx)
+      await stopAll(engine, entered, note, ctx)
+      if (choice.stop.length > 0) await sleep(options.waitMs, undefined, { signal: ctx.signal })
+    },
+    async leave(ctx) {
+      try {
+        if (entered) await undo(docker(at), entered, options, ctx)
+        if (entered) journal.remove(entry)
+        entered = null
+      } finally {
+        alone?.[Symbol.dispose]()
+        alone = null
+      }
+    },
+    async recover(ctx) {
+      const left = written()
+      if (!left) return
+      using _turn = await turn(ctx)
+      const engine = docker(at)
+      // Without an answer it stays as it is, for the next time.
+      await engine.ask('GET', '/_ping', { signal: ctx.signal, patienceMs: 10_000 })
+      ctx.emit(foundStopped(left))
+      await undo(engine, left, options, ctx).catch(error => {
+        ctx.signal.throwIfAborted()
+        const { what, why, remedy } = asFailure(error, 'what an earlier run had stopped cannot be started')
+        ctx.emit({ type: 'warning', what, why, remedy })
+      })
+      journal.remove(entry)
+    },
+  }
+}
+
+async function choiceOf(
+  engine: Docker,
+  job: string,
+  options: ContainerOptions,
+  ctx: Context,
+): Promise<Choice> {
+  const all = await listed(engine, ctx.signal)
+  const { self, project } = await ourselves(engine, options.project)
+  const choice = choose(all, { job, names: options.stop, project, self })
+  const warn = (what: string, why: string, remedy: string): void =>
+    ctx.emit({ type: 'warning', what, why, remedy })
+  for (const note of choice.notes) warn(...note)
+  const stop: Listed[] = []
+  for (const each of choice.stop) {
+    if (await goesWhenStopped(engine, each.id))
+      warn(
+        `container ${each.name} is not stopped`,
+        'it was started with --rm: Docker would remove it',
+        'start it without --rm',
+      )
+    else stop.push(each)
+  }
+  return { ...choice, stop, exec: options.isBackup ? choice.exec : [] }
+}
+
+async function listed(engine: Docker, signal: AbortSignal): Promise<Listed[]> {
+  const all = await askFor<
+    { Id: string; Names: string[] | null; State: string; Labels: Record<string, string> | null }[]
+  >(engine, '/containers/json?all=true', { signal })
+  return all.map(({ Id, Names, State, Labels }) => ({
+    id: Id,
+    // A linked container has further names, such as /other/alias.
+    name: (Names ?? []).find(name => name.lastIndexOf('/') === 0)?.slice(1) ?? Id.slice(0, 12),
+    state: State,
+    labels: Labels ?? {},
+  }))
+}
+
+function planned({ stop, exec }: Choice, ctx: Context): Entered {
+  const held = ({ id, name, state }: Listed): Held => ({ id, name, wasPaused: state === 'paused' })
+  return {
+    since: ctx.clock.now().toISOString(),
+    levels: stopOrder(stop).map(level => level.map(held)),
+    told: 0,
+    isStill: true,
+    after: exec.flatMap(({ container: { id, name }, after }) =>
+      after ? [{ id, name, command: after }] : [],
+    ),
+  }
+}
+
+async function stopAll(
+  engine: Docker,
+  plan: Entered | null,
+  note: (now: Entered) => void,
+  ctx: Context,
+): Promise<void> {
+  for (const [index, level] of (plan?.levels ?? []).entries()) {
+    ctx.signal.throwIfAborted()
+    const now = { ...(plan as Entered), told: index + 1 }
+    note({ ...now, isStill: false })
+    // All answers are awaited, also after one failed: only then is it known that nobody stops later.
+    const answers = await Promise.allSettled(level.map(each => stop(engine, each, ctx)))
+    note({ ...now, isStill: true })
+    const failed = answers.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined
+    if (failed) throw asFailure(failed.reason, 'cannot stop containers')
+  }
+}
+
+/**
+ * Starts what was stopped, waits until it is ready, and runs the last commands. Goes on after a failure and throws the
+ * first one at the end. A container that is gone, or not ready in time, is a warning: nothing more can be done for it.
+ */
+async function undo(engine: Docker, left: Entered, options: ContainerOptions, ctx: Context): Promise<void> {
+  const failures: Failure[] = []
+  const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+    await work().catch(error => failures.push(asFailure(error, what)))
+  }
+  const levels = left.levels.slice(0, left.told).toReversed()
+  for (const level of levels) {
+    await Promise.all(
+      level.map(each =>
+        attempt(`container ${each.name} cannot be started`, () => startOne(engine, each, left, options, ctx)),
+      ),
+    )
+  }
+  if (levels.length > 0) await sleep(options.startWaitMs, undefined, { signal: ctx.signal })
+  for (const { command, ...container } of left.after)
+    await attempt('', () => exec(engine, container, command, options.execTimeoutMs, ctx))
+  const [first] = failures
+  if (first) throw first
+}
+
+async function startOne(
+  engine: Docker,
+  held: Held,
+  { isStill }: Entered,
+  options: ContainerOptions,
+  ctx: Context,
+): Promise<void> {
+  const { name } = held
+  const warn = (what: string, why: string, remedy: string): void =>
+    ctx.emit({ type: 'warning', what: `container ${name} ${what}`, why, remedy })
+  try {
+    // Docker may be about to stop it for a run that is dead: it is waited for by asking for the same.
+    if (!isStill) await stop(engine, { ...held, wasPaused: false }, ctx)
+    const { wasRunning } = await start(engine, held, ctx)
+    if (wasRunning && isStill)
+      warn('was running while it was read', 'somebody else had started it', 'see who else starts containers')
+    const fault = await ready(engine, held, options.startTimeoutMs, ctx)
+    if (fault) warn('was started and is not ready', fault, `docker logs ${name} tells more`)
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error
+    if (error.status === 404) {
+      warn('is gone', 'it was removed or made anew while it was stopped', 'check that it runs')
+      return
+    }
+    const what = `container ${name} cannot be started again`
+    throw new Failure({ what, why: error.why, remedy: `docker start ${name}`, cause: error })
+  }
+}
+
+function foundStopped({ since, levels, told }: Entered) {
+  const names = levels
+    .slice(0, told)
+    .flat()
+    .map(({ name }) => name)
+  return {
+    type: 'warning' as const,
+    what: 'an earlier run did not end',
+    why: `it began at ${since}`,
+    remedy: names.length > 0 ? `now starting what it had stopped: ${names.join(', ')}` : '',
+  }
+}
+
+/** Docker may be restarting while it is asked, several times for each level; and no timer counts further than 24 days. */
+function longest(entered: Entered | null, options: ContainerOptions): number {
+  const { startTimeoutMs, startWaitMs, execTimeoutMs } = options
+  const levels = (entered?.levels.length ?? 0) * (startTimeoutMs + 5 * 60_000)
+  const commands = (entered?.after.length ?? 0) * execTimeoutMs
+  return Math.min(levels + startWaitMs + commands + 60_000, 2 ** 31 - 1)
+}

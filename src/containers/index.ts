@@ -1,0 +1,1 @@
+export { type ContainerOptions, containerGuard } from './guard.ts'

@@ -1,0 +1,354 @@
+// budget: 180 s
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DockerFacts } from '../services/facts.ts'
+import { orSkip, service } from '../services/index.ts'
+import { filesIn, listed, type Machine, machine } from '../support/cli.ts'
+import { type Engine, engineOf, eventually, polite, stubborn } from '../support/containers.ts'
+
+/** A host with a folder that an app writes into, a store, and an engine without a network for the containers. */
+interface Stage {
+  readonly host: Machine
+  readonly engine: Engine
+  readonly facts: DockerFacts
+  /** `docker run -d` of a line of the shell with that folder as /data; returns the name. */
+  app(line: string, ...args: string[]): Promise<string>
+  configure(containers: object, more?: object): void
+}
+
+async function stage(t: TestContext): Promise<Stage | undefined> {
+  const facts = await orSkip(t, service('docker-alone'))
+  if (!facts) return undefined
+  const engine = engineOf(facts)
+  const host = machine()
+  mkdirSync(host.path('data'))
+  writeFileSync(host.path('data/file'), 'content')
+  return {
+    ...{ host, engine, facts },
+    async app(line, ...args) {
+      const name = `app-${randomBytes(4).toString('hex')}`
+      const mount = ['-v', `${host.path('data')}:/data`]
+      const rest = ['--network', 'none', ...mount, ...args, facts.debian, 'sh', '-c', line]
+      await engine.docker('run', '-d', '--name', name, ...rest)
+      t.after(() => engine.docker('rm', '-f', name).catch(() => {}))
+      return name
+    },
+    configure(containers, more = {}) {
+      const source = { type: 'files', paths: [host.path('data')] }
+      host.configure({
+        stores: { disk: { type: 'local', path: host.path('store') } },
+        defaults: { to: ['disk'] },
+        jobs: {
+          shop: { source, containers: { wait: '0s', host: facts.host, ...containers }, ...more },
+          twin: { source, containers: { host: facts.host, ...containers, wait: '0s' } },
+          yearly: { source, schedule: '0 0 1 1 *' },
+          other: { source: { type: 'files', paths: [host.path('cairn.yaml')] } },
+        },
+      })
+    },
+  }
+}
+
+async function restored({ host }: Stage, file: string): Promise<string> {
+  const to = host.path(`out-${randomBytes(3).toString('hex')}`)
+  await host.ok(['restore', 'shop@latest', '--to', to])
+  const path = filesIn(to).find(each => each.endsWith(`/${file}`) || each === file)
+  return readFileSync(`${to}/${path}`, 'utf8').trim()
+}
+
+test('a compose project: dependents stop first, start last and when the others are healthy, and nothing is stored before', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const { host, engine, facts } = here
+  const common = { image: facts.debian, network_mode: 'none', volumes: [`${host.path('data')}:/data`] }
+  const command = (line: string) => ['sh', '-c', line.replaceAll('$', '$$$$')]
+  const healthcheck = { test: ['CMD', 'test', '-e', '/tmp/ready'], interval: '200ms', retries: 100 }
+  const db = `sleep 1; touch /tmp/ready; ${stubborn.replace('""', '"exit 0"')}`
+  const project = await engine.compose(host.folder, {
+    db: { ...common, command: command(`rm -f /tmp/ready; ${db}`), healthcheck },
+    web: { ...common, command: command(polite), depends_on: { db: { condition: 'service_healthy' } } },
+    worker: {
+      ...common,
+      command: command(stubborn.replace('""', '"exit 0"')),
+      deploy: { replicas: 2 },
+      depends_on: ['web'],
+    },
+    idle: { ...common, command: command(polite) },
+    bystander: { ...common, command: command(stubborn.replace('""', '"exit 0"')) },
+  })
+  t.after(() => project.do('down', '-t', '0'))
+  await project.do('up', '-d', '--wait')
+  await project.do('stop', '-t', '1', 'idle')
+  mkdirSync(host.path('second'))
+  writeFileSync(host.path('second/file'), 'second')
+  const look = `(${facts.program} ps --format '{{.Names}}'; ls -R ${host.path('store')}) > ${host.path('seen')}`
+  here.configure(
+    { stop: ['worker', 'web', 'db', 'idle'], project: project.name },
+    {
+      source: undefined,
+      sources: ['data', 'second'].map(name => ({ type: 'files', paths: [host.path(name)] })),
+      hooks: { after: [{ run: look, env: { DOCKER_HOST: { env: 'ENGINE' } } }] },
+    },
+  )
+  // The event of a stop may come after it.
+  await sleep(500)
+  const doctor = await host.ok(['doctor', 'shop'], { env: { ENGINE: facts.host } })
+  assert.match(
+    doctor.out,
+    /containers of shop.*stops \S+-worker-\d, \S+-worker-\d, then \S+-web-1, then \S+-db-1\n/,
+  )
+  const since = String(Date.now() / 1000)
+  const ran = await host.ok(['backup', 'shop'], { env: { ENGINE: facts.host } })
+  assert.doesNotMatch(ran.stderr, /warning/)
+  const until = String(Date.now() / 1000)
+  const filters = ['die', 'start', 'health_status'].flatMap(event => ['-f', `event=${event}`])
+  const format = '{{.Action}} {{index .Actor.Attributes "name"}}'
+  const said = await engine.docker(
+    'events',
+    '--since',
+    since,
+    '--until',
+    until,
+    ...filters,
+    '--format',
+    format,
+  )
+  const events = said.trim().replaceAll(`${project.name}-`, '').split('\n')
+  const workers = ['worker-1', 'worker-2']
+  assert.deepEqual(
+    events.slice(0, 2).sort(),
+    workers.map(name => `die ${name}`),
+  )
+  assert.deepEqual(events.slice(2, 7), [
+    'die web-1',
+    'die db-1',
+    'start db-1',
+    'health_status: healthy db-1',
+    'start web-1',
+  ])
+  assert.deepEqual(
+    events.slice(7).sort(),
+    workers.map(name => `start ${name}`),
+  )
+  assert.equal(await engine.state(project.container('idle')), 'exited')
+  // What the hook saw once all had been read: the apps up, and no bytes of either backup.
+  const seen = readFileSync(host.path('seen'), 'utf8')
+  for (const name of ['db-1', 'web-1', ...workers]) assert.match(seen, new RegExp(`${project.name}-${name}`))
+  assert.doesNotMatch(seen, /\.zst|data\b.*\.tar/)
+  assert.equal((await listed(host)).length, 2)
+})
+
+test('what is read was written by nobody at that moment, and the app runs afterwards', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const name = await here.app(polite)
+  here.configure({ stop: [name] })
+  await eventually('it runs', () => existsSync(here.host.path('data/state')))
+  await here.host.ok(['backup', 'shop'])
+  assert.equal(await restored(here, 'state'), 'stopped')
+  await eventually('it runs again', () => readFileSync(here.host.path('data/state'), 'utf8') === 'running\n')
+})
+
+test('a restore to where the backup came from stops the app too; one to elsewhere does not', async t => {
+  const here = await stage(t)
+  if (!here) return
+  here.configure({})
+  await here.host.ok(['backup', 'shop'])
+  // Its command is for backups, and would fail.
+  const app = await here.app(polite, '--label', 'cairn.exec-before=false')
+  here.configure({ stop: [app] })
+  const startedAt = (): Promise<string> => here.engine.docker('inspect', '-f', '{{.State.StartedAt}}', app)
+  const first = await startedAt()
+  await here.host.ok(['restore', 'shop@latest', '--to', here.host.path('elsewhere')])
+  assert.equal(await startedAt(), first)
+  writeFileSync(here.host.path('data/file'), 'changed')
+  await here.host.ok(['restore', 'shop@latest', '--yes'])
+  assert.equal(readFileSync(here.host.path('data/file'), 'utf8'), 'content')
+  assert.notEqual(await startedAt(), first)
+  assert.equal(await here.engine.state(app), 'running')
+})
+
+test('after SIGKILL of Cairn the next run of any job starts what it had stopped, once', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const name = await here.app(polite)
+  here.configure({ stop: [name], wait: '10 min' })
+  const running = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
+  running.child.kill('SIGKILL')
+  await running.ended
+  assert.equal(await here.engine.state(name), 'exited')
+  const ran = await here.host.ok(['backup', 'other'])
+  assert.match(
+    ran.stderr,
+    new RegExp(`an earlier run did not end.*\\n.*starting what it had stopped: ${name}`),
+  )
+  assert.equal(await here.engine.state(name), 'running')
+  assert.doesNotMatch((await here.host.ok(['backup', 'other'])).stderr, /earlier run/)
+
+  const again = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
+  again.child.kill('SIGKILL')
+  await again.ended
+  const serving = here.host.start(['serve'])
+  await eventually('it runs', async () => (await here.engine.state(name)) === 'running')
+  serving.child.kill('SIGTERM')
+  assert.equal((await serving.ended).code, 143)
+})
+
+test('jobs that stop the same app wait for each other: neither starts it while the other reads', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const name = await here.app(polite)
+  here.configure({ stop: [name], wait: '2s' })
+  await sleep(500)
+  const since = String(Date.now() / 1000)
+  const first = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
+  const second = await here.host.ok(['backup', 'twin'])
+  assert.match(second.stderr, /waits: the containers of another job are still stopped/)
+  assert.equal((await first.ended).code, 0)
+  const filters = ['-f', 'event=die', '-f', 'event=start', '-f', `container=${name}`]
+  const args = ['--since', since, '--until', String(Date.now() / 1000), ...filters]
+  assert.equal(
+    await here.engine.docker('events', ...args, '--format', '{{.Action}}'),
+    'die\nstart\ndie\nstart\n',
+  )
+})
+
+test('killed while Docker is still stopping: it runs in the end all the same, also when its job is not configured any more', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const name = await here.app(stubborn, '--stop-timeout', '4')
+  here.configure({ stop: [name] })
+  const running = here.host.start(['backup', 'shop'])
+  const journal = here.host.path('state/journal/containers.shop.json')
+  await eventually(
+    'it is being stopped',
+    () => existsSync(journal) && /"told":1/.test(readFileSync(journal, 'utf8')),
+  )
+  await sleep(500)
+  running.child.kill('SIGKILL')
+  await running.ended
+  const files = { type: 'files', paths: [here.host.path('data')] }
+  const disk = { type: 'local', path: here.host.path('store') }
+  here.host.configure({ stores: { disk }, jobs: { else: { source: files, to: ['disk'] } } })
+  await here.host.ok(['backup'], { env: { DOCKER_HOST: here.facts.host } })
+  assert.equal(await here.engine.state(name), 'running')
+  await sleep(3_000)
+  assert.equal(await here.engine.state(name), 'running')
+})
+
+test('SIGTERM and a source that fails leave the app running', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const name = await here.app(polite)
+  here.configure({ stop: [name], wait: '10 min' })
+  const running = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
+  running.child.kill('SIGTERM')
+  assert.equal((await running.ended).code, 143)
+  assert.equal(await here.engine.state(name), 'running')
+  here.configure({ stop: [name] }, { source: { type: 'files', paths: [here.host.path('nowhere')] } })
+  assert.notEqual((await here.host.run(['backup', 'shop'])).code, 0)
+  assert.equal(await here.engine.state(name), 'running')
+})
+
+test('one that is killed after its grace, an unknown name, one started with --rm: warnings; a paused one is paused again', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const killed = await here.app(stubborn, '--stop-timeout', '1')
+  const paused = await here.app(polite)
+  const passing = await here.app(polite, '--rm')
+  await here.engine.docker('pause', paused)
+  here.configure({ stop: [killed, paused, passing, 'nobody'] })
+  const { stderr } = await here.host.ok(['backup', 'shop'])
+  assert.match(stderr, new RegExp(`warning: container ${killed} was killed: .*exit code 137`))
+  assert.match(stderr, /warning: nothing is stopped for "nobody"/)
+  assert.match(stderr, new RegExp(`warning: container ${passing} is not stopped: it was started with --rm`))
+  assert.doesNotMatch(stderr, new RegExp(paused))
+  const states = await Promise.all([killed, paused, passing].map(name => here.engine.state(name)))
+  assert.deepEqual(states, ['running', 'paused', 'running'])
+})
+
+test('labels: who has cairn.stop is stopped, and commands run inside before and after; one that fails stops the job', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const stopped = await here.app(polite, '--label', 'cairn.stop=shop,wiki')
+  const before = 'cairn.exec-before=echo before >> /data/said'
+  const labels = ['--label', before, '--label', 'cairn.exec-after=echo after >> /data/said']
+  const asked = await here.app(stubborn, ...labels, '--label', 'cairn.job=shop')
+  here.configure({})
+  await here.host.ok(['backup', 'shop'])
+  assert.equal(await restored(here, 'said'), 'before')
+  assert.equal(await restored(here, 'state'), 'stopped')
+  assert.equal(readFileSync(here.host.path('data/said'), 'utf8'), 'before\nafter\n')
+  const failing = await here.app(stubborn, '--label', 'cairn.exec-before=echo no room >&2; exit 3')
+  const ran = await here.host.run(['backup', 'shop'])
+  assert.equal(ran.code, 1)
+  assert.match(
+    ran.stderr,
+    new RegExp(`a command in container ${failing} failed: .*: no room \\(exit code 3\\)`),
+  )
+  assert.match(readFileSync(here.host.path('data/said'), 'utf8'), /after\n$/)
+  for (const name of [stopped, asked]) assert.equal(await here.engine.state(name), 'running')
+  assert.equal((await listed(here.host)).length, 1)
+})
+
+test('one that does not get well after its start, or is gone, is a warning, and the backup stands', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const health = ['--health-cmd', 'test -e /tmp/well', '--health-interval', '200ms', '--health-retries', '1']
+  const sick = await here.app(polite, ...health)
+  const gone = await here.app(polite)
+  here.configure(
+    { stop: [sick, gone], startTimeout: '1s', wait: '2s' },
+    {
+      hooks: { before: [`touch ${here.host.path('data/x')}`] },
+      source: { type: 'files', paths: [here.host.path('data')] },
+    },
+  )
+  const running = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(gone)) !== 'running')
+  await here.engine.docker('rm', '-f', gone)
+  const { code, stderr } = await running.ended
+  assert.equal(code, 0, stderr)
+  assert.match(
+    stderr,
+    new RegExp(`container ${sick} was started and is not ready: it is (starting|unhealthy) after 1 s`),
+  )
+  assert.match(stderr, new RegExp(`container ${gone} is gone`))
+  assert.equal((await listed(here.host)).length, 1)
+})
+
+test('Docker restarts while the app stands still: it is started when Docker is back', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const name = await here.app(polite)
+  here.configure({ stop: [name], wait: '3s' })
+  const running = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
+  process.kill(here.facts.pid, 'SIGHUP')
+  const { code, stderr } = await running.ended
+  assert.equal(code, 0, stderr)
+  await eventually('it runs', async () => (await here.engine.state(name)) === 'running')
+  assert.equal(await restored(here, 'state'), 'stopped')
+})
+
+test('a Docker that cannot be reached fails the job before anything is read', async t => {
+  const here = await stage(t)
+  if (!here) return
+  here.configure({ stop: ['app'], host: `unix://${here.host.path('no.sock')}` })
+  const doctor = await here.host.run(['doctor', 'shop'])
+  assert.match(doctor.out, /containers of shop.*cannot reach Docker[\s\S]*mount it into/)
+  const ran = await here.host.run(['backup', 'shop'])
+  assert.equal(ran.code, 2)
+  assert.match(ran.stderr, /cannot reach Docker at unix:.*there is no such socket\n.*hint: mount it/)
+  assert.deepEqual(
+    filesIn(here.host.path('store')).filter(key => /shop/.test(key)),
+    [],
+  )
+})
