@@ -289,7 +289,9 @@ test('moonflower: by its schedule, each run with its webhooks and its log, a fai
   assert.match(body, /nowhere/)
   for (const secret of [database.password, bucket.secretKey]) assert.ok(!body.includes(secret))
   assert.ok((await keysIn(t, bucket)).some(key => key.includes(database.name)))
-  const once = await host.cairn(['run'], { ...hooks, PG_DATABASES: database.name })
+  writeFileSync(host.path('success'), hooks.WEBHOOK_SUCCESS)
+  const fromFile = { WEBHOOK_SUCCESS: '', WEBHOOK_SUCCESS_FILE: host.path('success') }
+  const once = await host.cairn(['run'], { ...hooks, ...fromFile, PG_DATABASES: database.name })
   assert.equal(once.code, 0, once.stderr)
   assert.equal(server.calls.at(-1)?.path, '/success')
 })

@@ -103,14 +103,10 @@ const webhookNames = {
 function webhooksOf(env: Variables): Plain | null {
   const log = env.text('WEBHOOK_POST_LOGS') !== undefined
   const said = Object.entries(webhookNames).flatMap(([when, name]) => {
-    const url = env.parsed(name, 'an address that begins with http:// or https://', httpOrNull)
-    return url === undefined ? [] : [[when, { env: name }]]
+    const url = env.webhook(name)
+    return url === undefined ? [] : [[when, url]]
   })
   return said.length === 0 ? null : { ...Object.fromEntries(said), ...(log ? { log } : {}) }
-}
-
-function httpOrNull(text: string): string | null {
-  return URL.canParse(text) && /^https?:/.test(text) ? text : null
 }
 
 const aDuration = 'a duration in words, as "30 days", "2 weeks" or "1 month"'

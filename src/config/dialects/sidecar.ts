@@ -216,11 +216,8 @@ function keepOf(env: Variables): Plain {
 
 function webhooksOf(env: Variables): Plain | null {
   const said = (['success', 'failure'] as const).flatMap(when => {
-    const name = `BACKUP_${when.toUpperCase()}_WEBHOOK`
-    const url = env.parsed(name, 'an address that begins with http:// or https://', text =>
-      URL.canParse(text) && /^https?:/.test(text) ? text : null,
-    )
-    return url === undefined ? [] : [[when, { env: name }]]
+    const url = env.webhook(`BACKUP_${when.toUpperCase()}_WEBHOOK`)
+    return url === undefined ? [] : [[when, url]]
   })
   return said.length === 0 ? null : { ...Object.fromEntries(said), as: 'form' }
 }

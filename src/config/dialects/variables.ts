@@ -92,6 +92,14 @@ export class Variables {
     return file === undefined ? undefined : { file }
   }
 
+  /** The address of a webhook, which may hold a token: a variable, or the file that `NAME_FILE` names. */
+  webhook(name: string): SecretPlace | undefined {
+    this.parsed(name, 'an address that begins with http:// or https://', text =>
+      URL.canParse(text) && /^https?:/.test(text) ? text : null,
+    )
+    return this.secret(name)
+  }
+
   requiredSecret(name: string, what: string): SecretPlace {
     const place = this.secret(name)
     if (place === undefined) this.fault(name, `${what}; ${name}_FILE may name a file that holds it`, null)
