@@ -234,7 +234,7 @@ test('how to run it in a compose project: PostgreSQL, an app that writes SQLite,
 })
 
 const writing = [
-  'q() { sqlite3 /data/wiki.db "pragma busy_timeout=5000; $$1" >/dev/null; }',
+  'q() { sqlite3 /data/wiki.db "pragma busy_timeout=30000; $$1" >/dev/null; }',
   'q "pragma journal_mode=wal; create table if not exists page (n)"',
   'trap "exit 0" TERM',
   'while :; do q "insert into page values (1)"; echo running > /data/state; sleep 0.05; done',
@@ -290,7 +290,7 @@ test("the sidecar's compose project: by hand and by schedule, list, restore, wit
   await inBackup('/backup-scripts/restore.sh', time)
   assert.equal(await sql('select count(*) from customers'), '1000\n')
   assert.notEqual(await started(), before)
-  const pages = 'sqlite3 /data/wiki.db "pragma integrity_check; select count(*) > 0 from page"'
+  const pages = 'sqlite3 -cmd ".timeout 30000" /data/wiki.db "pragma integrity_check; select count(*) > 0 from page"'
   assert.equal(await project.do('exec', '-T', 'app', 'sh', '-c', pages), 'ok\n1\n')
   assert.match(await inBackup('cat', '/var/log/backup.log'), /Z backed up sidecar.*: /)
 
