@@ -290,7 +290,8 @@ test("the sidecar's compose project: by hand and by schedule, list, restore, wit
   await inBackup('/backup-scripts/restore.sh', time)
   assert.equal(await sql('select count(*) from customers'), '1000\n')
   assert.notEqual(await started(), before)
-  const pages = 'sqlite3 -cmd ".timeout 30000" /data/wiki.db "pragma integrity_check; select count(*) > 0 from page"'
+  const pages =
+    'sqlite3 -cmd ".timeout 30000" /data/wiki.db "pragma integrity_check; select count(*) > 0 from page"'
   assert.equal(await project.do('exec', '-T', 'app', 'sh', '-c', pages), 'ok\n1\n')
   assert.match(await inBackup('cat', '/var/log/backup.log'), /Z backed up sidecar.*: /)
 

@@ -169,7 +169,7 @@ test('a sink that says it is done before the end has failed, and holds nobody up
 
 test('sinks that hang are dropped after the stall, one or several, in a small window or a large one', async () => {
   for (const window of [65536, 100 * mebibyte]) {
-    const ctx = testContext({ stallMs: 250 })
+    const ctx = testContext({ stallMs: 1_500 })
     const hung = [hanging('hung', mebibyte), hanging('too', mebibyte), hanging('later', 2 * mebibyte)]
     const signals: AbortSignal[] = []
     const sinks = [...hung, hashing('good', () => sleep(1))].map(sink => ({

@@ -107,7 +107,7 @@ test('rclone: all databases of PostgreSQL are one file', async t => {
   const [dump = ''] = dumpsIn(host.path('up'))
   assert.match(dump, new RegExp(`^all_${time}\\.sql\\.gz$`))
   assert.match(
-    sh('gunzip', readFileSync(host.path('up', dump))).toString(),
+    sh('gunzip | tail -c 200', readFileSync(host.path('up', dump))).toString(),
     /PostgreSQL database cluster dump complete/,
   )
 })

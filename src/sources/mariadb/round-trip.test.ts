@@ -59,7 +59,7 @@ for (const which of sqlServers) {
     await home.apply([manifest], nothing, false, reader, ctx)
     assert.deepEqual(await contents(from), before)
     assert.deepEqual(
-      (await databases(from)).filter(name => name.includes('_cairn_')),
+      (await databases(from)).filter(name => name.startsWith(from.name) && name.includes('_cairn_')),
       [],
     )
   })

@@ -75,7 +75,9 @@ test('the URI decides what is backed up, unless the options do', excuses, async 
   assert.deepEqual(await units(one.url, { databases: [two.name, one.name] }), [two.name, one.name])
   const all = await units(one.uri)
   assert.ok(all.includes(one.name) && all.includes(two.name) && !all.includes('admin'), all.join())
-  assert.deepEqual(await units(one.uri.replace('/?', '/admin?'), { databases: 'all' }), all)
+  // Other tests make databases on this server meanwhile.
+  const again = await units(one.uri.replace('/?', '/admin?'), { databases: 'all' })
+  assert.ok(again.includes(one.name) && again.includes(two.name) && !again.includes('admin'), again.join())
   assert.ok(!(await units(one.uri, { databases: 'all', exclude: [two.name] })).includes(two.name))
   assert.deepEqual(await units(one.url, { whole: true }), ['all'])
   // Of several, one that is missing fails alone.
