@@ -212,6 +212,16 @@ test('a unit whose name is spelled otherwise in keys is itself again, and no oth
   assert.equal(resolve(catalog, 'a-b-20261001-000000.sql.gz', undefined, [named]).unit, 'a b')
 })
 
+test('what a killed run has finished in the second of the next one is a backup of its own', async () => {
+  const here = place('${DB}_%Y-%m-%dT%H:%M:%S.%LZ.sql')
+  here.later(300)
+  await put(here.store, 'unit_2026-11-01T02:00:00.100Z.sql', here.ctx)
+  await backup(here.job(source()), 'here', here.ctx)
+  const { entries } = await here.catalog()
+  assert.deepEqual(entries.map(({ kind }) => kind).sort(), ['foreign', 'logical'])
+  assert.equal(entries.find(({ kind }) => kind === 'foreign')?.bytes, 10)
+})
+
 test('two runs in one second, one after the other, do not meet under one name', async () => {
   const store = memoryStore('one')
   const ctx = testContext()

@@ -26,19 +26,17 @@ export async function withNamed(
   for (const from of named.filter(each => each.stores.includes(store.name))) {
     const own = entries.filter(entry => entry.job === from.job)
     const there = objects.filter(object => object.from === from)
-    const { known, gone } = from.pattern.isUnique ? byName(own, from) : await byObject(own, there, ctx)
+    const { known, gone } = from.pattern.isUnique
+      ? await byName(own, there, from, ctx)
+      : await byObject(own, there, ctx)
     for (const entry of gone) entries.splice(entries.indexOf(entry), 1)
-    const unknown = there.filter(object => !known.has(identityOf(object, from)))
+    const unknown = there.filter(object => !known.has(placed(object)))
     entries.push(...unknown.map(object => entryOf(object, store, marksOf(object.id))))
   }
   return entries
 }
 
-/** What tells an object from the others: its unit and time, or its key and version. */
-function identityOf(object: ForeignObject, { pattern }: NamedObjects): string {
-  return pattern.isUnique ? named(object.spelled, object.startedAt) : placed(object)
-}
-
+/** What a name tells, as exactly as a backup's id tells it. */
 function named(unit: string, at: Date): string {
   return JSON.stringify([unit, Math.floor(at.getTime() / 1000)])
 }
@@ -47,13 +45,29 @@ function placed({ key, version }: { readonly key: string; readonly version?: str
   return JSON.stringify([key, version ?? ''])
 }
 
-/** The objects of the backups that have a manifest: their names follow from unit and time. */
-function byName(own: readonly CatalogEntry[], { pattern, unit }: NamedObjects) {
-  const known = own.flatMap(entry => {
+/** Which objects are of the backups that have a manifest: their names follow from unit and time. */
+async function byName(
+  own: readonly CatalogEntry[],
+  there: readonly ForeignObject[],
+  { pattern, unit }: NamedObjects,
+  ctx: Context,
+) {
+  const claims = Map.groupBy(own, entry => {
     const found = pattern.match(pattern.key(entry.unit ?? unit, entry.startedAt))
-    return found?.at ? [named(found.unit ?? unit, found.at)] : []
+    return found?.at ? named(found.unit ?? unit, found.at) : null
   })
-  return { known: new Set(known), gone: [] }
+  const known = new Set<string>()
+  for (const [name, objects] of Map.groupBy(there, ({ spelled, startedAt }) => named(spelled, startedAt))) {
+    const claiming = claims.get(name) ?? []
+    if (claiming.length >= objects.length) for (const object of objects) known.add(placed(object))
+    if (claiming.length === 0 || claiming.length >= objects.length) continue
+    // Of a run that was killed, and one that followed in the same second, only the manifest tells which is whose.
+    for (const entry of claiming) {
+      const part = await dataOf(entry, ctx)
+      for (const object of objects) if (object.key === part?.key) known.add(placed(object))
+    }
+  }
+  return { known, gone: [] }
 }
 
 /** The same where the name does not tell: the manifests do. */

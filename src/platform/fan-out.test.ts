@@ -190,6 +190,22 @@ test('sinks that hang are dropped after the stall, one or several, in a small wi
   }
 })
 
+test('who had taken all there was when another is given up is not blamed for its silence', async () => {
+  const hung = hanging('hung', mebibyte)
+  // It speaks once after the others have fallen silent: when its time is over, theirs is longer over.
+  const speaks: Sink<string> = {
+    ...hung,
+    take(bytes, own) {
+      setTimeout(() => own.alive('thinking'), 100)
+      return hung.take(bytes, own)
+    },
+  }
+  const sinks = [speaks, hashing('good'), hashing('too')]
+  const outcomes = await fanOut(() => chunked(input), sinks, 65536, testContext({ stallMs: 300 }))
+  assert.match(errorOf(outcomes[0]).message, /^store hung has stalled/)
+  assert.deepEqual(outcomes.slice(1).map(resultOf), [whole, whole])
+})
+
 test('a sink that leaves its stream and then hangs is dropped after the stall, and at once by an abort', async () => {
   const leaver: Sink<string> = {
     name: 'leaver',

@@ -115,8 +115,9 @@ export class Ring {
     const look = (): void => {
       const now = performance.now()
       let wait = this.#stallMs
-      for (const reader of this.#live()) {
-        if (!this.#end && reader.position > this.#base) continue
+      // Chosen before any is given up: whoever had taken all there was is not to blame, though it is the slowest of those that stay.
+      const waitedFor = this.#live().filter(reader => this.#end || reader.position === this.#base)
+      for (const reader of waitedFor) {
         const left = this.#stallMs - (now - Math.max(since, reader.tookAt, reader.lastAlive()))
         if (left <= 0) reader.giveUp(stall(`store ${reader.name}`, this.#stallMs))
         else wait = Math.min(wait, left)

@@ -16,10 +16,17 @@ import {
 import { secretOption } from '../../platform/secret-source.ts'
 import { download } from './download.ts'
 import { asRcloneFailure, isRefused, isUnreachable, RcloneError } from './failure.ts'
-import { nameOf, parseRemote, withoutSecrets } from './remote.ts'
+import { keyOf, nameOf, parseRemote, withoutSecrets } from './remote.ts'
 import { deleteObject, entriesBelow, sizeOf, tidyFolder } from './requests.ts'
 import { type Features, type Use, Uses } from './use.ts'
-import { partialName, RenameRefused, type Writing, writeAndRename, writeInPlace } from './write.ts'
+import {
+  partialName,
+  partialStem,
+  RenameRefused,
+  type Writing,
+  writeAndRename,
+  writeInPlace,
+} from './write.ts'
 
 export const RcloneOptions = z
   .strictObject({
@@ -172,7 +179,12 @@ class RcloneStore implements Store {
   }
 
   async sweep(prefix: string, ctx: Context): Promise<number> {
-    const leftovers = (await this.#listAll(prefix, ctx)).filter(entry => partialName.test(entry.key))
+    // Of a key whose name was too long for it, the partial name begins with something else.
+    const hashed = `${keyOf(partialStem(nameOf(prefix)))}.`
+    const entries = await this.#listAll(prefix.slice(0, prefix.lastIndexOf('/') + 1), ctx)
+    const leftovers = entries.filter(
+      ({ key }) => partialName.test(key) && (key.startsWith(prefix) || key.startsWith(hashed)),
+    )
     let removed = 0
     for (const { key } of leftovers) if ((await this.remove(key, undefined, ctx)) === 'removed') removed++
     return removed

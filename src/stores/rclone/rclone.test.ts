@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
@@ -192,6 +192,32 @@ test('sweeping removes what interrupted uploads left, ours and those of rclone',
   }
   assert.equal(await store.sweep('job/', testContext()), 2)
   assert.deepEqual(await filesIn(place.folder), ['job/kept.partial', 'job/x'])
+})
+
+test('an object is swept by its key alone, whatever else is on its way into the same folder', async t => {
+  const place = await localFolder(t)
+  const { store } = await opened(t, place, 'rclone')
+  const keys = ['db.sql.gz', `job/${'long'.repeat(50)}.sql`, 'db_2.sql.gz']
+  const left = []
+  for (const key of keys) {
+    let seen: string[] = []
+    const body = async function* () {
+      yield* slice(4)
+      for (let n = 0; n < 100 && seen.length === 0; n++) {
+        await sleep(50)
+        seen = (await filesIn(place.folder)).filter(name => name.endsWith('.partial'))
+      }
+    }
+    await store.put(key, body(), {}, testContext())
+    assert.equal(seen.length, 1, key)
+    left.push(...seen)
+  }
+  for (const name of left) {
+    await mkdir(dirname(join(place.folder, name)), { recursive: true })
+    await writeFile(join(place.folder, name), 'part')
+  }
+  for (const key of keys.slice(0, 2)) assert.equal(await store.sweep(key, testContext()), 1, key)
+  assert.deepEqual((await filesIn(place.folder)).sort(), [...keys, left[2]].sort())
 })
 
 test('a new object of the same size replaces the old one where the remote keeps no times', async t => {

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { open, rm } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import type { Context } from '../../model/context.ts'
@@ -20,6 +20,19 @@ const smallBytes = 1024 * 1024
 
 /** Names of objects that are not yet whole: ours, and those of rclone 1.63 and newer (`--partial-suffix`). */
 export const partialName = /\.[0-9a-f]{8}\.partial$/
+
+/** Encrypting remotes allow hardly more than 140 bytes in a name. */
+const longestStem = 120
+
+/** What the partial names of an object begin with: in its folder, and its own name unless that is too long. */
+export function partialStem(name: string): string {
+  const { dir, base } = posix.parse(name)
+  const isShort = Buffer.byteLength(base) <= longestStem
+  return posix.join(
+    dir,
+    isShort ? base : `cairn-${createHash('sha256').update(base).digest('hex').slice(0, 16)}`,
+  )
+}
 
 /** What is to be written. */
 export interface Writing {
@@ -46,7 +59,7 @@ export async function writeInPlace(use: Use, writing: Writing, ctx: Context): Pr
  */
 export async function writeAndRename(use: Use, writing: Writing, ctx: Context): Promise<number> {
   const { name, replace } = writing
-  const partial = posix.join(posix.dirname(name), `cairn.${randomBytes(4).toString('hex')}.partial`)
+  const partial = `${partialStem(name)}.${randomBytes(4).toString('hex')}.partial`
   try {
     const bytes = await transfer(use, writing, partial, ctx)
     await rename(use, partial, name, replace, ctx.signal).catch(error => {
