@@ -143,8 +143,7 @@ test('a name without the time is overwritten, and only the newest is a backup', 
   const verified = await verifyCopy(
     entries[0],
     copy,
-    () => [],
-    () => true,
+    { stagesOf: () => [], canDecode: () => true, contentOf: () => null },
     here.ctx,
   )
   assert.deepEqual([verified.failures, verified.level], [[], 'decoded'])

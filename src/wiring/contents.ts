@@ -1,0 +1,31 @@
+// What is known of the bytes of an artifact: by its kind, and of an archive by the job that made it.
+
+import type { Config, MemberConfig } from '../config/schema.ts'
+import type { ContentCheck } from '../model/content.ts'
+import type { ArtifactRecord, Manifest } from '../model/manifest.ts'
+import { archiveCheck, type CheckedMember, contentCheck } from '../sources/index.ts'
+import { ownSource, restorable } from './sources.ts'
+
+/** What looks at the plain bytes of an artifact; null where they do not tell whether they are whole. */
+export function contentOf(manifest: Manifest, record: ArtifactRecord, config: Config): ContentCheck | null {
+  const own = ownSource(manifest, config)
+  const members = own?.type === 'archive' ? own.members : []
+  const { members: listed } = manifest.source.options as {
+    members?: readonly { member: string; bytes: number }[]
+  }
+  const archive = () =>
+    archiveCheck(
+      members.flatMap(member => checked(member, config)),
+      listed ?? [],
+    )
+  return contentCheck(manifest.source.engine, record, archive)
+}
+
+function checked(member: MemberConfig, config: Config): CheckedMember {
+  const { name, undo, role, by } = restorable(member, config)
+  const { engine, media } = by(Buffer.alloc(0))
+  // A dump in a folder is no stream of its own here.
+  const isFolder = media === 'pg_dump-directory'
+  const check = isFolder ? null : contentCheck(engine, { media, role }, () => archiveCheck([], []))
+  return { name, undo, required: member.required, check }
+}
