@@ -12,7 +12,7 @@ import { cleanupContext } from '../platform/run-context.ts'
 import { beforeStall } from '../platform/stall.ts'
 import { type Captured, capture, type Task } from './capture.ts'
 import { lockAncestors } from './chain-locks.ts'
-import { copyBackup, putVersions } from './copy.ts'
+import { copyBackup, putIncomplete, putVersions } from './copy.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import { guardScope } from './guards.ts'
 import { keyOf, manifestOf } from './statement.ts'
@@ -340,6 +340,7 @@ function putOptions(to: Destination, startedAt: Date): PutOptions {
 async function commit(job: Job, to: Delivery, manifest: Manifest, ctx: Context): Promise<void> {
   const file = encodeManifest(manifest)
   const key = keyOf(manifest, file)
+  await putIncomplete(manifest, to, ctx)
   if (job.pattern) {
     await to.offer(key, () => file)
     return

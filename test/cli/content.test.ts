@@ -1,4 +1,4 @@
-// What verify finds in files of other tools, which no manifest describes: made by the real programs, then cut.
+// What is in backups, and what is not: in files of other tools, which no manifest describes, made by the real programs and then cut; and in our own.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -147,4 +147,38 @@ test('an archive is a tar with its end, and its members are judged by their own 
     assert.equal(found[index]?.exit, 20, `${why}`)
     assert.match(found[index]?.why ?? '', why)
   }
+})
+
+test('a backup that lacks a part says so wherever it is shown, and when it is about to be restored', async () => {
+  const host = machine()
+  mkdirSync(host.path('there'))
+  writeFileSync(host.path('there', 'file'), 'x')
+  const folder = (name: string) => ({ name, source: { type: 'files', paths: [host.path(name)] } })
+  host.configure({
+    stores: { disk: { type: 'local', path: host.path('disk') } },
+    jobs: {
+      app: {
+        source: { type: 'archive', name: 'app', members: [folder('there'), folder('gone')] },
+        to: ['disk'],
+      },
+    },
+  })
+  assert.equal((await host.run(['backup'])).code, 3)
+  const [listed] = (await host.ok(['list', '--json'])).json<{ status: string }[]>()
+  assert.equal(listed?.status, 'incomplete')
+  assert.match((await host.ok(['list'])).out, /disk +incomplete\n/)
+  assert.match((await host.ok(['show', 'latest'])).out, /^incomplete +.*gone/m)
+  const to = ['--to', host.path('back')]
+  const plan = (await host.ok(['restore', 'latest', ...to, '--dry-run', '--json'])).json<{
+    warnings: string[]
+  }>()
+  assert.match(plan.warnings[0] ?? '', /^the backup is incomplete: .*gone/)
+  assert.match((await host.ok(['restore', 'latest', ...to])).stderr, /the backup is incomplete/)
+  mkdirSync(host.path('gone'))
+  await host.ok(['backup'])
+  const all = (await host.ok(['list', '--json'])).json<{ status: string }[]>()
+  assert.deepEqual(
+    all.map(({ status }) => status),
+    ['complete', 'incomplete'],
+  )
 })
