@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../model/context.ts'
 import { addSpan } from '../model/duration-words.ts'
 import { asFailure, type ExitCode, exitCode, type Failure, usage, worstExit } from '../model/failure.ts'
@@ -15,7 +14,9 @@ import { lockAncestors } from './chain-locks.ts'
 import { copyBackup, putIncomplete, putVersions } from './copy.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import { guardScope } from './guards.ts'
+import { freeMoment, refuseSameKeys, untilOtherNames } from './moment.ts'
 import { keyOf, manifestOf } from './statement.ts'
+import { forgetSuperseded, statedBefore } from './superseded.ts'
 import { discard, sweepOrphans, sweepRecords } from './sweep.ts'
 
 /** How long a begun backup counts as running when its host is not heard of. */
@@ -63,8 +64,9 @@ export async function backup(
   await guards.enter(ctx)
   try {
     const { tasks, outcomes } = await inspectAll(job, ctx)
-    const at = ctx.clock.now()
-    refuseSameKeys(job, tasks, at)
+    const units = tasks.map(({ unit }) => unit.name)
+    refuseSameKeys(job, units, ctx.clock.now())
+    const at = await freeMoment(job, units, ctx)
     // In names that people read, all of one run have the same time.
     const run = (task: Task): Promise<BackupOutcome> =>
       backupUnit(job, task, job.pattern ? at : ctx.clock.now(), host, begun, ctx)
@@ -189,28 +191,6 @@ function refuseTwins(job: Job, tasks: readonly Unheld[]): void {
   }
 }
 
-/** Of two databases with one name for both, the second would replace the first. */
-function refuseSameKeys({ name, pattern }: Job, tasks: readonly Unheld[], at: Date): void {
-  if (!pattern) return
-  const units = Map.groupBy(tasks, ({ unit }) => pattern.key(unit.name, at).toLowerCase())
-  for (const [key, same] of units) {
-    if (same.length < 2) continue
-    const names = same.map(({ unit }) => unit.name).join(', ')
-    throw usage(
-      `job ${name} would give one name to several backups`,
-      `${names}: ${key}`,
-      'put ${DB} into the name, or give each a job of its own',
-    )
-  }
-}
-
-/** A run that begins in the same second would find the names taken: this one lasts until that second is over. */
-async function untilOtherNames({ pattern }: Job, at: Date, ctx: Context): Promise<void> {
-  const now = ctx.clock.now()
-  if (!pattern?.isUnique || pattern.key('', now) !== pattern.key('', at)) return
-  await sleep(1000 - (now.getTime() % 1000), undefined, { signal: ctx.signal }).catch(() => {})
-}
-
 /**
  * Which backups of a job this host has begun and not ended, kept where a crash does not reach it. A begin record tells
  * the same, but not of a process that was killed while it wrote that very record.
@@ -270,6 +250,7 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
   let manifest: Manifest | null = null
   const failures: Failure[] = []
   try {
+    const before = await statedBefore(job, ctx)
     const captured = await capture(job, task, begin, to, ctx)
     const stated = manifestOf(job, task, begin, withVersions(job, captured, to), ctx)
     await to.confirm(stated.artifacts.flatMap(artifact => artifact.objects))
@@ -277,6 +258,7 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
     unfinished = direct.filter(dest => to.lost.has(dest.store.name))
     await commit(job, to, stated, ctx)
     manifest = stated
+    await forgetSuperseded(before, stated, to, ctx)
     failures.push(...missingFrom(captured, unit.name, ctx))
   } catch (error) {
     failures.push(asFailure(error, `the backup of ${unit.name} failed`))
