@@ -154,7 +154,6 @@ test('pgdump-s3: versions of the old tool are listed and restored; a version tha
     })
     return all.length
   }
-  await fillShop(database)
   assert.equal((await host.cairn(['backup'])).code, 0)
   assert.equal(await manifests(), 1)
   assert.equal((await host.cairn(['backup'])).code, 0)
