@@ -125,6 +125,7 @@ function program(d: Dumping, name: 'pg_dump' | 'pg_dumpall', args: readonly stri
     program: d.clients.path(name),
     args,
     ...loginOf(noticingItsEnd(d.connection, d.num), known),
+    writesSmallBlocks: true,
     judge(exit, stderrTail) {
       d.running.delete(known)
       return judge(exit, stderrTail)
