@@ -1,6 +1,6 @@
 import { closeSync, openSync } from 'node:fs'
 import { type App, openApp } from '../app.ts'
-import { listenAddress } from '../config/schema.ts'
+import { listenAddress } from '../config/schema/timing.ts'
 import { serveHealth } from '../daemon/health.ts'
 import { type Daemon, daemon } from '../daemon/serve.ts'
 import type { Context } from '../model/context.ts'

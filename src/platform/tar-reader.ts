@@ -9,7 +9,7 @@ const block = 512
 const longestHeader = 1024 * 1024
 
 /** What the block before a member says. */
-export interface TarHeader {
+interface TarHeader {
   readonly name: string
   /** Of what follows in the archive, without the padding. */
   readonly bytes: number
@@ -17,13 +17,13 @@ export interface TarHeader {
 }
 
 /** A member: a file, a folder, a link. */
-export interface TarMember extends TarHeader {
+interface TarMember extends TarHeader {
   /** Its bytes; whoever leaves them unread passes over them. */
   readonly body: Bytes
 }
 
 /** Null for a block of zeros, with which the members end. Throws NotWhole for what is no header. */
-export function tarHeader(header: Buffer): TarHeader | null {
+function tarHeader(header: Buffer): TarHeader | null {
   if (header.every(byte => byte === 0)) return null
   const sum = header.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 32 : byte), 0)
   if (octalIn(header, 148, 8) !== sum) throw new NotWhole('it is no tar')

@@ -9,7 +9,6 @@ import type { Artifact } from '../../model/source.ts'
 import type { Bytes } from '../../model/step.ts'
 import { flow } from '../../platform/flow.ts'
 import { needSpace } from '../../platform/space.ts'
-import { tarHeader } from '../../platform/tar-reader.ts'
 import type { ArchiveEntry, ArchiveMember } from './index.ts'
 
 /** A member, as the manifest lists it. */
@@ -146,13 +145,13 @@ async function* membersOf(input: Bytes): Bytes {
     while (at < waiting.length) {
       if (left === 0) {
         if (waiting.length - at < block) break
-        const header = tarHeader(waiting.subarray(at, at + block))
+        const header = waiting.subarray(at, at + block)
         // What follows the first block of zeros only fills up the archive.
-        if (header === null) {
+        if (header.every(byte => byte === 0)) {
           yield waiting.subarray(0, at)
           return
         }
-        left = block + Math.ceil(header.bytes / block) * block
+        left = block + Math.ceil(sizeIn(header) / block) * block
       }
       const step = Math.min(left, waiting.length - at)
       at += step
@@ -161,6 +160,14 @@ async function* membersOf(input: Bytes): Bytes {
     yield waiting.subarray(0, at)
     waiting = waiting.subarray(at)
   }
+}
+
+/** The size of a member: octal digits, or where they do not suffice a number of base 256 (GNU). */
+function sizeIn(header: Buffer): number {
+  if (((header[124] ?? 0) & 0x80) !== 0) return Number(header.readBigUInt64BE(128))
+  const digits = header.toString('latin1', 124, 136).replace(/[\0 ]+$/, '')
+  if (/^[0-7]+$/.test(digits)) return Number.parseInt(digits, 8)
+  throw new Error('it is no archive')
 }
 
 /** Two blocks of zeros. */
