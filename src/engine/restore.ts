@@ -52,7 +52,8 @@ export async function planRestore(
   for (const store of from) {
     try {
       const plan = await restorer.plan([manifest], pick, ctx, artifactReader(store, stagesOf, ctx))
-      const lacks = manifest.missing?.map(why => `the backup is incomplete: ${why}`) ?? []
+      if (!manifest.missing) return plan
+      const lacks = manifest.missing.map(why => `the backup is incomplete: ${why}`)
       return { ...plan, warnings: [...lacks, ...plan.warnings] }
     } catch (error) {
       ctx.signal.throwIfAborted()

@@ -10,13 +10,14 @@ import { ownSource, restorable } from './sources.ts'
 export function contentOf(manifest: Manifest, record: ArtifactRecord, config: Config): ContentCheck | null {
   const own = ownSource(manifest, config)
   const members = own?.type === 'archive' ? own.members : []
-  const { members: listed } = manifest.source.options as {
+  const { members: said } = manifest.source.options as {
     members?: readonly { member: string; bytes: number }[]
   }
+  const listed = Array.isArray(said) ? said : []
   const archive = () =>
     archiveCheck(
       members.flatMap(member => checked(member, config)),
-      listed ?? [],
+      listed,
     )
   return contentCheck(manifest.source.engine, record, archive)
 }
