@@ -5,8 +5,8 @@ import type { Bytes } from '../model/step.ts'
 // https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html) and what GNU tar has of its own.
 
 const block = 512
-/** No extended header is larger: it would be something else. */
-const longestHeader = 1024 * 1024
+/** No extended header is larger, whatever attributes and maps of holes it tells: it would be something else. */
+const longestHeader = 16 * 1024 * 1024
 
 /** What the block before a member says. */
 interface TarHeader {

@@ -129,7 +129,9 @@ test('an archive is a tar with its end, and its members are judged by their own 
   sh('head -c -40 "$D/db-globals" > "$D/x"; mv "$D/x" "$D/db-globals"', undefined, env)
   const cutGlobals = tar('shop-backup db-globals')
   sh('head -c 50000 "$D/files.tar.gz" > "$D/x"; mv "$D/x" "$D/files.tar.gz"', undefined, env)
+  sh('mkdir "$D/empty"; touch "$D/empty/db-globals"', undefined, env)
   const faults: [Uint8Array, RegExp][] = [
+    [tar('shop-backup -C empty db-globals'), /its member db-globals: it does not begin/],
     [all.subarray(0, all.findLastIndex(byte => byte !== 0) + 1), /breaks off/],
     [all.subarray(0, 70_000), /breaks off in/],
     [sh('cat "$D/numbers"', undefined, env), /it is no tar/],

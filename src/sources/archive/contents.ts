@@ -36,7 +36,7 @@ export function archiveCheck(
       const path = name.replace(/^(\.\/)+/, '').replace(/\/$/, '')
       found.set(path, size)
       const member = members.find(each => each.name === path)
-      if (member?.check && size > 0) await lookInto(member, member.check, body, ctx)
+      if (member?.check) await lookInto(member, member.check, body, ctx)
     }
     const names = new Set([...found.keys()].map(path => path.split('/')[0] ?? '').filter(isName))
     if (names.size === 0) throw new NotWhole('it is a tar without members')
