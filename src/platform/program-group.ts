@@ -57,7 +57,7 @@ export class ProgramGroup {
   }
 
   /** Starts programs, the last one first; the kernel carries the bytes of each into the next. */
-  async join(programs: readonly Program[], fed: boolean, out: 'pipe' | Writable): Promise<void> {
+  async join(programs: readonly Program[], fed: boolean, out: 'pipe' | number | Writable): Promise<void> {
     const making = kernelPipes(programs.length - 1, this.#ctx)
     this.#making = making.catch(() => {})
     using pipes = await making
