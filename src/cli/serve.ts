@@ -33,14 +33,14 @@ export async function serve(
   idle: boolean,
 ): Promise<ExitCode> {
   if (!idle) mustHaveWork(app)
-  const listen = addressOf(app, options)
+  const address = addressOf(app, options)
   const running = daemon(app, ctx.signal, ctx.emit)
-  await using health = listen ? await serveHealth(listen, running.health) : null
-  if (health) say(`health: http://${listen?.host ?? '0.0.0.0'}:${health.port}/health`)
+  await using health = address ? await serveHealth(address, running.health) : null
+  if (health) say(`health: http://${address?.host ?? '0.0.0.0'}:${health.port}/health`)
   if (timedJobs(app).length === 0) say('no job has a schedule: waiting; `cairn backup` runs the jobs now')
   const hangUp = (): void => {
     if (isHungUp()) process.kill(process.pid, 'SIGTERM')
-    else reload(open, running, idle, ctx)
+    else reload(open, running, { idle, listen: app.config.serve.listen }, ctx)
   }
   process.on('SIGHUP', hangUp)
   try {
@@ -51,13 +51,20 @@ export async function serve(
 }
 
 /** A configuration that is broken is reported, and changes nothing. */
-function reload(open: () => App, running: Daemon, idle: boolean, { emit }: Context): void {
+function reload(
+  open: () => App,
+  running: Daemon,
+  { idle, listen }: { readonly idle: boolean; readonly listen: string | undefined },
+  { emit }: Context,
+): void {
   try {
     const app = open()
     if (!idle) mustHaveWork(app)
     running.reload(app.config)
     const jobs = Object.keys(app.config.jobs)
     emit({ type: 'notice', text: `the configuration was read again: ${jobs.join(', ') || 'no job'}` })
+    if (app.config.serve.listen !== listen)
+      emit({ type: 'notice', text: 'another "serve.listen" holds from the next start on' })
   } catch (error) {
     const { message, remedy } = asFailure(error, 'cannot read the configuration')
     const what = 'the configuration stays as it was'
