@@ -99,8 +99,14 @@ async function pourInto({ bytes, programs, group }: Joined, into: Program, frami
 }
 
 /**
- * The flow into a new file of mode 0600, which programs write by themselves: nothing of it passes us. Resolves to its size
- * when all were judged ok. Throws EEXIST, or what the flow throws; then there is no file.
+ * Writes what programs give into a file. Not they themselves: pg_dump does not look whether the last of what it has buffered
+ * was written, and ends with success where the disk is full. cat looks, also when it closes the file.
+ */
+const writer: Program = { program: 'cat', args: [] }
+
+/**
+ * The flow into a new file of mode 0600, which a program writes: nothing of it passes us where it comes from one. Resolves to
+ * its size when all were judged ok. Throws EEXIST, or what the flow throws; then there is no file.
  */
 export async function save(
   from: Program | Bytes,
@@ -109,7 +115,7 @@ export async function save(
   ctx: Context,
 ): Promise<number> {
   ctx.signal.throwIfAborted()
-  needAll([from, ...steps])
+  needAll([from, ...steps, writer])
   const file = await open(path, 'wx', 0o600)
   try {
     const pipeline = new Pipeline(ctx)
@@ -127,9 +133,11 @@ export async function save(
 async function saveInto({ bytes, programs, group }: Joined, file: FileHandle): Promise<void> {
   try {
     if (programs.length === 0) for await (const chunk of bytes ?? []) await file.writeFile(chunk)
-    await group.join(programs, bytes !== null, file.fd)
-    if (bytes && programs.length > 0) await group.feed(bytes, true)
-    await group.judged()
+    else {
+      await group.join([...programs, writer], bytes !== null, file.fd)
+      if (bytes) await group.feed(bytes, true)
+      await group.judged()
+    }
   } catch (error) {
     throw await group.why(error)
   } finally {

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { testContext } from '../../test/support/context.ts'
 import {
   asIs,
@@ -52,6 +54,31 @@ test('what fails, stalls or is aborted leaves no file, and no program', async ()
   assert.deepEqual(readdirSync(ctx.spool), [])
   assertNothingRuns(ctx)
 })
+
+test('a full disk fails, also where a program does not look whether its last bytes were written', async t => {
+  const disk = fullDisk(t)
+  if (!disk) return t.skip('only root can mount')
+  const careless = sh('head -c 300000 /dev/zero 2>/dev/null; exit 0')
+  for (const steps of [[], [cat], [asIs], [asIs, careless]]) {
+    const ctx = testContext()
+    await assert.rejects(save(careless, steps, join(disk, 'file'), ctx), /No space left|ENOSPC/)
+    assert.deepEqual(readdirSync(disk), ['rest'])
+    assertNothingRuns(ctx)
+  }
+})
+
+/** A file system without a free block; null where it cannot be mounted. */
+function fullDisk(t: TestContext): string | null {
+  if (process.getuid?.() !== 0) return null
+  const disk = mkdtempSync(join(tmpdir(), 'cairn-mount-'))
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', disk])
+  t.after(() => {
+    execFileSync('umount', [disk])
+    rmdirSync(disk)
+  })
+  writeFileSync(join(disk, 'rest'), Buffer.alloc(1 << 20))
+  return disk
+}
 
 test('a file that is there is not touched', async () => {
   const ctx = testContext()
