@@ -145,9 +145,11 @@ async function saveInto({ bytes, programs, group }: Joined, file: FileHandle): P
   }
 }
 
-/** Throws a Failure (exit 2) for the first program that is not there. */
+/** Throws a Failure (exit 2) for the first program that is not there, and for the one that makes the pipes between them. */
 function needAll(parts: readonly (Program | Bytes | Step)[]): void {
-  for (const part of parts) if (isProgram(part)) needProgram(part.program)
+  const programs = parts.filter(isProgram)
+  for (const { program } of programs) needProgram(program)
+  if (programs.length > 1) needProgram('mkfifo', 'install coreutils')
 }
 
 /** Resolves when the kernel has everything: true, or false when nobody reads it any more. */

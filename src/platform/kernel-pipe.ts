@@ -51,7 +51,7 @@ export async function kernelPipes(count: number, ctx: Context): Promise<KernelPi
 }
 
 async function make(paths: readonly string[], ctx: Context): Promise<void> {
-  const program = { program: 'mkfifo', args: ['--mode=600', '--', ...paths] }
+  const program = { program: 'mkfifo', args: ['-m', '600', '--', ...paths] }
   const failure = await start(program, { stdin: 'ignore', stdout: 'ignore' }, ctx).verdict
   if (failure) throw failure
 }

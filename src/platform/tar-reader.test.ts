@@ -69,6 +69,18 @@ test('of a file with holes, what the archive holds of it is passed over, in ever
   }
 })
 
+test('the label of an archive is passed over, and a file with holes has its own name', async () => {
+  for (const format of ['gnu', 'posix']) {
+    const found = await listed(tarOf(`--format=${format}`, '--label=of the year', '--', 'odd', 'empty'))
+    assert.deepEqual(found.slice(-2), [
+      ['odd', 70_001],
+      ['empty', 0],
+    ])
+  }
+  const [[name] = []] = await listed(tarOf('--sparse', '--format=posix', 'holes'))
+  assert.equal(name, 'holes')
+})
+
 test('a member that nobody reads, or reads in part, is passed over', async () => {
   const found: string[] = []
   for await (const { name, body } of tarMembers(chunks(tarOf('odd', 'one block', 'empty'), 700))) {

@@ -94,7 +94,9 @@ async function saidBy(
   if (type === 'L') return { name: text.toString('utf8').replace(/\0.*$/s, '') }
   if (type !== 'x') return {}
   const records = recordsIn(text)
-  const [name, size] = [records.get('path'), records.get('size')]
+  // A file with holes stands there under another name than its own.
+  const name = records.get('GNU.sparse.name') ?? records.get('path')
+  const size = records.get('size')
   return { ...(name === undefined ? {} : { name }), ...(size === undefined ? {} : { bytes: Number(size) }) }
 }
 
@@ -127,8 +129,9 @@ function textIn(header: Buffer, at: number, width: number): string {
   return header.toString('utf8', at, end < 0 ? at + width : at + end)
 }
 
-/** The size of a member: octal digits, or where they do not suffice a number of base 256 (GNU). */
+/** The size of a member: octal digits, or where they do not suffice a number of base 256 (GNU). Labels leave it blank. */
 function sizeIn(header: Buffer): number {
+  if (header.subarray(124, 136).every(byte => byte === 0 || byte === 32)) return 0
   const bytes =
     ((header[124] ?? 0) & 0x80) === 0 ? octalIn(header, 124, 12) : Number(header.readBigUInt64BE(128))
   if (Number.isSafeInteger(bytes)) return bytes

@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { fillShop, sh } from '../dialects/support.ts'
-import { freshDatabase, freshSqlDatabase, orSkip } from '../services/index.ts'
+import { freshDatabase, freshSqlDatabase, mariadbClients, orSkip } from '../services/index.ts'
 import { runSql } from '../services/mariadb.ts'
 import { type Machine, machine } from '../support/cli.ts'
 
@@ -84,21 +85,30 @@ test('a dump of mariadb-dump that was cut is found, as far as its options let it
   const { host: H, port, user: U, password, name: DB } = database
   const env = { H, P: String(port), U, MYSQL_PWD: password, DB }
   const host = hostWith({ type: 'mariadb', database: 'shop' }, '${DB}-%Y%m%d-%H%M%S.sql')
-  const dumps = ['', '--skip-dump-date', '--skip-comments', '--compact'].map(options =>
-    sh(`mariadb-dump --protocol=tcp -h "$H" -P "$P" -u "$U" ${options} "$DB"`, undefined, env),
+  const newer = join(mariadbClients, '11.8', 'bin', 'mariadb-dump')
+  const dumps = [
+    ['mariadb-dump', ''],
+    ['mariadb-dump', '--skip-dump-date'],
+    ['mariadb-dump', '--skip-comments'],
+    [newer, '--skip-comments'],
+    ['mariadb-dump', '--compact'],
+  ].map(([dumper, options]) =>
+    sh(`${dumper} --protocol=tcp -h "$H" -P "$P" -u "$U" ${options} "$DB"`, undefined, env),
   )
   assert.deepEqual(
     (await judge(host, dumps)).map(({ exit }) => exit),
-    [0, 0, 0, 0],
+    [0, 0, 0, 0, 0],
   )
-  const cut = dumps.map((bytes, index) => bytes.subarray(0, bytes.length - ([30, 10, 90, 30][index] ?? 0)))
+  const cut = dumps.map((bytes, index) =>
+    bytes.subarray(0, bytes.length - ([30, 10, 90, 90, 30][index] ?? 0)),
+  )
   const found = await judge(host, [...cut, Buffer.alloc(0)])
   // Of what was made without comments and settings, nobody can know.
   assert.deepEqual(
     found.map(({ exit }) => exit),
-    [20, 20, 20, 0, 20],
+    [20, 20, 20, 20, 0, 20],
   )
-  for (const { why } of found.slice(0, 3)) assert.match(why, /mariadb\/shop is damaged .*: it was cut/)
+  for (const { why } of found.slice(0, 4)) assert.match(why, /mariadb\/shop is damaged .*: it was cut/)
 })
 
 test('an archive is a tar with its end, and its members are judged by their own formats', async t => {

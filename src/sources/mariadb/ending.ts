@@ -17,6 +17,12 @@ const pairs = [
     ends: /SET SQL_NOTES=@OLD_SQL_NOTES/,
     last: 'SET SQL_NOTES=@OLD_SQL_NOTES',
   },
+  // What newer dumpers of MariaDB write instead.
+  {
+    begins: /SET @OLD_NOTE_VERBOSITY=@@NOTE_VERBOSITY/,
+    ends: /SET NOTE_VERBOSITY=@OLD_NOTE_VERBOSITY/,
+    last: 'SET NOTE_VERBOSITY=@OLD_NOTE_VERBOSITY',
+  },
 ]
 
 /**
