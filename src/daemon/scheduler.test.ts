@@ -250,3 +250,20 @@ test('when fewer may come in at once from now on, nobody is thrown out, and nobo
   }
   await next
 })
+
+test('a schedule that is another one when its run ends plans nothing more', async () => {
+  const timer = fakeTimer('2026-11-20T12:00:00Z')
+  const waiting = new AbortController()
+  const planned: Date[] = []
+  const keeping = keepSchedule(
+    { job: 'shop', schedule: '0 2 * * *', timing: { zone: 'UTC', jitterMs: 0 } },
+    {
+      ...{ state: freshState(), timer, signal: waiting.signal, stopping: new AbortController().signal },
+      emit: () => {},
+      planned: (_job, at) => planned.push(at),
+      run: async () => waiting.abort(new Error('read again')),
+    },
+  )
+  await assert.rejects(keeping, /read again/)
+  assert.equal(planned.length, 1)
+})

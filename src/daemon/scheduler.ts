@@ -47,6 +47,8 @@ export async function keepSchedule(scheduled: Scheduled, around: Surroundings): 
   let begun = timer.now()
   let after = rememberedTime(scheduled, begun, around)
   for (;;) {
+    // After a run, all may be another way: then nothing is planned.
+    around.signal.throwIfAborted()
     const due = nextRun(schedule, timing.zone, after)
     const begin = new Date(Math.max(due.getTime(), timer.now().getTime()) + jitter(timing.jitterMs))
     around.planned(job, begin)

@@ -20,7 +20,9 @@ import type { Context } from '../../model/context.ts'
 import type { Restorer } from '../../model/restore.ts'
 import type { Source, SourceFacts } from '../../model/source.ts'
 import { flow } from '../../platform/flow.ts'
+import { archiveCheck } from './contents.ts'
 import { type ArchiveMember, archiveSource } from './index.ts'
+import { membersIn } from './pack.ts'
 
 const names = [
   'plain',
@@ -84,7 +86,7 @@ test('a member that breaks off is left out and told; without any other there is 
       place.ctx,
     )
     assert.match(facts.missing?.[0]?.message ?? '', /synthetic/)
-    assert.deepEqual(membersIn(plain), ['a'])
+    assert.deepEqual(listOf(plain), ['a'])
     assert.deepEqual(
       [broken, sound].map(source => source.observed.sessions[0]?.disposals),
       [1, 1],
@@ -102,7 +104,7 @@ test('what cannot be looked at or opened is left out; what is optional is a warn
     const source = archiveSource('shop', [member('b', absent), member('a', sound)])
     const { facts, plain } = await captured(source, place.ctx)
     assert.equal(facts.missing?.length, 1, failIn)
-    assert.deepEqual(membersIn(plain), ['a'])
+    assert.deepEqual(listOf(plain), ['a'])
     const optional = archiveSource('shop', [{ ...member('b', absent), optional: true }, member('a', sound)])
     const told = (await captured(optional, place.ctx)).facts
     assert.deepEqual([told.missing?.length, told.warnings.length], [0, 1])
@@ -145,7 +147,7 @@ test('a member that cannot fit is refused before it is made, one that does not f
   })
   for (const [sizeHint, why] of [
     [1e13, /10.0 TB/],
-    [0, /cannot spool/],
+    [0, /cannot spool a in .*ENOSPC/],
   ] as const) {
     const inner = syntheticSource({ artifacts: [{ name: 'a', bytes: 3_000_000, sizeHint }] })
     await assert.rejects(
@@ -155,7 +157,51 @@ test('a member that cannot fit is refused before it is made, one that does not f
     assert.equal(inner.observed.opened.length, sizeHint > 0 ? 0 : 1)
     assert.deepEqual(readdirSync(spool), [])
   }
+  // The last bytes of pg_dump get lost without its noticing.
+  const program = { program: 'sh', args: ['-c', 'head -c 1050000 /dev/zero 2>/dev/null; exit 0'] }
+  const members = membersIn(spool)
+  const one = { name: 'a', media: 'sql', role: 'data', open: () => program } as const
+  await assert.rejects(members.add('a', one, [], { ...placeFor(t).ctx, spool }), {
+    what: `cannot spool a in ${spool}`,
+    why: /No space left/,
+    remedy: /CAIRN_SPOOL/,
+  })
+  assert.deepEqual(members.packed, [])
 })
+
+test('without tar nothing is read', async t => {
+  const inner = syntheticSource({ artifacts: [artifact('a', 1)] })
+  const before = process.env.PATH
+  t.after(() => {
+    process.env.PATH = before
+  })
+  process.env.PATH = folder(t)
+  await assert.rejects(captured(archiveSource('shop', [member('a', inner)]), placeFor(t).ctx), {
+    what: 'cannot run tar',
+    exit: 2,
+  })
+  assert.equal(inner.observed.sessions.length, 0)
+})
+
+test('a member that is empty and was not is found', async t => {
+  const dir = folder(t)
+  writeFileSync(join(dir, 'a'), '')
+  mkdirSync(join(dir, 'dump'))
+  writeFileSync(join(dir, 'dump', 'toc.dat'), '12345')
+  const tar = () => execFileSync('tar', ['--create', '--file=-', `--directory=${dir}`, 'a', 'dump'])
+  const listed = [
+    { member: 'a', bytes: 5 },
+    { member: 'dump', bytes: 5 },
+  ]
+  const look = () => archiveCheck([], listed)(asBytes(tar()), placeFor(t).ctx)
+  await assert.rejects(look(), /its member a has another size/)
+  writeFileSync(join(dir, 'a'), '12345')
+  assert.equal(await look(), '2 members')
+})
+
+async function* asBytes(bytes: Buffer) {
+  yield bytes
+}
 
 test('names that lead out of the archive are never written', async t => {
   for (const name of ['', '/etc/passwd', '../up', 'a/../../b', 'nul\0', 'a//b', './a']) {
@@ -207,7 +253,7 @@ test('members can be compressed by themselves, and a dump in a folder becomes th
     archiveSource('shop', [member('shop-backup', spliced), zipped]),
     placeFor(t).ctx,
   )
-  assert.deepEqual(membersIn(plain).slice(0, 2), ['shop-backup/toc.dat', 'shop-backup/1.dat'])
+  assert.deepEqual(listOf(plain).slice(0, 2), ['shop-backup/toc.dat', 'shop-backup/1.dat'])
   const out = folder(t)
   execFileSync('tar', ['--extract', '--file=-', `--directory=${out}`], { input: plain })
   for (const name of readdirSync(join(dir, 'shop-backup')))
@@ -241,7 +287,7 @@ async function captured(source: Source, ctx: Context): Promise<{ plain: Buffer; 
   return { plain: Buffer.concat(chunks), facts: await session.finish() }
 }
 
-function membersIn(archive: Buffer): string[] {
+function listOf(archive: Buffer): string[] {
   return execFileSync('tar', ['--list', '--file=-'], { input: archive, encoding: 'utf8' })
     .split('\n')
     .filter(Boolean)

@@ -31,10 +31,10 @@ export function archiveCheck(
   listed: readonly { readonly member: string; readonly bytes: number }[],
 ): ContentCheck {
   return async (bytes, ctx) => {
-    const found = new Map<string, number>()
-    for await (const { name, bytes: size, body } of tarMembers(bytes)) {
+    const found = new Map<string, number | null>()
+    for await (const { name, bytes: size, type, body } of tarMembers(bytes)) {
       const path = name.replace(/^(\.\/)+/, '').replace(/\/$/, '')
-      found.set(path, size)
+      found.set(path, type === '5' ? null : size)
       const member = members.find(each => each.name === path)
       if (member?.check) await lookInto(member, member.check, body, ctx)
     }
@@ -43,7 +43,7 @@ export function archiveCheck(
     const wanted = [...listed.map(({ member }) => member), ...requiredOf(members)]
     const missing = wanted.find(name => !isIn(name, [...found.keys()]))
     if (missing !== undefined) throw new NotWhole(`it lacks its member ${missing}`)
-    const other = listed.find(({ member, bytes: size }) => (found.get(member) || size) !== size)
+    const other = listed.find(({ member, bytes: size }) => (found.get(member) ?? size) !== size)
     if (other) throw new NotWhole(`its member ${other.member} has another size than it was given`)
     return counted(names.size)
   }

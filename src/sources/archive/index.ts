@@ -2,6 +2,7 @@ import type { Context } from '../../model/context.ts'
 import { asFailure, type Failure } from '../../model/failure.ts'
 import type { Artifact, Census, CensusLevel, Session, Source, SourceFacts } from '../../model/source.ts'
 import type { Step } from '../../model/step.ts'
+import { needProgram } from '../../platform/program.ts'
 import { beforeStall, explained } from '../../platform/stall.ts'
 import { type Members, membersIn, type Packed } from './pack.ts'
 
@@ -34,6 +35,8 @@ export function archiveSource(name: string, members: readonly ArchiveMember[]): 
   return {
     engine: 'archive',
     async inspect(ctx) {
+      // Not only when everything was read.
+      needProgram('tar', 'install GNU tar')
       const parts = await Promise.all(members.map(member => inspected(member, ctx)))
       const there = parts.flatMap(part => ('failure' in part ? [] : [part]))
       const failures = parts.map(part => ('failure' in part ? part.failure : null))

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Context } from '../../model/context.ts'
-import { asFailure, Failure } from '../../model/failure.ts'
+import { Failure } from '../../model/failure.ts'
 import type { Artifact } from '../../model/source.ts'
 import type { Program, Step } from '../../model/step.ts'
 import { save } from '../../platform/flow.ts'
@@ -52,9 +52,14 @@ export function membersIn(spool: string): Members {
       } catch (error) {
         await drop(path)
         ctx.signal.throwIfAborted()
-        throw isFull(error)
-          ? asFailure(error, `cannot spool ${artifact.name} in ${ctx.spool}`, remedy)
-          : error
+        if (!isFull(error)) throw error
+        const why = error instanceof Failure ? error.why : (error as Error).message
+        throw new Failure({
+          what: `cannot spool ${artifact.name} in ${ctx.spool}`,
+          why,
+          remedy,
+          cause: error,
+        })
       }
     },
     async remove(names) {
