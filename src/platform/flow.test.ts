@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { testContext } from '../../test/support/context.ts'
 import {
@@ -20,7 +22,8 @@ import {
 import { randomFrom, rounds } from '../../test/support/random.ts'
 import { exitCode, Failure } from '../model/failure.ts'
 import type { Step } from '../model/step.ts'
-import { flow } from './flow.ts'
+import { flow, pour } from './flow.ts'
+import { findProgram } from './program.ts'
 
 process.on('unhandledRejection', error => {
   throw error
@@ -131,6 +134,37 @@ test('a missing program is a usage failure before anything was started', async (
     assert.match(error.message, /cannot run no-such-program: it is not installed/)
   }
   assert.deepEqual(readdirSync(ctx.dir), [])
+})
+
+test('where the state lies on a file system without pipes, they are made elsewhere', async t => {
+  // Nobody can make anything in /proc.
+  const ctx = testContext({ dir: '/proc/self' })
+  assert.equal((await collect(flow(sh('echo on'), [cat, cat], ctx))).toString(), 'on\n')
+  const before = tmpdir()
+  t.after(() => {
+    process.env.TMPDIR = before
+  })
+  process.env.TMPDIR = '/proc/self'
+  await assert.rejects(collect(flow(sh('echo on'), [cat, cat], ctx)), {
+    what: 'cannot make pipes',
+    remedy: /CAIRN_STATE or TMPDIR/,
+  })
+})
+
+test('without mkfifo nothing is started where programs are to be joined', async t => {
+  const ctx = testContext()
+  const bin = join(ctx.dir, 'bin')
+  mkdirSync(bin)
+  for (const name of ['sh', 'cat']) symlinkSync(findProgram(name) ?? '', join(bin, name))
+  const before = process.env.PATH
+  t.after(() => {
+    process.env.PATH = before
+  })
+  process.env.PATH = bin
+  const into = sh(`echo > ${ctx.dir}/began; cat`)
+  await assert.rejects(pour(sh('echo on'), [cat], into, ctx), { what: 'cannot run mkfifo', exit: 2 })
+  assert.deepEqual(readdirSync(ctx.dir), ['bin'])
+  assert.equal((await collect(flow(sh('echo alone'), [], ctx))).toString(), 'alone\n')
 })
 
 test('a program that cannot be started in the middle of a chain leaves no process', async () => {

@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { closeSync, constants, openSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Context } from '../model/context.ts'
+import { Failure } from '../model/failure.ts'
+import type { Verdict } from '../model/step.ts'
 import { start } from './program.ts'
 
 /** Pipes between programs. Disposing closes our ends: a reader sees the end when the last writer has gone. */
@@ -16,8 +19,8 @@ export interface KernelPipes extends Disposable {
  * much more of the processor where a dump program writes small blocks (4 KiB each: those of mariadb-dump).
  */
 export async function kernelPipes(count: number, ctx: Context): Promise<KernelPipes> {
-  const paths = Array.from({ length: Math.max(0, count) }, () => join(ctx.dir, `pipe-${randomUUID()}`))
   const open: number[] = []
+  let paths: readonly string[] = []
   const close = (): void => {
     for (const fd of open) closeSync(fd)
   }
@@ -27,7 +30,7 @@ export async function kernelPipes(count: number, ctx: Context): Promise<KernelPi
     return fd
   }
   try {
-    if (paths.length > 0) await make(paths, ctx)
+    if (count > 0) paths = await fifos(count, ctx)
     const ends = paths.map(path => {
       // Neither end can be opened alone without waiting for the other; both together can.
       const both = openSync(path, constants.O_RDWR)
@@ -50,8 +53,26 @@ export async function kernelPipes(count: number, ctx: Context): Promise<KernelPi
   }
 }
 
-async function make(paths: readonly string[], ctx: Context): Promise<void> {
+/** Not every file system holds them: those that Docker Desktop and SMB mount do not, and the state may lie there. */
+async function fifos(count: number, ctx: Context): Promise<string[]> {
+  const [first, second] = [ctx.dir, tmpdir()].map(dir =>
+    Array.from({ length: count }, () => join(dir, `cairn-pipe-${randomUUID()}`)),
+  ) as [string[], string[]]
+  const failure = await made(first, ctx)
+  if (!failure) return first
+  if (!(await made(second, ctx))) return second
+  throw new Failure({
+    what: 'cannot make pipes',
+    why: failure.message,
+    remedy: 'set CAIRN_STATE or TMPDIR to a folder on a disk of this machine',
+    cause: failure,
+  })
+}
+
+/** All or none. */
+async function made(paths: readonly string[], ctx: Context): Promise<Verdict> {
   const program = { program: 'mkfifo', args: ['-m', '600', '--', ...paths] }
   const failure = await start(program, { stdin: 'ignore', stdout: 'ignore' }, ctx).verdict
-  if (failure) throw failure
+  if (failure) for (const path of paths) rmSync(path, { force: true })
+  return failure
 }
