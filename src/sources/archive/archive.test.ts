@@ -129,6 +129,50 @@ test('without a member that is required there is no archive, whenever it is lost
   }
 })
 
+test('a session that lost a part is asked for its last word on the rest, and one that does not answer is left out', async t => {
+  const sound = member('a', syntheticSource({ artifacts: [{ name: 'a', bytes: 5 }] }))
+  const artifacts = [
+    { name: 'kept', bytes: 5 },
+    { name: 'lost', bytes: 200_000, breakAfter: { bytes: 70_000, how: 'throw' } as const },
+  ]
+  for (const [options, held] of [
+    [{ artifacts }, ['a', 'b/kept']],
+    [{ artifacts, failIn: 'finish' }, ['a']],
+    [{ artifacts: artifacts.slice(0, 1), hangIn: 'finish' }, ['a']],
+  ] as const) {
+    const over = new AbortController()
+    const ctx = { ...placeFor(t).ctx, stallMs: 300, signal: over.signal }
+    const rest = { ...member('b', syntheticSource(options)), isFolder: true }
+    const { plain, facts } = await captured(archiveSource('shop', [sound, rest]), ctx)
+    assert.deepEqual(listOf(plain), held)
+    assert.equal(facts.missing?.length, 1)
+    // Who hangs does so until then.
+    over.abort()
+  }
+})
+
+test('the census does not wait for a member that is lost', async t => {
+  const breakAfter = { bytes: 70_000, how: 'throw' } as const
+  const lost = syntheticSource({ artifacts: [{ name: 'b', bytes: 200_000, breakAfter }] })
+  // As that of files, which is known when they were read.
+  const never: Source = {
+    ...lost,
+    open: async (...args) => ({ ...(await lost.open(...args)), census: () => new Promise(() => {}) }),
+  }
+  const sound = syntheticSource({ artifacts: [{ name: 'a', bytes: 5 }] })
+  const { ctx } = placeFor(t)
+  const source = archiveSource('shop', [member('a', sound), member('b', never)])
+  await using session = await source.open({ name: 'shop' }, null, 'counts', { ...ctx, stallMs: 500 })
+  const counting = session.census()
+  for await (const one of session.artifacts()) await one.spooled?.[Symbol.asyncDispose]()
+  const late = new Promise<null>(resolve => setTimeout(resolve, 2_000, null))
+  const census = await Promise.race([counting, late])
+  assert.deepEqual(
+    census?.objects.map(({ name }) => name),
+    ['a: a'],
+  )
+})
+
 test('a source that takes back what it gave counts as missing, with what lies where', async t => {
   const inner = syntheticSource({ artifacts: [{ name: 'db', bytes: 5, media: 'sql' }] })
   const { facts } = await captured(archiveSource('shop', [member('db.sql', inner)]), placeFor(t).ctx)

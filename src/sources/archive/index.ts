@@ -88,11 +88,13 @@ async function openAll(
 ): Promise<Session> {
   const parts: Part[] = []
   const missing: Missing[] = []
+  const losses = new Map(members.map(member => [member, Promise.withResolvers<null>()]))
   const lose = (member: ArchiveMember, error: unknown): void => {
     ctx.signal.throwIfAborted()
     const failure = asFailure(error, `${member.name} is not in the archive`)
     if (member.required) throw failure
     missing.push({ member, failure })
+    losses.get(member)?.resolve(null)
   }
   try {
     for (const member of members) {
@@ -129,7 +131,7 @@ async function openAll(
       }
     },
     census() {
-      const census = censusOf(parts)
+      const census = censusOf(parts, member => losses.get(member)?.promise)
       counting = census
       return census
     },
@@ -171,10 +173,19 @@ function nameIn(member: ArchiveMember, artifact: Artifact): string {
 
 const levels: readonly CensusLevel[] = ['none', 'objects', 'counts']
 
-/** As exact as the least exact of those that have one. */
-async function censusOf(parts: readonly Part[]): Promise<Census> {
+/**
+ * As exact as the least exact of those that have one. Some know theirs when they were read to their end: of those that are
+ * lost before, nothing is told.
+ */
+async function censusOf(
+  parts: readonly Part[],
+  lossOf: (member: ArchiveMember) => Promise<null> | undefined,
+): Promise<Census> {
   const taken = await Promise.all(
-    parts.map(async ({ member, session }) => ({ member, census: await session.census().catch(() => null) })),
+    parts.map(async ({ member, session }) => {
+      const counting = session.census().catch(() => null)
+      return { member, census: await Promise.race([counting, lossOf(member) ?? counting]) }
+    }),
   )
   const known = taken.flatMap(({ member, census }) => (census ? [{ member, census }] : []))
   const found = known.map(({ census }) => levels.indexOf(census.level)).filter(level => level > 0)
@@ -192,7 +203,7 @@ async function censusOf(parts: readonly Part[]): Promise<Census> {
   }
 }
 
-/** A session may take back what it gave: that cannot be trusted, and is left out. */
+/** A session may take back what it gave, or what is left of it: that cannot be trusted, and is left out. */
 async function finish(
   parts: readonly Part[],
   missing: readonly Missing[],
@@ -202,15 +213,19 @@ async function finish(
 ): Promise<SourceFacts> {
   const all: SourceFacts[] = []
   for (const { member, session } of parts) {
-    if (missing.some(each => each.member === member)) continue
+    const isLost = missing.some(each => each.member === member)
+    if (isLost && !spooled.packed.some(each => isOf(member, each))) continue
     try {
-      all.push(await session.finish())
+      all.push(await beforeStall(session.finish(), ctx, () => member.name))
     } catch (error) {
-      lose(member, error)
+      ctx.signal.throwIfAborted()
+      // Why a part of it is missing has been said.
+      if (!isLost) lose(member, error)
       await spooled.remove(spooled.packed.flatMap(each => (isOf(member, each) ? [each.member] : [])))
     }
   }
-  if (all.length === 0 && missing[0]) throw missing[0].failure
+  const isWhole = parts.some(({ member }) => missing.every(each => each.member !== member))
+  if (!isWhole && missing[0]) throw missing[0].failure
   const now = ctx.clock.now()
   const told = missing.map(({ member, failure }) => ({
     what: `${failure.what}: ${failure.why}`,
