@@ -1,5 +1,7 @@
-import { dumpArguments, type Lifted, pgArguments } from './arguments.ts'
+import type { Sorted } from './arguments.ts'
 import type { Dialect, Plain } from './dialect.ts'
+import { mariadbArguments } from './mariadb-arguments.ts'
+import { pgArguments } from './pg-arguments.ts'
 import type { Variables } from './variables.ts'
 
 /** Dumps of PostgreSQL or MariaDB, gzip, age, to any remote of rclone's. */
@@ -112,24 +114,25 @@ function sourceOf(
   databases: readonly string[],
 ): Plain {
   const engine = engineOf(env, args)
-  const { lifted, rest } = engine === 'postgres' ? pgArguments(args) : dumpArguments(args)
+  const { lifted, rest, notes } = engine === 'postgres' ? pgArguments(args, all) : mariadbArguments(args, all)
+  env.warnings.push(...notes)
   const what = all ? { whole: true } : { databases }
   if (engine === 'postgres') return { type: engine, ...postgresOf(env, lifted, all), ...what, args: rest }
   return { type: engine, ...mariadbOf(env, lifted), ...what, globals: false, args: rest }
 }
 
-function postgresOf(env: Variables, lifted: Lifted, all: boolean): Plain {
+function postgresOf(env: Variables, lifted: Sorted['lifted'], all: boolean): Plain {
   const password = env.secret('PGPASSWORD')
   // PGHOST and its like are read where all of libpq's variables are.
   return {
+    ...(all ? {} : { format: 'plain', globals: false }),
     ...lifted,
     ...(password && 'file' in password ? { password } : {}),
     allowEmpty: true,
-    ...(all ? {} : { format: 'plain', globals: false }),
   }
 }
 
-function mariadbOf(env: Variables, lifted: Lifted): Plain {
+function mariadbOf(env: Variables, lifted: Sorted['lifted']): Plain {
   const password = env.secret('MYSQL_PWD')
   const host = env.text('MYSQL_HOST')
   const files = lifted.defaultsFile ?? lifted.defaultsExtraFile
