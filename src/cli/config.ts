@@ -27,9 +27,9 @@ function withoutSecrets(): (key: string, value: unknown) => unknown {
 
 const Value = z.strictObject({ value: z.string() })
 
-/** `cairn config from-env`: the configuration that does what the environment of a replaced tool says. */
-async function fromEnvironment(global: Global): Promise<ExitCode> {
-  const { dialect, plain, warnings } = translate(process.env, [])
+/** `cairn config from-env [-- ARGS…]`: the configuration that does what the environment of a replaced tool says, and arguments for its dump program. */
+async function fromEnvironment(args: readonly string[], global: Global): Promise<ExitCode> {
+  const { dialect, plain, warnings } = translate(process.env, args)
   for (const why of warnings) sayFailure({ what: 'the environment', why, remedy: '' }, 'warning')
   const shown: unknown = JSON.parse(JSON.stringify(plain), withoutSecrets())
   if (global.json) await outJson(shown)
@@ -37,9 +37,16 @@ async function fromEnvironment(global: Global): Promise<ExitCode> {
   return exitCode.ok
 }
 
-/** `cairn config show|schema|from-env`. */
-export async function run(what: 'show' | 'schema' | 'from-env', global: Global): Promise<ExitCode> {
-  if (what === 'from-env') return await fromEnvironment(global)
+/** `cairn config show|schema|from-env`; only the last one takes arguments. */
+export async function run(
+  what: 'show' | 'schema' | 'from-env',
+  args: readonly string[],
+  global: Global,
+): Promise<ExitCode> {
+  if (what === 'from-env') return await fromEnvironment(args, global)
+  const [first] = args
+  if (first !== undefined)
+    throw usage(`"${first}" means nothing here`, `config ${what} takes no arguments`, 'leave it out')
   if (what === 'schema') {
     await outJson(configSchema())
     return exitCode.ok

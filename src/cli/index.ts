@@ -191,10 +191,11 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .action(act(() => import('./prune.ts')))
   command(
     'config',
-    'show: the effective configuration, secrets masked; schema: its JSON Schema; from-env: what the environment of a replaced tool says, as a configuration',
-    'cairn config show\ncairn config from-env > cairn.yaml',
+    'show: the effective configuration, secrets masked; schema: its JSON Schema; from-env: what the environment of a replaced tool says, as a configuration; arguments are for its dump program',
+    'cairn config show\ncairn config from-env > cairn.yaml\ncairn config from-env -- --no-owner > cairn.yaml',
   )
     .addArgument(new Argument('<what>').choices(['show', 'schema', 'from-env']))
+    .argument('[args...]')
     .action(act(() => import('./config.ts')))
   command('demo', 'a complete round trip on this machine, with nothing to configure', 'cairn demo')
     .option('--keep', 'leave the folder of the demo in place')

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { freshDatabase, freshSqlDatabase, orSkip, postgresClients } from '../services/index.ts'
 import { filesIn } from '../support/cli.ts'
 import { sql } from '../support/postgres/hostile.ts'
@@ -52,5 +52,68 @@ test('rclone: arguments of pg_dump reach it, and each dump comes back by hand an
     const restored = await host.cairn(['restore', 'latest', '--to', byCairn.url], up)
     assert.equal(restored.code, 0, args.join(' ') + restored.stderr)
     for (const target of [byHand, byCairn]) assert.equal(await shopDigest(target), before, args.join(' '))
+  }
+})
+
+test('rclone: arguments of mariadb-dump reach it, and each dump comes back by hand and by Cairn', async t => {
+  const database = await orSkip(t, freshSqlDatabase('10.11'))
+  if (!database) return
+  const { host: at, port, user, password, name, bin } = database
+  const host = oldHost({})
+  const options = host.path('my.cnf')
+  const login = `[client]\nuser=${user}\npassword="${password}"\nhost=${at}\nport=${port}\n`
+  writeFileSync(options, login, { mode: 0o600 })
+  const mariadb = (text: string | Buffer): string =>
+    sh('"$BIN/mariadb" --defaults-extra-file="$CNF" -N', Buffer.from(text), {
+      ...{ CNF: options, BIN: bin },
+    }).toString()
+  const make = `DROP DATABASE IF EXISTS \`${name}\`; CREATE DATABASE \`${name}\`; USE \`${name}\`;`
+  const fill =
+    "CREATE TABLE t (id INT PRIMARY KEY, b BLOB); INSERT INTO t VALUES (1, X'00FF0A27'), (2, 'q''u\"o'); CREATE TABLE s (x INT); CREATE PROCEDURE p() SELECT 1;"
+  const rows = (): string => mariadb(`USE \`${name}\`; SELECT id, HEX(b) FROM t; SHOW TABLES`)
+  const short = [`-u${user}`, '-h', at, '-P', String(port), `-p${password}`]
+  const long = ['--user', user, '--host', at, `--port=${port}`, `--password=${password}`]
+  const sets = [
+    [`--defaults-extra-file=${options}`, '--skip-lock-tables', `--ignore-table=${name}.s`, '-vR'],
+    [...short, '--no-create-db', '--skip-comments', '--ignore-table', `${name}.s`, '--protocol=tcp'],
+    [...long, '--compact', '-c', '--skip-extended-insert', '--lock-tables', `--ignore-table=${name}.s`],
+  ]
+  for (const [index, args] of sets.entries()) {
+    const env = {
+      ...{ CAIRN_ENGINE: 'mariadb', BACKUP_DATABASES: name, BACKUP_FILE_NAME: 'x' },
+      ...{ REMOTE_NAME: ':local', UPLOAD_PREFIX: host.path(`up/${index}`) },
+    }
+    mariadb(make + fill)
+    const ran = await host.cairn(['run', '--', ...args], env)
+    const said = args.join(' ').replace(password, '') + ran.stderr
+    assert.equal(ran.code, 0, said)
+    assert.ok(!ran.stderr.includes(password), said)
+    const plain = sh('gunzip', readFileSync(host.path(`up/${index}`, 'x.sql.gz')))
+    const expected = '1\t00FF0A27\n2\t712775226F\nt\n'
+    mariadb(make)
+    mariadb(plain)
+    assert.equal(rows(), expected, said)
+    mariadb(make)
+    const restored = await host.cairn(['restore', 'latest', '--to', database.url, '--yes'], env)
+    assert.equal(restored.code, 0, said + restored.stderr)
+    assert.equal(rows(), expected, said)
+    assert.equal(mariadb(`USE \`${name}\`; CALL p()`), '1\n')
+  }
+})
+
+test('rclone: arguments that would make the dump worthless are refused by name before anything is dumped', async () => {
+  const host = oldHost({ BACKUP_DATABASES: 'a', PGPASSWORD: 'geheim' })
+  const refused: [engine: string, args: string[], message: RegExp][] = [
+    ['postgres', ['-f', '/tmp/x'], /-f cannot be used here: the output goes to the stores/],
+    ['postgres', ['-Ft'], /-F cannot be used here/],
+    ['mariadb', ['--result-file', '/x'], /--result-file cannot be given: the dump goes where the stores are/],
+    ['mariadb', ['-f', '--password=geheim'], /--force cannot be given: the dump could not be restored/],
+    ['mariadb', ['--tab=/x'], /--tab cannot be given/],
+  ]
+  for (const [engine, args, message] of refused) {
+    const { code, stderr } = await host.cairn(['run', '--', ...args], { CAIRN_ENGINE: engine })
+    assert.match(stderr, message)
+    assert.equal(code, 2, args.join(' '))
+    assert.ok(!stderr.includes('geheim'), stderr)
   }
 })
