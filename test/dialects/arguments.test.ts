@@ -111,7 +111,7 @@ test('rclone: arguments that would make the dump worthless are refused by name b
     ['mariadb', ['--tab=/x'], /--tab cannot be given/],
   ]
   for (const [engine, args, message] of refused) {
-    const { code, stderr } = await host.cairn(['run', '--', ...args], { CAIRN_ENGINE: engine })
+    const { code, stderr } = await host.cairn(['config', 'from-env', '--', ...args], { CAIRN_ENGINE: engine })
     assert.match(stderr, message)
     assert.equal(code, 2, args.join(' '))
     assert.ok(!stderr.includes('geheim'), stderr)

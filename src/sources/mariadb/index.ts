@@ -12,7 +12,7 @@ import {
   resolveConnection,
   showConnection,
 } from './connection.ts'
-import { checkArgs, type Scope } from './dump.ts'
+import { refusedArgument, type Scope } from './dump.ts'
 import { lackingPrivileges, type Reached, reach } from './server.ts'
 import { openSession } from './session.ts'
 import { quoteName, quoteText } from './sql.ts'
@@ -62,6 +62,10 @@ export const MariadbOptions = z
       path: ['database'],
     },
   )
+  .superRefine(({ args }, ctx) => {
+    const message = refusedArgument(args)
+    if (message !== null) ctx.addIssue({ code: 'custom', message, path: ['args'] })
+  })
 
 export type MariadbOptions = z.output<typeof MariadbOptions>
 
@@ -69,10 +73,8 @@ const wholeUnit = 'all'
 
 /** Databases of a MariaDB or MySQL server and the server's accounts, dumped by that product's own programs. */
 export function mariadbSource(flavour: Flavour, options: MariadbOptions): Source {
-  const server = async (ctx: Context): Promise<Reached> => {
-    checkArgs(options.args)
-    return await reach(await resolveConnection(flavour, options), options.clients, ctx)
-  }
+  const server = async (ctx: Context): Promise<Reached> =>
+    await reach(await resolveConnection(flavour, options), options.clients, ctx)
   let reached: Reached | null = null
   return {
     engine: flavour,
