@@ -85,8 +85,9 @@ function encryptionOf(env: Variables): Plain | null {
   const passphrase = env.secret('ENCRYPTION_PASSPHRASE')
   const publicKey = env.secret('ENCRYPTION_PUBLIC_KEY')
   const text = env.hidden('ENCRYPTION_PASSPHRASE')
+  const name = passphrase && 'file' in passphrase ? 'ENCRYPTION_PASSPHRASE_FILE' : 'ENCRYPTION_PASSPHRASE'
   if (text !== undefined && text.length < shortestPassphrase)
-    env.fault('ENCRYPTION_PASSPHRASE', `at least ${shortestPassphrase} characters`, `${text.length} of them`)
+    env.fault(name, `at least ${shortestPassphrase} characters`, `${text.length} of them`)
   if (passphrase && publicKey)
     env.warnings.push('ENCRYPTION_PASSPHRASE and ENCRYPTION_PUBLIC_KEY are both set: the key is not used')
   const compressLevel = 1
@@ -109,7 +110,7 @@ function webhooksOf(env: Variables): Plain | null {
   return said.length === 0 ? null : { ...Object.fromEntries(said), ...(log ? { log } : {}) }
 }
 
-const aDuration = 'a duration in words, as "30 days", "2 weeks" or "1 month"'
+const aDuration = 'a duration in words that ends before the year 9999, as "30 days", "2 weeks" or "1 month"'
 
 /** The words as they stand, if they are a duration. */
 function spanOrNull(text: string): string | null {

@@ -1,3 +1,4 @@
+import { literalPattern } from '../../model/key-pattern.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import type { Variables } from './variables.ts'
 
@@ -18,7 +19,7 @@ export const pgdumpS3: Dialect = {
           source: sourceOf(env, host, database),
           to: ['s3'],
           // One key for ever: each backup is a version of it, which a lifecycle rule of the bucket lets go.
-          key: { name: `${database.replaceAll('%', '%%')}-backup.enc`, suffix: false },
+          key: { name: `${literalPattern(database)}-backup.enc`, suffix: false },
           compression: { gzip: {} },
           encryption: {
             aespipe: {
@@ -55,15 +56,24 @@ function sourceOf(env: Variables, host: string, database: string): Plain {
   }
 }
 
-/** Credentials are found where the AWS tools find them. */
+/** Credentials are found where the AWS tools find them, or in files. */
 function storeOf(env: Variables): Plain {
   const endpoint = (env.text('AWS_ENDPOINT_URL_S3') ?? env.text('AWS_ENDPOINT_URL'))?.replace(/\/$/, '')
   const region = env.text('AWS_DEFAULT_REGION') ?? env.text('AWS_REGION')
+  const id = env.secret('AWS_ACCESS_KEY_ID')
+  const secret = env.secret('AWS_SECRET_ACCESS_KEY')
+  const inFiles = [id, secret].some(place => place && 'file' in place)
+  if (id && !secret && inFiles)
+    env.fault('AWS_SECRET_ACCESS_KEY', 'the secret that goes with AWS_ACCESS_KEY_ID', null)
+  if (secret && !id && inFiles)
+    env.fault('AWS_ACCESS_KEY_ID', 'the key that goes with AWS_SECRET_ACCESS_KEY', null)
   return {
     type: 's3',
     bucket: env.required('AWS_BUCKET', 'the name of the bucket'),
     ...(region ? { region } : {}),
     ...(endpoint && endpoint !== 'https://s3.amazonaws.com' ? { endpoint } : {}),
+    // Where the AWS tools look, there is no file for each.
+    ...(inFiles ? { accessKeyId: id, secretAccessKey: secret } : {}),
     tags: { 'backup/schedule': env.text('AWS_BACKUP_SCHEDULE_TAG') ?? '' },
   }
 }

@@ -57,7 +57,8 @@ function nameOf(env: Variables, all: boolean, databases: readonly string[]): str
     fault('a path within the remote, without a "/" at its beginning and without ".."')
   if (all && named) fault('no $DB, because BACKUP_ALL writes one file')
   if (!all && !named && databases.length > 1) fault('$DB in it, because there are several databases')
-  return `${base}.sql`
+  // A "$" that begins no placeholder is a character like others.
+  return `${base.replaceAll(/\$(?!\{DB\}|DB(?![A-Za-z0-9_]))/g, '$$$$')}.sql`
 }
 
 function storeOf(env: Variables): Plain {

@@ -1,3 +1,4 @@
+import { literalPattern } from '../../model/key-pattern.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import type { SecretPlace, Variables } from './variables.ts'
 
@@ -16,8 +17,7 @@ export const sidecar: Dialect = {
     const schedule = env.text('BACKUP_SCHEDULE')
     const webhooks = webhooksOf(env)
     const containers = containersOf(env)
-    if (env.flag('BACKUP_DEBUG'))
-      env.warnings.push('BACKUP_DEBUG: say --verbose to see the causes of a failure')
+    if (env.flag('BACKUP_DEBUG')) env.isVerbose = true
     return {
       stores,
       // Without a schedule the container waits for `backup-now.sh`.
@@ -26,7 +26,7 @@ export const sidecar: Dialect = {
         sidecar: {
           source: { type: 'archive', name, members: membersOf(env) },
           to: Object.keys(stores),
-          key: { name: `${name.replaceAll('%', '%%')}-%Y-%m-%d-%H%M%S.tar` },
+          key: { name: `${literalPattern(name)}-%Y-%m-%d-%H%M%S.tar` },
           ...zoneOf(env),
           compression: { gzip: {} },
           encryption: encryption ? { gpg: { passphrase: encryption } } : 'none',
@@ -109,12 +109,13 @@ function plainName(name: string): string {
 /** One URI a line, or several on a line; empty lines and comments are passed over. */
 function urisIn(env: Variables, variable: string): { uri: string; place: SecretPlace | { value: string } }[] {
   const text = env.hidden(variable) ?? ''
+  const whole = env.secret(variable)
   const uris = text
     .split('\n')
     .filter(line => !line.trim().startsWith('#'))
     .flatMap(line => line.split(/\s+/))
     .filter(uri => uri !== '')
-  return uris.map(uri => ({ uri, place: text === uri ? { env: variable } : { value: uri } }))
+  return uris.map(uri => ({ uri, place: whole && text === uri ? whole : { value: uri } }))
 }
 
 /** Each server, or database, as the folder that mongodump writes. */

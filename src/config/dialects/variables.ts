@@ -25,6 +25,9 @@ function unquoted(text: string): string {
   return quoted && text.length > 1 ? (quoted[2] ?? '') : text
 }
 
+/** The text of a file; null when it cannot be read. */
+export type ReadText = (path: string) => string | null
+
 interface Fault {
   readonly name: string
   readonly expected: string
@@ -38,12 +41,16 @@ interface Fault {
  */
 export class Variables {
   readonly warnings: string[] = []
+  /** Whether a person wants to be told more. */
+  isVerbose = false
   readonly #env: Environment
+  readonly #read: ReadText
   readonly #faults: Fault[] = []
   readonly #known = new Set<string>()
 
-  constructor(env: Environment) {
+  constructor(env: Environment, read: ReadText) {
     this.#env = cleaned(env)
+    this.#read = read
   }
 
   /** The value, undefined when it is not set. */
@@ -86,8 +93,8 @@ export class Variables {
   secret(name: string): SecretPlace | undefined {
     const value = this.text(name)
     const file = this.text(`${name}_FILE`)
-    if (value !== undefined && file !== undefined)
-      this.warnings.push(`${name} and ${name}_FILE are both set: the file is not read`)
+    const both = `${name} and ${name}_FILE are both set: the file is not read`
+    if (value !== undefined && file !== undefined && !this.warnings.includes(both)) this.warnings.push(both)
     if (value !== undefined) return { env: name }
     return file === undefined ? undefined : { file }
   }
@@ -106,9 +113,13 @@ export class Variables {
     return place ?? { env: name }
   }
 
-  /** The text of a secret that stands in the environment itself, for checks; never to be shown. */
+  /** The text of a secret, from wherever it is, for checks and lists; never to be shown. */
   hidden(name: string): string | undefined {
-    return this.text(name)
+    const place = this.secret(name)
+    if (!place || 'env' in place) return this.text(name)
+    const text = this.#read(place.file)
+    if (text === null) this.fault(`${name}_FILE`, 'a file that can be read', place.file)
+    return text?.replace(/\r?\n$/, '')
   }
 
   fault(name: string, expected: string, found: string | null): void {
