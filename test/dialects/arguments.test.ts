@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { freshDatabase, freshSqlDatabase, orSkip, postgresClients } from '../services/index.ts'
@@ -51,9 +51,26 @@ test('rclone: arguments of pg_dump reach it, and each dump comes back by hand an
     })
     const restored = await host.cairn(['restore', 'latest', '--to', byCairn.url], up)
     assert.equal(restored.code, 0, args.join(' ') + restored.stderr)
+    if (args.includes('-Fc')) await sameByConfiguration(host, [...connect, ...args], up)
     for (const target of [byHand, byCairn]) assert.equal(await shopDigest(target), before, args.join(' '))
   }
 })
+
+/** The configuration that the environment and the arguments mean makes a dump of the same format. */
+async function sameByConfiguration(
+  host: OldHost,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<void> {
+  const yaml = await host.cairn(['config', 'from-env', '--', ...args], env)
+  assert.equal(yaml.code, 0, yaml.stderr)
+  const before = sh('gunzip', dumpIn(host)).subarray(0, 11)
+  rmSync(env.UPLOAD_PREFIX ?? '', { recursive: true })
+  writeFileSync(host.config, yaml.out)
+  const ran = await host.cairn(['--config', host.config, 'backup'], { ...env, BACKUP_DATABASES: '' })
+  assert.equal(ran.code, 0, ran.stderr)
+  assert.deepEqual(sh('gunzip', dumpIn(host)).subarray(0, 11), before)
+}
 
 test('rclone: arguments of mariadb-dump reach it, and each dump comes back by hand and by Cairn', async t => {
   const database = await orSkip(t, freshSqlDatabase('10.11'))
@@ -73,7 +90,10 @@ test('rclone: arguments of mariadb-dump reach it, and each dump comes back by ha
   const rows = (): string => mariadb(`USE \`${name}\`; SELECT id, HEX(b) FROM t; SHOW TABLES`)
   const short = [`-u${user}`, '-h', at, '-P', String(port), `-p${password}`]
   const long = ['--user', user, '--host', at, `--port=${port}`, `--password=${password}`]
+  const variables = { MYSQL_HOST: at, MYSQL_TCP_PORT: String(port), MYSQL_PWD_FILE: host.path('pw') }
+  writeFileSync(host.path('pw'), `${password}\n`)
   const sets = [
+    [`--user=${user}`, '--ignore-table', `${name}.s`],
     [`--defaults-extra-file=${options}`, '--skip-lock-tables', `--ignore-table=${name}.s`, '-vR'],
     [...short, '--no-create-db', '--skip-comments', '--ignore-table', `${name}.s`, '--protocol=tcp'],
     [...long, '--compact', '-c', '--skip-extended-insert', '--lock-tables', `--ignore-table=${name}.s`],
@@ -82,6 +102,7 @@ test('rclone: arguments of mariadb-dump reach it, and each dump comes back by ha
     const env = {
       ...{ CAIRN_ENGINE: 'mariadb', BACKUP_DATABASES: name, BACKUP_FILE_NAME: 'x' },
       ...{ REMOTE_NAME: ':local', UPLOAD_PREFIX: host.path(`up/${index}`) },
+      ...(index === 0 ? variables : {}),
     }
     mariadb(make + fill)
     const ran = await host.cairn(['run', '--', ...args], env)

@@ -60,20 +60,24 @@ function sourceOf(env: Variables, host: string, database: string): Plain {
 function storeOf(env: Variables): Plain {
   const endpoint = (env.text('AWS_ENDPOINT_URL_S3') ?? env.text('AWS_ENDPOINT_URL'))?.replace(/\/$/, '')
   const region = env.text('AWS_DEFAULT_REGION') ?? env.text('AWS_REGION')
-  const id = env.secret('AWS_ACCESS_KEY_ID')
-  const secret = env.secret('AWS_SECRET_ACCESS_KEY')
-  const inFiles = [id, secret].some(place => place && 'file' in place)
-  if (id && !secret && inFiles)
-    env.fault('AWS_SECRET_ACCESS_KEY', 'the secret that goes with AWS_ACCESS_KEY_ID', null)
-  if (secret && !id && inFiles)
-    env.fault('AWS_ACCESS_KEY_ID', 'the key that goes with AWS_SECRET_ACCESS_KEY', null)
   return {
     type: 's3',
     bucket: env.required('AWS_BUCKET', 'the name of the bucket'),
     ...(region ? { region } : {}),
     ...(endpoint && endpoint !== 'https://s3.amazonaws.com' ? { endpoint } : {}),
-    // Where the AWS tools look, there is no file for each.
-    ...(inFiles ? { accessKeyId: id, secretAccessKey: secret } : {}),
+    ...credentialsOf(env),
     tags: { 'backup/schedule': env.text('AWS_BACKUP_SCHEDULE_TAG') ?? '' },
   }
+}
+
+/** Only what stands in files: where the AWS tools look, there are none for each. */
+function credentialsOf(env: Variables): Plain {
+  const accessKeyId = env.secret('AWS_ACCESS_KEY_ID')
+  const secretAccessKey = env.secret('AWS_SECRET_ACCESS_KEY')
+  const sessionToken = env.secret('AWS_SESSION_TOKEN')
+  if (![accessKeyId, secretAccessKey, sessionToken].some(place => place && 'file' in place)) return {}
+  if (!secretAccessKey)
+    env.fault('AWS_SECRET_ACCESS_KEY', 'the secret that goes with AWS_ACCESS_KEY_ID', null)
+  if (!accessKeyId) env.fault('AWS_ACCESS_KEY_ID', 'the key that goes with AWS_SECRET_ACCESS_KEY', null)
+  return { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) }
 }

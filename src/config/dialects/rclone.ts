@@ -77,10 +77,11 @@ function storeOf(env: Variables): Plain {
 
 /** The README spelled the settings of SMB in a way that rclone does not read, and its password in clear. */
 function smbOf(env: Variables, remote: string): Plain {
+  if (remote.startsWith(':')) return {}
   const prefix = `RCLONE_CONFIG_${remote.replaceAll(/[-. ]/g, '_').toUpperCase()}_SMB_`
   const names = ['HOST', 'PORT', 'USER', 'DOMAIN'].filter(name => env.text(prefix + name) !== undefined)
   const pass = env.secret(`${prefix}PASS`)
-  if (remote.startsWith(':') || (names.length === 0 && !pass)) return {}
+  if (names.length === 0 && !pass) return {}
   const options = Object.fromEntries(names.map(name => [name.toLowerCase(), env.text(prefix + name)]))
   return { options: { type: 'smb', ...options }, ...(pass ? { clear: { pass } } : {}) }
 }

@@ -53,6 +53,11 @@ export class Variables {
     this.#read = read
   }
 
+  /** Every variable that was looked at. */
+  get known(): ReadonlySet<string> {
+    return this.#known
+  }
+
   /** The value, undefined when it is not set. */
   text(name: string): string | undefined {
     this.#known.add(name)
