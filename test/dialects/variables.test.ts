@@ -424,10 +424,13 @@ test('empty variables count as unset, what Kubernetes injects is passed over, an
 })
 
 test('a secret and its file at once: the variable wins, and that is said once; BACKUP_DEBUG is --verbose', () => {
-  const env = { BACKUP_NAME: 'app', BACKUP_LOCAL_PATH: '/b', BACKUP_DEBUG: 'true' }
+  const env = { BACKUP_NAME: 'app', BACKUP_LOCAL_PATH: '/b', BACKUP_DIRS: '/d', BACKUP_DEBUG: 'true' }
   const both = { BACKUP_POSTGRES: 'postgresql://h/a', BACKUP_POSTGRES_FILE: '/uris' }
   const { plain, warnings, isVerbose } = translate({ ...env, ...both }, [], readText)
   assert.equal(at(plain, 'jobs.sidecar.source.members.0.name'), 'postgres-a.dump')
   assert.deepEqual(warnings, ['BACKUP_POSTGRES and BACKUP_POSTGRES_FILE are both set: the file is not read'])
   assert.equal(isVerbose, true)
+  assert.deepEqual(translate(env, ['--geheim'], readText).warnings, [
+    'arguments mean nothing to the dialect sidecar: they are ignored',
+  ])
 })

@@ -35,6 +35,8 @@ export function translate(
 ): Translated {
   const { dialect, notes } = recognise(env)
   const variables = new Variables(env, read)
+  if (args.length > 0 && !dialect.takesArguments)
+    variables.warnings.push(`arguments mean nothing to the dialect ${dialect.name}: they are ignored`)
   const plain = dialect.translate(variables, args)
   variables.check(dialect.name, dialect.prefixes)
   return {

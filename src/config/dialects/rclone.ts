@@ -10,6 +10,7 @@ export const rclone: Dialect = {
   strong: ['BACKUP_DATABASES', 'BACKUP_ALL'],
   weak: [['UPLOAD_PREFIX']],
   needs: 'BACKUP_DATABASES or BACKUP_ALL, PGHOST or MYSQL_HOST, REMOTE_NAME and RCLONE_CONFIG_*',
+  takesArguments: true,
   prefixes: ['BACKUP_', 'ENCRYPT_', 'UPLOAD_', 'REMOTE_'],
   translate: (env, args) => {
     const all = env.flag('BACKUP_ALL')
