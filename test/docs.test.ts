@@ -68,7 +68,7 @@ const uploads = 'jobs: { uploads: { source: { type: files, paths: [FOLDER/upload
 test('README: the first backup and the first restore', async () => {
   const here = await setting(null)
   writeFileSync(join(here.folder, 'a file'), 'content')
-  runAll(commandsOf('README.md', /npm ci/), here)
+  runAll(commandsOf('README.md', /npm ci|docker compose/), here)
   const restored = execFileSync('find', [join(here.folder, 'restored'), '-name', 'a file'], {
     encoding: 'utf8',
   })
