@@ -12,7 +12,7 @@ export const moonflower: Dialect = {
   translate: env => {
     const encryption = encryptionOf(env)
     const store = storeOf(env)
-    const schedule = env.text('SCHEDULE')
+    const schedule = env.schedule('SCHEDULE')
     const webhooks = webhooksOf(env)
     const keep = env.parsed('S3_EXPIRES_IN', aDuration, spanOrNull)
     return {
@@ -55,9 +55,11 @@ function storeOf(env: Variables): Plain {
   const expires = env.parsed('S3_EXPIRES_IN', aDuration, spanOrNull)
   // The tool wrote PATH/NAME, so that the root's own path gives keys that begin with a slash.
   const path = (env.text('S3_PATH') ?? '/').replace(/^\//, '').replace(/\/$/, '')
+  env.required('S3_ENDPOINT', 'the address of the S3 server: https://s3.example')
+  const endpoint = env.endpoint('S3_ENDPOINT')
   return {
     type: 's3',
-    endpoint: env.required('S3_ENDPOINT', 'the address of the S3 server: https://s3.example'),
+    ...(endpoint ? { endpoint } : {}),
     region: env.text('S3_REGION') ?? 'us-west-1',
     bucket: env.required('S3_BUCKET', 'the name of the bucket'),
     prefix: `${path}/`,

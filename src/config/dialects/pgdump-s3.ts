@@ -58,13 +58,15 @@ function sourceOf(env: Variables, host: string, database: string): Plain {
 
 /** Credentials are found where the AWS tools find them, or in files. */
 function storeOf(env: Variables): Plain {
-  const endpoint = (env.text('AWS_ENDPOINT_URL_S3') ?? env.text('AWS_ENDPOINT_URL'))?.replace(/\/$/, '')
+  const endpoint = env.endpoint(
+    env.text('AWS_ENDPOINT_URL_S3') === undefined ? 'AWS_ENDPOINT_URL' : 'AWS_ENDPOINT_URL_S3',
+  )
   const region = env.text('AWS_DEFAULT_REGION') ?? env.text('AWS_REGION')
   return {
     type: 's3',
     bucket: env.required('AWS_BUCKET', 'the name of the bucket'),
     ...(region ? { region } : {}),
-    ...(endpoint && endpoint !== 'https://s3.amazonaws.com' ? { endpoint } : {}),
+    ...(endpoint ? { endpoint } : {}),
     ...credentialsOf(env),
     tags: { 'backup/schedule': env.text('AWS_BACKUP_SCHEDULE_TAG') ?? '' },
   }

@@ -14,7 +14,7 @@ export const sidecar: Dialect = {
     const name = nameOf(env)
     const stores = storesOf(env, name)
     const encryption = env.secret('BACKUP_ENCRYPTION_KEY')
-    const schedule = env.text('BACKUP_SCHEDULE')
+    const schedule = env.schedule('BACKUP_SCHEDULE')
     const webhooks = webhooksOf(env)
     const containers = containersOf(env)
     if (env.flag('BACKUP_DEBUG')) env.isVerbose = true
@@ -61,9 +61,11 @@ function zoneOf(env: Variables): Plain {
 }
 
 function storesOf(env: Variables, name: string): Record<string, Plain> {
-  const path = env.text('BACKUP_LOCAL_PATH')
+  const path = env.parsed('BACKUP_LOCAL_PATH', 'a path that begins with "/"', text =>
+    text.startsWith('/') ? text : null,
+  )
   const bucket = env.text('BACKUP_S3_BUCKET')
-  if (path === undefined && bucket === undefined)
+  if (env.text('BACKUP_LOCAL_PATH') === undefined && bucket === undefined)
     env.fault('BACKUP_LOCAL_PATH', 'the folder for the backups, or BACKUP_S3_BUCKET', null)
   return {
     ...(path === undefined ? {} : { local: { type: 'local', path: `${path.replace(/\/+$/, '')}/${name}` } }),
@@ -76,14 +78,13 @@ function s3Of(env: Variables, bucket: string, prefix: string): Plain {
   const secret = env.secret('BACKUP_S3_SECRET_KEY')
   if (id && !secret) env.fault('BACKUP_S3_SECRET_KEY', 'the secret that goes with BACKUP_S3_ACCESS_KEY', null)
   if (secret && !id) env.fault('BACKUP_S3_ACCESS_KEY', 'the key that goes with BACKUP_S3_SECRET_KEY', null)
-  const endpoint = env.text('BACKUP_S3_ENDPOINT')?.replace(/\/$/, '')
+  const endpoint = env.endpoint('BACKUP_S3_ENDPOINT')
   return {
     type: 's3',
     bucket,
     prefix,
     region: env.text('BACKUP_S3_REGION') ?? 'us-east-1',
-    // AWS's own address is none.
-    ...(endpoint && endpoint !== 'https://s3.amazonaws.com' ? { endpoint } : {}),
+    ...(endpoint ? { endpoint } : {}),
     ...(id && secret ? { accessKeyId: id, secretAccessKey: secret } : {}),
   }
 }

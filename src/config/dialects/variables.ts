@@ -1,4 +1,5 @@
 import { usage } from '../../model/failure.ts'
+import { scheduleFault } from '../../model/schedule.ts'
 import { suggest } from '../../model/suggest.ts'
 
 /** The environment of a process. */
@@ -27,6 +28,12 @@ function unquoted(text: string): string {
 
 /** The text of a file; null when it cannot be read. */
 export type ReadText = (path: string) => string | null
+
+const anAddress = 'an address that begins with http:// or https://'
+
+function addressOrNull(text: string): string | null {
+  return URL.canParse(text) && /^https?:\/\//.test(text) ? text : null
+}
 
 interface Fault {
   readonly name: string
@@ -80,7 +87,9 @@ export class Variables {
     return value ?? undefined
   }
 
+  /** A whole number. What Kubernetes injects for a service of such a name (`PG_PORT=tcp://…`) is nobody's. */
   integer(name: string, least: number, most: number): number | undefined {
+    if (this.text(name)?.startsWith('tcp://')) return undefined
     return this.parsed(name, `a whole number from ${least} to ${most}`, text =>
       /^\d{1,15}$/.test(text) && Number(text) >= least && Number(text) <= most ? Number(text) : null,
     )
@@ -106,10 +115,21 @@ export class Variables {
 
   /** The address of a webhook, which may hold a token: a variable, or the file that `NAME_FILE` names. */
   webhook(name: string): SecretPlace | undefined {
-    this.parsed(name, 'an address that begins with http:// or https://', text =>
-      URL.canParse(text) && /^https?:/.test(text) ? text : null,
-    )
+    this.parsed(name, anAddress, addressOrNull)
     return this.secret(name)
+  }
+
+  /** The address of an S3 server; undefined also for AWS's own, which is none. */
+  endpoint(name: string): string | undefined {
+    const endpoint = this.parsed(name, anAddress, addressOrNull)?.replace(/\/$/, '')
+    return endpoint === 'https://s3.amazonaws.com' ? undefined : endpoint
+  }
+
+  /** When to run. */
+  schedule(name: string): string | undefined {
+    return this.parsed(name, 'a schedule of cron, as "0 2 * * *", with 5 or 6 fields', text =>
+      scheduleFault(text) === null ? text : null,
+    )
   }
 
   requiredSecret(name: string, what: string): SecretPlace {
