@@ -38,7 +38,13 @@ export const MariadbOptions = z
       .boolean()
       .default(false)
       .describe('the dump of one database begins with CREATE DATABASE and USE, as one of several does'),
-    args: z.array(z.string()).default([]).describe('more arguments for the dump program, as --name=value'),
+    args: z
+      .array(z.string())
+      .default([])
+      .meta({
+        description: 'more arguments for the dump program, as --name=value',
+        example: ['--ignore-table=shop.logs'],
+      }),
     clients: z
       .string()
       .min(1)
