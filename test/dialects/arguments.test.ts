@@ -126,7 +126,7 @@ test('rclone: arguments that would make the dump worthless are refused by name b
   const host = oldHost({ BACKUP_DATABASES: 'a', PGPASSWORD: 'geheim' })
   const refused: [engine: string, args: string[], message: RegExp][] = [
     ['postgres', ['-f', '/tmp/x'], /-f cannot be used here: the output goes to the stores/],
-    ['postgres', ['-Ft'], /-F cannot be used here/],
+    ['postgres', ['-Fd'], /-F cannot be used here/],
     ['mariadb', ['--result-file', '/x'], /--result-file cannot be given: the dump goes where the stores are/],
     ['mariadb', ['-f', '--password=geheim'], /--force cannot be given: the dump could not be restored/],
     ['mariadb', ['--tab=/x'], /--tab cannot be given/],

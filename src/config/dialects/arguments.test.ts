@@ -29,7 +29,8 @@ test('the format of pg_dump: plain and custom are had, others are left to be ref
   for (const words of [['-Fc'], ['-F', 'c'], ['--format=custom'], ['--format', 'c']])
     assert.deepEqual(pgArguments(words, false), { lifted: { format: 'custom' }, rest: [], notes: [] })
   assert.deepEqual(pgArguments(['-Fp', '-Z0', '--compress=none'], false), { lifted: {}, rest: [], notes: [] })
-  assert.deepEqual(pgArguments(['-Ft', '-f', '/x', '-j2'], false).rest, ['-Ft', '-f/x', '-j2'])
+  assert.deepEqual(pgArguments(['-Fd', '-f', '/x', '-j2'], false).rest, ['-Fd', '-f/x', '-j2'])
+  assert.match(pgArguments(['-Ft'], false).notes.join(), /^--format=tar: it is custom/)
   assert.match(pgArguments(['-Z9'], false).notes.join(), /^--compress: left out, because gzip follows$/)
 })
 

@@ -68,8 +68,10 @@ export function pgArguments(words: readonly string[], whole: boolean): Sorted {
     const found = lifts[name ?? '']
     if (found && value !== undefined) lift(lifted, found, value)
     else if (name === 'dbname') lift(lifted, { as: 'url', kind: 'secret' }, value ?? '')
-    else if (name === 'format' && /^c(ustom)?$/.test(value ?? '')) lifted.format = 'custom'
-    else if (!isNeedless(argument, notes, whole)) rest.push(word)
+    else if (name === 'format' && /^(c(ustom)?|t(ar)?)$/.test(value ?? '')) {
+      lifted.format = 'custom'
+      if (value?.startsWith('t')) notes.push('--format=tar: it is custom, which pg_restore takes as well')
+    } else if (!isNeedless(argument, notes, whole)) rest.push(word)
   }
   // Without it, what is not there yet could not be dropped, and the restore would end there.
   if (has(read, 'clean') && !has(read, 'if-exists')) rest.push('--if-exists')
