@@ -2,8 +2,9 @@ import type { Entry, Store } from '../../model/store.ts'
 
 /**
  * The keys of a bucket that begin with a slash, and beside them those at its root that have none: tools that wrote to the
- * folder "/" meant the same by both, and not every server keeps the slash. It writes with the slash. `bare` is the same
- * bucket without a prefix; of two objects of one name, the one with the slash counts.
+ * folder "/" meant the same by both, and some servers take the slash off. It writes with the slash. `bare` is the same
+ * bucket without a prefix; of two objects of one name, the one with the slash counts. In folders, both are looked for
+ * only where nothing has the slash.
  */
 export function eitherSlash(slashed: Store, bare: Store): Store {
   /** Keys that were listed without a slash: nobody knows of others. */
@@ -17,10 +18,11 @@ export function eitherSlash(slashed: Store, bare: Store): Store {
       withoutSlash.delete(entry.key)
       yield entry
     }
-    // What lies in folders is somebody else's.
-    if (prefix.includes('/')) return
+    const inFolder = prefix.includes('/')
+    if (inFolder && keys.size > 0) return
     for await (const entry of list(bare)) {
-      if (entry.key.includes('/') || keys.has(entry.key)) continue
+      // What lies in folders that were not asked for is somebody else's.
+      if (keys.has(entry.key) || (!inFolder && entry.key.includes('/'))) continue
       withoutSlash.add(entry.key)
       yield entry
     }
