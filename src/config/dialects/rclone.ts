@@ -95,7 +95,7 @@ function encryptionOf(env: Variables): Plain | null {
   if (text === undefined) return file === undefined ? null : { recipientsFile: file, skipOtherKeys: true }
   const recipients = recipientsIn(text)
   if (recipients.length === 0)
-    env.fault('ENCRYPT_RECIPIENTS', 'public keys: age1..., or ssh-ed25519 ... and ssh-rsa ...', text)
+    env.fault('ENCRYPT_RECIPIENTS', 'public keys: age1..., or ssh-ed25519 ... and ssh-rsa ...', 'none')
   return { recipients }
 }
 

@@ -115,7 +115,8 @@ export class Variables {
 
   /** The address of a webhook, which may hold a token: a variable, or the file that `NAME_FILE` names. */
   webhook(name: string): SecretPlace | undefined {
-    this.parsed(name, anAddress, addressOrNull)
+    const text = this.text(name)
+    if (text !== undefined && addressOrNull(text) === null) this.fault(name, anAddress, 'something else')
     return this.secret(name)
   }
 
