@@ -34,6 +34,14 @@ export function isRefused(error: unknown): boolean {
   )
 }
 
+/**
+ * An upload after which rclone was refused a look at what it had written: it looks at the end of every one, and has no way to leave
+ * that out but on S3. The words are those of Azure.
+ */
+export function isUnseen(error: unknown): boolean {
+  return isRefused(error) && error instanceof Error && /\bHEAD https?:\/\//.test(error.message)
+}
+
 /** The first that matches what rclone said. */
 const remedies: readonly (readonly [RegExp, string])[] = [
   [
