@@ -8,7 +8,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { request } from 'node:https'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
+import { buffer } from 'node:stream/consumers'
 import { type AzuriteFacts, ServiceUnavailable } from './facts.ts'
 import { azurite } from './places.ts'
 import { freePorts, run, until } from './process.ts'
@@ -56,14 +56,14 @@ async function certificate(dir: string): Promise<[string, string]> {
   return [key, cert]
 }
 
-/** A request to the account itself, `/container?restype=container`, that may do everything; its answer's text. */
-export async function ask(facts: AzuriteFacts, method: 'GET' | 'PUT', path: string): Promise<string> {
+/** A request to the account itself, `/container?restype=container`, that may do everything; the body of its answer. */
+export async function ask(facts: AzuriteFacts, method: 'GET' | 'PUT', path: string): Promise<Buffer> {
   const url = `${facts.direct}${path}${path.includes('?') ? '&' : '?'}${accountSas(facts)}`
   const headers = { 'x-ms-version': version, ...(method === 'PUT' && { 'content-length': '0' }) }
   const ca = readFileSync(facts.caFile)
   return await new Promise((resolve, reject) => {
     const sent = request(url, { method, headers, ca }, async response => {
-      const said = await text(response)
+      const said = await buffer(response)
       if ((response.statusCode ?? 500) < 300) resolve(said)
       else reject(new Error(`Azurite: ${response.statusCode} ${said}`))
     })
@@ -71,11 +71,18 @@ export async function ask(facts: AzuriteFacts, method: 'GET' | 'PUT', path: stri
   })
 }
 
+/** The names of all blobs of a container; with `unfinished`, also of those that have nothing but blocks. */
+export async function blobsIn(facts: AzuriteFacts, container: string, unfinished = false): Promise<string[]> {
+  const include = unfinished ? '&include=uncommittedblobs' : ''
+  const said = await ask(facts, 'GET', `/${container}?restype=container&comp=list${include}`)
+  return [...said.toString().matchAll(/<Name>([^<]*)</g)].map(([, name = '']) => name)
+}
+
 const version = '2021-08-06'
 const forever = '2099-01-01T00:00:00Z'
 
 /** A shared access signature of the whole account. */
-export function accountSas(facts: Pick<AzuriteFacts, 'account' | 'key'>): string {
+function accountSas(facts: Pick<AzuriteFacts, 'account' | 'key'>): string {
   const [sp, ss, srt] = ['rwdlac', 'b', 'sco']
   const signed = [facts.account, sp, ss, srt, '', forever, '', '', version, '', '']
   return String(new URLSearchParams({ sp, ss, srt, se: forever, sv: version, sig: signature(facts, signed) }))

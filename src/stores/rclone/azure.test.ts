@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { describe, type TestContext, test } from 'node:test'
-import { ask, containerSas } from '../../../test/services/azurite.ts'
+import { blobsIn, containerSas } from '../../../test/services/azurite.ts'
 import { type FreshContainer, freshContainer, fullerRclone, service } from '../../../test/services/index.ts'
 import { testContext } from '../../../test/support/context.ts'
 import { type Opened, storeContract } from '../../../test/support/store-contract.ts'
@@ -32,43 +32,56 @@ for (const [version, program] of [
 
     // Without c and w there is nothing to test; who may delete, but not look, must not lose what was just written.
     for (const rights of ['cw', 'cwd'])
-      test(`a signature that allows only "${rights}" writes, below a folder of its container too`, skip, async t => {
-        const place = await freshContainer()
-        const store = bySignature(t, place, program, rights, 'far/below')
-        const told: string[] = []
-        await store.probe(testContext({ emit: event => told.push('what' in event ? event.what : '') }))
-        assert.deepEqual(told, ['store remote cannot be read'])
-        await store.put('.cairn/begin', Buffer.from('begin'), {}, testContext())
-        assert.equal((await store.put('a/large ü', slice(9), {}, testContext())).bytes, 9 * 2 ** 20)
-        assert.equal(store.can.hidesPartial, true)
-        assert.deepEqual(await blobsIn(place), ['far/below/.cairn/begin', 'far/below/a/large ü'])
-        const reader = await opened(t, place, program, 'far/below')
-        const got = await Array.fromAsync(reader.store.get('a/large ü', {}, testContext()))
-        assert.deepEqual(Buffer.concat(got), Buffer.concat(await Array.fromAsync(slice(9))))
-      })
+      test(
+        `a signature that allows only "${rights}" writes, below a folder of its container too`,
+        skip,
+        async t => {
+          const place = await freshContainer()
+          const store = bySignature(t, place, program, rights, 'far/below')
+          const ctx = testContext()
+          await store.probe(ctx)
+          assert.match(JSON.stringify(ctx.events), /store remote cannot be read/)
+          await store.put('.cairn/begin', Buffer.from('begin'), {}, testContext())
+          assert.equal((await store.put('a/large ü', slice(9), {}, testContext())).bytes, 9 * 2 ** 20)
+          assert.equal(store.can.hidesPartial, true)
+          assert.deepEqual(await blobsIn(place, place.container), [
+            'far/below/.cairn/begin',
+            'far/below/a/large ü',
+          ])
+          const reader = await opened(t, place, program, 'far/below')
+          const got = await Array.fromAsync(reader.store.get('a/large ü', {}, testContext()))
+          assert.deepEqual(Buffer.concat(got), Buffer.concat(await Array.fromAsync(slice(9))))
+        },
+      )
 
     test('a signature that does not allow to write, or is not of this account, is told so', skip, async t => {
       const place = await freshContainer()
       const another = { ...place, key: Buffer.alloc(32).toString('base64') }
-      for (const [who, rights, why, remedy] of [
-        [place, 'r', /403/, /the right to do this/],
-        [another, 'rcw', /AuthenticationFailed|AuthorizationFailure/, /key/],
+      // Before 1.61, rclone hangs when several of the parts of a stream are refused.
+      const stream = slice(program === 'rclone' ? 2 : 9)
+      for (const [who, rights, body, why, remedy] of [
+        [place, 'r', Buffer.from('small'), permission, /the right to do this/],
+        [place, 'r', stream, permission, /the right to do this/],
+        [another, 'rcw', Buffer.from('small'), /^\S+ \S+: 403 .* \(AuthorizationFailure\)$/, /check .*key/],
       ] as const) {
         const store = bySignature(t, who, program, rights, 'x')
-        for (const body of [Buffer.from('small'), slice(9)]) {
-          await assert.rejects(store.put('a', body, {}, testContext()), (error: Failure) => {
-            assert(error instanceof Failure, String(error))
-            assert.match(error.why, why)
-            assert.match(error.remedy, remedy)
-            assert(!/sig=(?!REDACTED|\*)/.test(error.message), error.message)
-            return true
-          })
-        }
+        await assert.rejects(store.put('a', body, {}, testContext()), (error: Failure) => {
+          assert(error instanceof Failure, String(error))
+          assert.match(error.why, why)
+          assert.match(error.remedy, remedy)
+          return true
+        })
       }
-      assert.deepEqual(await blobsIn(place), [])
+      await assert.rejects(
+        bySignature(t, another, program, 'rcw', 'x').probe(testContext()),
+        /cannot use store/,
+      )
+      assert.deepEqual(await blobsIn(place, place.container), [])
     })
   })
 }
+
+const permission = /^PUT \S+: 403 .* \(AuthorizationPermissionMismatch\)$/
 
 /** By the account's key; everything is below `folder`. */
 async function opened(
@@ -83,7 +96,8 @@ async function opened(
   const store = rcloneStore('remote', RcloneOptions.parse({ config: '/dev/null', program, remote, options }))
   t.after(() => store.close())
   await store.probe(testContext())
-  const leftovers = async () => (await blobsIn(place)).filter(name => !name.startsWith(`${folder}/`))
+  const leftovers = async () =>
+    (await blobsIn(place, place.container)).filter(name => !name.startsWith(`${folder}/`))
   return { store, leftovers }
 }
 
@@ -106,10 +120,4 @@ function bySignature(
 
 async function* slice(mebibytes: number): Bytes {
   for (let n = 0; n < mebibytes; n++) yield Buffer.alloc(1 << 20, n)
-}
-
-/** The names of all blobs, as Azure has them. */
-async function blobsIn(place: FreshContainer): Promise<string[]> {
-  const said = await ask(place, 'GET', `/${place.container}?restype=container&comp=list`)
-  return [...said.matchAll(/<Name>([^<]*)</g)].map(([, name = '']) => name)
 }

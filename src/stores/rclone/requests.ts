@@ -61,7 +61,9 @@ export async function deleteObject(use: Use, name: string, signal: AbortSignal):
 
 /** Removes a folder if it is empty; whatever prevents it does not matter. */
 export async function tidyFolder(use: Use, name: string, signal: AbortSignal): Promise<void> {
-  await use.daemon.call('operations/rmdir', { fs: use.fs, remote: placeOf(use, name) }, signal).catch(() => {})
+  await use.daemon
+    .call('operations/rmdir', { fs: use.fs, remote: placeOf(use, name) }, signal)
+    .catch(() => {})
 }
 
 /** Gives an object another name. An object that has this name goes first if it is to be replaced. */
