@@ -1,14 +1,9 @@
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import {
-  type ClientRequest,
-  request as httpRequest,
-  type IncomingMessage,
-  type RequestOptions,
-} from 'node:http'
-import { request as httpsRequest } from 'node:https'
+import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure, usage } from '../model/failure.ts'
+import { http, https } from '../platform/http.ts'
 
 /** How long an answer may take where Docker has nothing to wait for. */
 const answerMs = 60_000
@@ -90,7 +85,7 @@ function transport(address: string, env: NodeJS.ProcessEnv): { start: Start; soc
   if (path !== undefined)
     return {
       socketPath: path,
-      start: (options, answered) => httpRequest({ ...options, socketPath: path, host: 'docker' }, answered),
+      start: (options, answered) => http.request({ ...options, socketPath: path, host: 'docker' }, answered),
     }
   const at = /^(tcp|https?):\/\/(\[[0-9a-f:]+\]|[^/:]+)(?::(\d+))?\/?$/i.exec(address)
   if (!at)
@@ -103,11 +98,14 @@ function transport(address: string, env: NodeJS.ProcessEnv): { start: Start; soc
   const isTls = scheme === 'https' || Boolean(env.DOCKER_TLS_VERIFY)
   const where = { host: host.replace(/^\[|\]$/g, ''), port: port ?? (isTls ? 2376 : 2375) }
   if (!isTls)
-    return { socketPath: null, start: (options, answered) => httpRequest({ ...options, ...where }, answered) }
+    return {
+      socketPath: null,
+      start: (options, answered) => http.request({ ...options, ...where }, answered),
+    }
   const keys = tlsKeys(env.DOCKER_CERT_PATH || join(env.HOME ?? '/root', '.docker'))
   return {
     socketPath: null,
-    start: (options, answered) => httpsRequest({ ...options, ...where, ...keys }, answered),
+    start: (options, answered) => https.request({ ...options, ...where, ...keys }, answered),
   }
 }
 

@@ -14,7 +14,7 @@ import { type Bytes, isProgram, type Stage } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
 import { edge } from '../platform/run-context.ts'
 import { needSpace } from '../platform/space.ts'
-import { beforeStall, Stalled } from '../platform/stall.ts'
+import { beforeStall, explained } from '../platform/stall.ts'
 import type { Delivery } from './delivery.ts'
 import { type Tally, tally } from './pieces.ts'
 
@@ -41,7 +41,7 @@ type Delivered = () => Promise<ArtifactRecord>
 
 /**
  * Holds the source for as long as it is read, and no longer: with `capture: spool` the encoded artifacts go to local
- * disk first and to the stores after the source was let go. Throws when anything fails; the session is closed and
+ * disk first and to the stores after the source was let go; so does an artifact that lies in the spool already. Throws when anything fails; the session is closed and
  * `released` was called in any case.
  */
 export async function capture(
@@ -51,21 +51,17 @@ export async function capture(
   to: Delivery,
   ctx: Context,
 ): Promise<Captured> {
-  const spooled: string[] = []
-  try {
-    const held = await hold(job, task, begin, to, spooled, ctx).catch(async error => {
-      // What cannot be undone has been reported.
-      await task.released().catch(() => {})
-      throw error
-    })
-    await task.released()
-    ctx.emit({ type: 'phase', phase: 'deliver', job: job.name, unit: task.unit.name })
-    const artifacts: ArtifactRecord[] = []
-    for (const delivered of held.artifacts) artifacts.push(await delivered())
-    return { ...held, artifacts }
-  } finally {
-    for (const path of spooled) await unlink(path).catch(() => {})
-  }
+  await using spooled = new AsyncDisposableStack()
+  const held = await hold(job, task, begin, to, spooled, ctx).catch(async error => {
+    // What cannot be undone has been reported.
+    await task.released().catch(() => {})
+    throw error
+  })
+  await task.released()
+  ctx.emit({ type: 'phase', phase: 'deliver', job: job.name, unit: task.unit.name })
+  const artifacts: ArtifactRecord[] = []
+  for (const delivered of held.artifacts) artifacts.push(await delivered())
+  return { ...held, artifacts }
 }
 
 async function hold(
@@ -73,7 +69,7 @@ async function hold(
   task: Task,
   begin: Begin,
   to: Delivery,
-  spooled: string[],
+  spooled: AsyncDisposableStack,
   ctx: Context,
 ): Promise<Omit<Captured, 'artifacts'> & { artifacts: Delivered[] }> {
   const { unit, inspection } = task
@@ -122,7 +118,8 @@ interface Taking {
   readonly task: Task
   readonly begin: Begin
   readonly to: Delivery
-  readonly spooled: string[]
+  /** What is removed from the spool in the end. */
+  readonly spooled: AsyncDisposableStack
   /** The session's last word; it is asked for once. */
   finish(): Promise<SourceFacts>
   /** The keys that were given away. */
@@ -166,6 +163,7 @@ async function takeOne(
   ctx: Context,
 ): Promise<Delivered> {
   const { job, task, to, spooled } = taking
+  if (artifact.spooled) spooled.use(artifact.spooled)
   const plain = tally()
   const key = keyFor(taking, artifact, ordinal)
   const encoded = blaming(task.source, judged(taking, artifact, encode(artifact, job.stages, plain)), ctx)
@@ -174,12 +172,13 @@ async function takeOne(
     const stored = await to.stream(key, artifact.name, open, artifact.sizeHint, replace)
     return { ...recordOf(artifact, job.stages, plain), ...stored }
   }
+  if (artifact.spooled) return () => deliver(encoded)
   if (job.capture === 'stream') {
     const record = await deliver(encoded)
     return async () => record
   }
   const path = join(ctx.spool, randomUUID())
-  spooled.push(path)
+  spooled.defer(() => unlink(path).catch(() => {}))
   try {
     await pipeline(encoded(edge(ctx)), createWriteStream(path, { mode: 0o600, flags: 'wx' }), {
       signal: ctx.signal,
@@ -238,12 +237,7 @@ function blaming(source: Source, open: (ctx: Context) => Bytes, ctx: Context): (
     try {
       yield* open(edge(inner))
     } catch (error) {
-      if (!(error instanceof Stalled) || !source.whySilent) throw error
-      const { what, why, remedy } = error
-      const reason = await beforeStall(source.whySilent(ctx), { ...ctx, stallMs: 5_000 }, () => '').catch(
-        () => '',
-      )
-      throw reason ? new Failure({ what, why: `${why}; ${reason}`, remedy, cause: error }) : error
+      throw await explained(error, source, ctx)
     }
   }
 }

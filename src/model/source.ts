@@ -21,6 +21,13 @@ export interface Artifact {
   readonly sizeHint?: number
   /** Is called once at the most, when its turn has come. `ctx.alive` speaks for this artifact's stream alone. */
   open(ctx: Context): Program | Bytes
+  /**
+   * Instead of `open`: writes it as files into this folder, which is made, and returns their paths in it, in the order that
+   * who reads them one after another wants them in. What a failure leaves there is the caller's to remove.
+   */
+  intoFolder?(folder: string, ctx: Context): Promise<string[]>
+  /** Where its bytes lie in the spool already: it is opened after the session was disposed. Disposing removes them. */
+  readonly spooled?: AsyncDisposable
 }
 
 export interface Inspection {

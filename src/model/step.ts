@@ -32,6 +32,8 @@ export interface Program {
    * follows reaches nobody then, but must still be right.
    */
   readonly endsEarly?: boolean
+  /** It writes large outputs in blocks of 4 KiB, as the C library does by default, which costs it and its reader time. */
+  readonly writesSmallBlocks?: boolean
   /** Default: exit code 0 is success, all else a Failure that quotes the end of stderr. */
   judge?(exit: Exit, stderrTail: string): Verdict
   /** Is called with every line the program writes to stderr. */

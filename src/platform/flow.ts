@@ -1,3 +1,4 @@
+import { type FileHandle, open, unlink } from 'node:fs/promises'
 import type { Writable } from 'node:stream'
 import type { Context } from '../model/context.ts'
 import type { Framing } from '../model/restore.ts'
@@ -17,7 +18,7 @@ import { endedEarly, input, stoppedReading } from './program-group.ts'
  * Nothing is started before the first chunk is asked for, and nothing at all when a program is missing.
  */
 export function flow(from: Program | Bytes, steps: readonly Step[], ctx: Context): Bytes {
-  let open: { readonly pipeline: Pipeline; readonly chunks: AsyncIterator<Uint8Array> } | null = null
+  let running: { readonly pipeline: Pipeline; readonly chunks: AsyncIterator<Uint8Array> } | null = null
   let isOver = false
   const over = { done: true, value: undefined } as const
 
@@ -33,11 +34,11 @@ export function flow(from: Program | Bytes, steps: readonly Step[], ctx: Context
     async next() {
       if (isOver) return over
       try {
-        open ??= opened()
-        const next = await open.pipeline.ask(open.chunks.next(), open.chunks)
+        running ??= opened()
+        const next = await running.pipeline.ask(running.chunks.next(), running.chunks)
         if (!next.done) return next
         isOver = true
-        await open.pipeline.end(null)
+        await running.pipeline.end(null)
         return over
       } catch (error) {
         isOver = true
@@ -45,7 +46,8 @@ export function flow(from: Program | Bytes, steps: readonly Step[], ctx: Context
       }
     },
     async return() {
-      if (!isOver && open) await open.pipeline.end(new Error('the reader left before the end'), open.chunks)
+      if (!isOver && running)
+        await running.pipeline.end(new Error('the reader left before the end'), running.chunks)
       isOver = true
       return over
     },
@@ -89,6 +91,45 @@ async function pourInto({ bytes, programs, group }: Joined, into: Program, frami
       throw stoppedReading(sink)
     stdin.end()
     await group.judged([sink])
+  } catch (error) {
+    throw await group.why(error)
+  } finally {
+    await group.stop()
+  }
+}
+
+/**
+ * The flow into a new file of mode 0600, which programs write by themselves: nothing of it passes us. Resolves to its size
+ * when all were judged ok. Throws EEXIST, or what the flow throws; then there is no file.
+ */
+export async function save(
+  from: Program | Bytes,
+  steps: readonly Step[],
+  path: string,
+  ctx: Context,
+): Promise<number> {
+  ctx.signal.throwIfAborted()
+  needAll([from, ...steps])
+  const file = await open(path, 'wx', 0o600)
+  try {
+    const pipeline = new Pipeline(ctx)
+    await pipeline.ask(saveInto(pipeline.join(from, steps), file))
+    await pipeline.end(null)
+    return (await file.stat()).size
+  } catch (error) {
+    await unlink(path)
+    throw error
+  } finally {
+    await file.close()
+  }
+}
+
+async function saveInto({ bytes, programs, group }: Joined, file: FileHandle): Promise<void> {
+  try {
+    if (programs.length === 0) for await (const chunk of bytes ?? []) await file.writeFile(chunk)
+    await group.join(programs, bytes !== null, file.fd)
+    if (bytes && programs.length > 0) await group.feed(bytes, true)
+    await group.judged()
   } catch (error) {
     throw await group.why(error)
   } finally {

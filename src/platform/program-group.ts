@@ -3,6 +3,7 @@ import type { Context } from '../model/context.ts'
 import { Failure } from '../model/failure.ts'
 import type { Bytes, Program } from '../model/step.ts'
 import { settlesWithin } from './abort.ts'
+import { kernelPipes } from './kernel-pipe.ts'
 import { bytesMoved, isFrozen, waitsFor } from './process-group.ts'
 import { isBrokenPipe, type Running, type Stdio, start } from './program.ts'
 
@@ -28,6 +29,7 @@ export class ProgramGroup {
   #told: Promise<void> | null = null
   #stopped = false
   #pumping: Promise<unknown> = Promise.resolve()
+  #making: Promise<unknown> = Promise.resolve()
   #chunks = 0
   /** Writes that the kernel has not confirmed. */
   #underway = 0
@@ -54,14 +56,14 @@ export class ProgramGroup {
     }
   }
 
-  /** Starts programs, the last one first, so that each one's stdout can be the next one's stdin. */
-  async join(programs: readonly Program[], fed: boolean, out: 'pipe' | Writable): Promise<void> {
-    let stdout = out
+  /** Starts programs, the last one first; the kernel carries the bytes of each into the next. */
+  async join(programs: readonly Program[], fed: boolean, out: 'pipe' | number | Writable): Promise<void> {
+    const making = kernelPipes(programs.length - 1, this.#ctx)
+    this.#making = making.catch(() => {})
+    using pipes = await making
     for (const [index, program] of [...programs.entries()].reverse()) {
-      const running = await this.start(program, { stdin: index > 0 || fed ? 'pipe' : 'ignore', stdout })
-      // Our copy of the pipe between two programs must go, or the reader would never see its end.
-      if (stdout !== out && stdout !== 'pipe') stdout.destroy()
-      if (running.stdin) stdout = running.stdin
+      const stdin = pipes.reader(index - 1) ?? (fed ? 'pipe' : 'ignore')
+      await this.start(program, { stdin, stdout: pipes.writer(index) ?? out })
     }
   }
 
@@ -175,7 +177,7 @@ export class ProgramGroup {
   /** Stops all programs; resolves when nothing of them is left. May be called again. */
   async stop(): Promise<void> {
     this.#stopped = true
-    await Promise.all(this.programs.map(program => program.stop()))
+    await Promise.all([this.#making, ...this.programs.map(program => program.stop())])
     this.#ctx.signal.removeEventListener('abort', this.#abort)
   }
 

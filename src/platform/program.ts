@@ -39,8 +39,8 @@ export interface Running {
 }
 
 export interface Stdio {
-  readonly stdin: 'pipe' | 'ignore'
-  readonly stdout: 'pipe' | 'ignore' | Writable
+  readonly stdin: 'pipe' | 'ignore' | number
+  readonly stdout: 'pipe' | 'ignore' | number | Writable
 }
 
 /** The path of a program on PATH, or null. */
@@ -80,15 +80,11 @@ function isExecutable(path: string): boolean {
  * die, SIGKILL included: a pg_dump that waits for a lock would otherwise survive us and keep its snapshot.
  * Must be called from the main thread, because that death signal follows the thread.
  *
- * A Writable as stdout joins the program to that pipe in the kernel; the caller then closes or keeps our copy.
+ * A descriptor, or a Writable as stdout, joins the program to it in the kernel; the caller then closes or keeps our copy.
  * Throws a Failure (exit 2) when the program is not there; nothing is left behind then.
  */
 export function start(program: Program, stdio: Stdio, ctx: Context): Running {
-  const path = needProgram(program.program)
-  const setpriv = findProgram('setpriv')
-  const [file, args] = setpriv
-    ? [setpriv, ['--pdeathsig', 'TERM', '--', path, ...program.args]]
-    : [path, [...program.args]]
+  const [file = '', ...args] = commandLine(program)
   const fds: number[] = []
   try {
     for (const secret of program.secretFds ?? []) fds.push(namelessFile(secret, ctx.dir))
@@ -105,6 +101,18 @@ export function start(program: Program, stdio: Stdio, ctx: Context): Running {
   } finally {
     for (const fd of fds) closeSync(fd)
   }
+}
+
+/** Each of the programs in front becomes the next one; where it is not there, the last runs without its service. */
+function commandLine(program: Program): string[] {
+  const path = needProgram(program.program)
+  const setpriv = findProgram('setpriv')
+  const stdbuf = program.writesSmallBlocks ? findProgram('stdbuf') : null
+  return [
+    ...(setpriv ? [setpriv, '--pdeathsig', 'TERM', '--'] : []),
+    ...(stdbuf ? [stdbuf, '--output=256K', '--'] : []),
+    ...[path, ...program.args],
+  ]
 }
 
 /** A secret in a file that has no name any more when it is written: nothing stays, whenever we are killed. */

@@ -1,5 +1,6 @@
 import type { Context } from '../model/context.ts'
 import { Failure } from '../model/failure.ts'
+import type { Source } from '../model/source.ts'
 
 /** The longest that a timer can wait; more would be none at all. */
 const longestTimerMs = 2 ** 31 - 1
@@ -66,6 +67,20 @@ export function watchForStall(ctx: Context, moved: () => string, onStall: () => 
 
 /** Nothing moved for too long. */
 export class Stalled extends Failure {}
+
+/** A stall with what the source says of its silence, before anybody is blamed; any other error as it is. */
+export async function explained(
+  error: unknown,
+  source: Pick<Source, 'whySilent'>,
+  ctx: Context,
+): Promise<unknown> {
+  if (!(error instanceof Stalled) || !source.whySilent) return error
+  const asked = beforeStall(source.whySilent(ctx), { ...ctx, stallMs: 5_000 }, () => '')
+  const reason = await asked.catch(() => '')
+  if (!reason) return error
+  const { what, why, remedy } = error
+  return new Failure({ what, why: `${why}; ${reason}`, remedy, cause: error })
+}
 
 export function stall(culprit: string, ms: number): Stalled {
   const seconds = ms / 1000

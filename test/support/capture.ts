@@ -28,6 +28,7 @@ export async function capture(
   const bytes = new Map<string, Uint8Array>()
   const records: ArtifactRecord[] = []
   for await (const artifact of session.artifacts()) {
+    await using _spooled = artifact.spooled
     const plain = await collect(flow(artifact.open(ctx), [], ctx))
     bytes.set(artifact.name, plain)
     records.push(recordOf(artifact, plain, records.length))

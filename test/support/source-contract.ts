@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Context } from '../../src/model/context.ts'
 import type { Restorer } from '../../src/model/restore.ts'
-import type { Session, Source } from '../../src/model/source.ts'
+import type { Artifact, Session, Source } from '../../src/model/source.ts'
 import { flow } from '../../src/platform/flow.ts'
 import { capture } from './capture.ts'
 import { testContext } from './context.ts'
@@ -82,7 +82,7 @@ function sources(rule: Rule): void {
     const attempt = async (): Promise<void> => {
       await using session = await source.open(unit, null, 'counts', ctx)
       // A source that holds nothing yet may notice only now.
-      for await (const artifact of session.artifacts()) await drain(flow(artifact.open(ctx), [], ctx))
+      for await (const artifact of session.artifacts()) await drained(artifact, ctx)
     }
     await assert.rejects(attempt, error => error === reason)
   })
@@ -94,7 +94,7 @@ function sessions(rule: Rule): void {
     await early[Symbol.asyncDispose]()
     await early[Symbol.asyncDispose]()
     const late = await opened(source, ctx)
-    for await (const artifact of late.artifacts()) await drain(flow(artifact.open(ctx), [], ctx))
+    for await (const artifact of late.artifacts()) await drained(artifact, ctx)
     await late.finish()
     await late[Symbol.asyncDispose]()
     await late[Symbol.asyncDispose]()
@@ -114,6 +114,7 @@ function sessions(rule: Rule): void {
     const before = await state()
     await using session = await opened(source, ctx)
     for await (const artifact of session.artifacts()) {
+      await using _spooled = artifact.spooled
       assert.equal(typeof artifact.open, 'function')
       break
     }
@@ -127,7 +128,7 @@ function sessions(rule: Rule): void {
       async ({ source }, { ctx }) => {
         await using session = await opened(source, ctx, level)
         const counting = session.census()
-        for await (const artifact of session.artifacts()) await drain(flow(artifact.open(ctx), [], ctx))
+        for await (const artifact of session.artifacts()) await drained(artifact, ctx)
         const census = await counting
         assert.equal(census.level, level)
         if (level === 'none') assert.deepEqual(census.objects, [])
@@ -146,6 +147,7 @@ function interruptions(rule: Rule): void {
     const before = await state()
     const session = await opened(source, ctx)
     for await (const artifact of session.artifacts()) {
+      await using _spooled = artifact.spooled
       for await (const _ of flow(artifact.open(ctx), [], ctx)) break
       break
     }
@@ -159,6 +161,7 @@ function interruptions(rule: Rule): void {
     const session = await opened(source, ctx)
     const attempt = async (): Promise<void> => {
       for await (const artifact of session.artifacts()) {
+        await using _spooled = artifact.spooled
         let bytes = 0
         for await (const chunk of flow(artifact.open(ctx), [], ctx)) {
           bytes += chunk.length
@@ -210,8 +213,9 @@ async function opened(
   return source.open(unit, null, level, ctx)
 }
 
-async function drain(bytes: AsyncIterable<Uint8Array>): Promise<void> {
-  for await (const _ of bytes);
+async function drained(artifact: Artifact, ctx: Context): Promise<void> {
+  await using _spooled = artifact.spooled
+  for await (const _ of flow(artifact.open(ctx), [], ctx));
 }
 
 /** Where a test works, so that what is left behind is seen. */

@@ -43,7 +43,7 @@ function sourceOf(env: Variables, host: string, database: string): Plain {
     allowEmpty: true,
   }
   const folder = `${database.replaceAll('/', '-')}-backup`
-  const dump = { ...login, format: 'directory', jobs: 2, folder, globals: false }
+  const dump = { ...login, format: 'directory', jobs: 2, globals: false }
   return {
     type: 'archive',
     name: database,

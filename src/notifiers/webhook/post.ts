@@ -1,5 +1,5 @@
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import type { IncomingMessage } from 'node:http'
+import { http, https } from '../../platform/http.ts'
 
 /** How one attempt to POST ended. */
 export interface Answer {
@@ -20,7 +20,7 @@ export function post(
 ): Promise<Answer> {
   const secure = url.protocol === 'https:'
   const proxy = { proxyEnv: process.env }
-  const agent = secure ? new HttpsAgent(proxy) : new HttpAgent(proxy)
+  const agent = secure ? new https.Agent(proxy) : new http.Agent(proxy)
   const limit = AbortSignal.timeout(timeoutMs)
   return new Promise<Answer>(resolve => {
     const failed = (error: Error): void =>
@@ -30,7 +30,7 @@ export function post(
         why: limit.aborted ? `no answer within ${timeoutMs / 1000} s` : reason(error),
       })
     try {
-      const sent = (secure ? httpsRequest : httpRequest)(
+      const sent = (secure ? https.request : http.request)(
         url,
         {
           agent,

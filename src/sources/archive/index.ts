@@ -2,8 +2,8 @@ import type { Context } from '../../model/context.ts'
 import { asFailure, type Failure } from '../../model/failure.ts'
 import type { Artifact, Census, CensusLevel, Session, Source, SourceFacts } from '../../model/source.ts'
 import type { Step } from '../../model/step.ts'
-import { flow } from '../../platform/flow.ts'
-import { archive, type Packed } from './pack.ts'
+import { beforeStall, explained } from '../../platform/stall.ts'
+import { type Members, membersIn, type Packed } from './pack.ts'
 
 /** A source whose artifacts become members of an archive. */
 export interface ArchiveMember {
@@ -24,8 +24,8 @@ const archiveName = 'archive.tar'
 
 /**
  * Several sources as one ordinary tar, and so one unit: for those who want one file with everything. Their sessions are
- * opened in the order given and held until the last of them is read. A tar says a member's size before its bytes, so each
- * member is spooled first, one at a time.
+ * opened in the order given and held until the last of them is read. A tar says a member's size before its bytes, so all are
+ * spooled first; the archive is made when the sources were let go.
  *
  * What cannot be read is left out, and told in `missing`: the rest is worth more than nothing. Throws when nothing is left,
  * or when a member is lost that is required.
@@ -85,7 +85,6 @@ async function openAll(
 ): Promise<Session> {
   const parts: Part[] = []
   const missing: Missing[] = []
-  const packed: Packed[] = []
   const lose = (member: ArchiveMember, error: unknown): void => {
     ctx.signal.throwIfAborted()
     const failure = asFailure(error, `${member.name} is not in the archive`)
@@ -107,46 +106,64 @@ async function openAll(
     await disposeAll(parts)
     throw error
   }
+  const spooled = membersIn(ctx.spool)
+  let facts: SourceFacts | null = null
+  let counting: Promise<unknown> = Promise.resolve()
   return {
     concurrency: 1,
     async *artifacts() {
-      const sizeHint = 0
-      const open = () => archive(entries(parts, lose, ctx), packed, lose, ctx)
-      yield { name: archiveName, media: 'archive', role: 'data', sizeHint, open }
+      try {
+        for (const part of parts) await spool(part, spooled, lose, ctx)
+        // Whoever has said its last word cannot be asked any more.
+        await beforeStall(counting, ctx, () => 'the census').catch(() => {})
+        facts = await finish(parts, missing, spooled, lose, ctx)
+        const program = await spooled.tar()
+        const sizeHint = spooled.packed.reduce((sum, { bytes }) => sum + bytes, 0)
+        yield { name: archiveName, media: 'archive', role: 'data', sizeHint, open: () => program, spooled }
+      } catch (error) {
+        await spooled[Symbol.asyncDispose]()
+        throw error
+      }
     },
-    census: () => censusOf(parts),
-    finish: () => finish(parts, missing, packed, lose, ctx),
+    census() {
+      const census = censusOf(parts)
+      counting = census
+      return census
+    },
+    async finish() {
+      if (facts) return facts
+      throw new Error('the members have not been read')
+    },
     [Symbol.asyncDispose]: () => disposeAll(parts),
   }
 }
 
-/** An artifact on its way into the archive. */
-export interface ArchiveEntry {
-  readonly member: ArchiveMember
-  readonly name: string
-  readonly artifact: Artifact
-}
-
-async function* entries(
-  parts: readonly Part[],
+/** Brings what a session yields into the spool. */
+async function spool(
+  { member, session }: Part,
+  spooled: Members,
   lose: (member: ArchiveMember, error: unknown) => void,
   ctx: Context,
-): AsyncGenerator<ArchiveEntry, void, undefined> {
-  for (const { member, session } of parts) {
-    try {
-      for await (const artifact of session.artifacts()) {
-        const name = member.isFolder ? `${member.name}/${artifact.name}` : member.name
-        const open = (inner: Context) => {
-          const from = artifact.open(inner)
-          return member.steps.length === 0 ? from : flow(from, [...member.steps], inner)
-        }
-        yield { member, name, artifact: { ...artifact, open } }
-      }
-    } catch (error) {
-      ctx.signal.throwIfAborted()
-      lose(member, error)
+): Promise<void> {
+  const artifacts = session.artifacts()[Symbol.asyncIterator]()
+  try {
+    for (;;) {
+      const next = await artifacts.next()
+      if (next.done) return
+      const name = nameIn(member, next.value)
+      await spooled.add(name, next.value, member.steps, ctx).catch(async error => {
+        lose(member, await explained(error, member.source, ctx))
+      })
     }
+  } catch (error) {
+    lose(member, error)
+  } finally {
+    await artifacts.return?.()
   }
+}
+
+function nameIn(member: ArchiveMember, artifact: Artifact): string {
+  return member.isFolder ? `${member.name}/${artifact.name}` : member.name
 }
 
 const levels: readonly CensusLevel[] = ['none', 'objects', 'counts']
@@ -172,11 +189,11 @@ async function censusOf(parts: readonly Part[]): Promise<Census> {
   }
 }
 
-/** What a session says last that is in the archive already counts against it: it cannot be trusted then. */
+/** A session may take back what it gave: that cannot be trusted, and is left out. */
 async function finish(
   parts: readonly Part[],
   missing: readonly Missing[],
-  packed: readonly Packed[],
+  spooled: Members,
   lose: (member: ArchiveMember, error: unknown) => void,
   ctx: Context,
 ): Promise<SourceFacts> {
@@ -187,6 +204,7 @@ async function finish(
       all.push(await session.finish())
     } catch (error) {
       lose(member, error)
+      await spooled.remove(spooled.packed.flatMap(each => (isOf(member, each) ? [each.member] : [])))
     }
   }
   if (all.length === 0 && missing[0]) throw missing[0].failure
@@ -200,10 +218,14 @@ async function finish(
     capturedAt: earliest(all.map(facts => facts.capturedAt)) ?? now,
     consistentAt: now,
     client: [...new Set(all.map(facts => facts.client).filter(Boolean))].join(', '),
-    options: { members: packed },
+    options: { members: spooled.packed },
     warnings: [...told, ...all.flatMap(facts => facts.warnings)],
     missing: missing.filter(({ member }) => !member.optional).map(({ failure }) => failure),
   }
+}
+
+function isOf({ name }: ArchiveMember, { member }: Packed): boolean {
+  return member === name || member.startsWith(`${name}/`)
 }
 
 function earliest(dates: readonly Date[]): Date | null {

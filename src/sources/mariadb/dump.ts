@@ -25,6 +25,7 @@ export function dumpProgram(
     ...rest,
     program: clients.dumper,
     args: [...args, ...dumpOptions(clients, server), ...extra, ...databaseArgs(scope)],
+    writesSmallBlocks: true,
     judge: judged(clients.flavour === 'mariadb' ? 'mariadb-dump' : 'mysqldump'),
   }
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../../model/context.ts'
 import { Failure } from '../../model/failure.ts'
@@ -10,31 +10,43 @@ import { needSpace } from '../../platform/space.ts'
 
 const remedy = 'make room, set CAIRN_SPOOL to a larger disk, or use format: custom'
 
+/** A dump in pg_dump's directory format. */
+export interface FolderDump {
+  /** For messages. */
+  readonly name: string
+  /** What the database has. */
+  readonly bytes: number
+  dump(args: readonly string[]): Program
+}
+
 /**
- * A dump in pg_dump's directory format as one tar, whose root, or the folder of that name, holds `toc.dat`. It is written below the spool first, and
- * read when it is whole. Throws a Failure when there is no room for as many bytes as the database has; whatever the
- * end of the stream, nothing stays in the spool.
+ * The dump as one tar, whose root holds `toc.dat`. It is written below the spool first, and read when it is whole. Throws a
+ * Failure when there is no room for as many bytes as the database has; whatever the end of the stream, nothing stays in the spool.
  */
-export async function* asFolder(
-  {
-    name,
-    bytes,
-    folder: own,
-  }: { readonly name: string; readonly bytes: number; readonly folder: string | undefined },
-  dump: (args: readonly string[]) => Program,
-  ctx: Context,
-): Bytes {
-  const what = `cannot spool ${name}`
-  await needSpace(ctx.spool, bytes, what, remedy)
+export async function* asTar(folderDump: FolderDump, ctx: Context): Bytes {
+  await needSpace(ctx.spool, folderDump.bytes, `cannot spool ${folderDump.name}`, remedy)
   const place = join(ctx.spool, randomUUID())
-  const folder = join(place, own ?? 'dump')
+  const folder = join(place, 'dump')
   try {
     await mkdir(place, { mode: 0o700 })
-    await written(folder, dump([`--file=${folder}`]), what, ctx)
-    yield* flow(await tarOf(folder, own, join(place, '.members')), [], ctx)
+    const list = join(place, '.members')
+    await writeFile(list, `${(await writtenInto(folder, folderDump, ctx)).join('\n')}\n`, { mode: 0o600 })
+    const args = ['-c', '-f', '-', '--no-unquote', '-C', folder, '-T', list]
+    yield* flow({ program: 'tar', args }, [], ctx)
   } finally {
     await rm(place, { recursive: true, force: true, maxRetries: 3 })
   }
+}
+
+/** Dumps into the folder, which pg_dump makes. Returns the names of its files, the table of contents first: for who reads them as a stream. */
+export async function writtenInto(
+  folder: string,
+  { name, dump }: FolderDump,
+  ctx: Context,
+): Promise<string[]> {
+  await written(folder, dump([`--file=${folder}`]), `cannot spool ${name}`, ctx)
+  const names = (await readdir(folder)).filter(each => each !== 'toc.dat').sort()
+  return ['toc.dat', ...names]
 }
 
 async function written(folder: string, dump: Program, what: string, ctx: Context): Promise<void> {
@@ -71,13 +83,4 @@ async function sizeOf(folder: string): Promise<number> {
     sum += found?.size ?? 0
   }
   return sum
-}
-
-/** The table of contents comes first, for who reads it as a stream. */
-async function tarOf(folder: string, own: string | undefined, list: string): Promise<Program> {
-  const names = (await readdir(folder)).filter(name => name !== 'toc.dat').sort()
-  const paths = ['toc.dat', ...names].map(name => (own === undefined ? name : `${own}/${name}`))
-  await writeFile(list, `${paths.join('\n')}\n`, { mode: 0o600 })
-  const from = own === undefined ? folder : dirname(folder)
-  return { program: 'tar', args: ['-c', '-f', '-', '--no-unquote', '-C', from, '-T', list] }
 }

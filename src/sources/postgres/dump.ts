@@ -4,7 +4,7 @@ import type { Program } from '../../model/step.ts'
 import { applicationName, watch } from './activity.ts'
 import type { Clients } from './clients.ts'
 import { type Connection, loginOf, noticingItsEnd } from './connection.ts'
-import { asFolder } from './directory.ts'
+import { asTar, type FolderDump, writtenInto } from './directory.ts'
 import { judged } from './explain.ts'
 import { quoteConninfo } from './sql.ts'
 
@@ -42,7 +42,6 @@ export function databaseArtifact(
     readonly bytes: number
     readonly format: DumpFormat
     readonly jobs: number
-    readonly folder?: string | undefined
   },
 ): Artifact {
   const { suffix, media } = shapes[o.format]
@@ -59,19 +58,16 @@ export function databaseArtifact(
   ]
   const dump = (ctx: Context, more: readonly string[] = []): Program =>
     program(d, 'pg_dump', [...args, ...more], ctx)
+  const about = { name, media, role: 'data', sizeHint: o.bytes } as const
+  if (o.format !== 'directory') return { ...about, open: dump }
+  const folder = (ctx: Context): FolderDump => ({
+    ...{ name, bytes: o.bytes },
+    dump: more => dump(ctx, [`--jobs=${o.jobs}`, ...more]),
+  })
   return {
-    name,
-    media,
-    role: 'data',
-    sizeHint: o.bytes,
-    open: ctx =>
-      o.format === 'directory'
-        ? asFolder(
-            { name, bytes: o.bytes, folder: o.folder },
-            more => dump(ctx, [`--jobs=${o.jobs}`, ...more]),
-            ctx,
-          )
-        : dump(ctx),
+    ...about,
+    open: ctx => asTar(folder(ctx), ctx),
+    intoFolder: (path, ctx) => writtenInto(path, folder(ctx), ctx),
   }
 }
 
@@ -125,6 +121,7 @@ function program(d: Dumping, name: 'pg_dump' | 'pg_dumpall', args: readonly stri
     program: d.clients.path(name),
     args,
     ...loginOf(noticingItsEnd(d.connection, d.num), known),
+    writesSmallBlocks: true,
     judge(exit, stderrTail) {
       d.running.delete(known)
       return judge(exit, stderrTail)

@@ -20,7 +20,7 @@ import {
 import { smallDisk } from '../../../test/support/trees.ts'
 import type { Context } from '../../model/context.ts'
 import { flow } from '../../platform/flow.ts'
-import { asFolder } from './directory.ts'
+import { asTar } from './directory.ts'
 import { PostgresOptions, postgresSource } from './index.ts'
 
 function sourceOf(database: FreshDatabase, more: object = {}) {
@@ -165,7 +165,7 @@ test('format directory asks for room first, and a disk that is full all the same
   })
   await assert.rejects(
     async () => {
-      for await (const _ of asFolder({ name: 'postgres/x.tar', bytes: 0, folder: undefined }, dump, ctx));
+      for await (const _ of asTar({ name: 'postgres/x.tar', bytes: 0, dump }, ctx));
     },
     { message: /cannot spool postgres\/x.tar: .*No space left/, remedy: /make room/ },
   )
@@ -180,7 +180,7 @@ function slow(ctx: Context, writes: boolean): AsyncIterable<Uint8Array> {
     program: 'sh',
     args: ['-c', script, file.replace('--file=', '')],
   })
-  return flow(asFolder({ name: 'postgres/x.tar', bytes: 0, folder: undefined }, dump, ctx), [], ctx)
+  return flow(asTar({ name: 'postgres/x.tar', bytes: 0, dump }, ctx), [], ctx)
 }
 
 async function lengthOf(bytes: AsyncIterable<Uint8Array>): Promise<number> {

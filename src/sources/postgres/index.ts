@@ -50,14 +50,6 @@ export const PostgresOptions = z
       .describe(
         'false: without the roles and tablespaces of the server, and without the settings of the database; "only": these alone',
       ),
-    folder: z
-      .string()
-      .regex(/^[^/\0]+$/)
-      .optional()
-      .meta({
-        description: 'with format: directory, the name of the folder in its tar; absent: its files have none',
-        example: 'shop-backup',
-      }),
     jobs: z.int().min(1).max(64).optional().meta({
       description: 'with format: directory, how many tables are read at once; 1 unless set',
       example: 4,
@@ -130,7 +122,7 @@ export function postgresSource(options: PostgresOptions): Source {
       return await inspectDatabases(connection, wanted, ctx)
     },
     async open(unit, _parent, census, ctx) {
-      const { clients, args, format, folder, globals, jobs = 1 } = options
+      const { clients, args, format, globals, jobs = 1 } = options
       const connection = await resolveConnection(options)
       const common = { census, clients, args, running }
       if (options.whole) return await openWhole({ connection, ...common }, ctx)
@@ -140,7 +132,6 @@ export function postgresSource(options: PostgresOptions): Source {
           connection: onDatabase(connection, unit.name),
           ...common,
           format,
-          folder,
           globals,
           jobs,
           allowEmpty,

@@ -111,6 +111,7 @@ export async function loadInTransaction(
       ...(o.clean ? ['--clean', '--if-exists'] : []),
       ...restoreArgs(o, ctx),
     ],
+    writesSmallBlocks: true,
     judge: judged('pg_restore'),
   }
   // The script passes through us, for the sake of its transaction.

@@ -38,8 +38,6 @@ export interface SessionOptions {
   readonly jobs: number
   /** Whether what belongs to the database and is not in a dump of it goes with it. */
   readonly globals: boolean | 'only'
-  /** The folder's name in the tar of the directory format. */
-  readonly folder?: string | undefined
   readonly args: readonly string[]
   readonly allowEmpty: boolean
   /** Where the client programs are; undefined: the usual places. */

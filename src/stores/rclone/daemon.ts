@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto'
-import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:http'
+import type { ClientRequest, IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { text as readText } from 'node:stream/consumers'
@@ -9,6 +9,7 @@ import { Failure } from '../../model/failure.ts'
 import { mask, Secret } from '../../model/secret.ts'
 import type { Program } from '../../model/step.ts'
 import { flow } from '../../platform/flow.ts'
+import { http } from '../../platform/http.ts'
 import { describeExit, type Running, start } from '../../platform/program.ts'
 import { briefly, RcloneError } from './failure.ts'
 
@@ -122,7 +123,7 @@ function daemon(
   password: Secret,
   secrets: readonly Secret[],
 ): Daemon {
-  const agent = new Agent({ keepAlive: true })
+  const agent = new http.Agent({ keepAlive: true })
   const authorization = `Basic ${Buffer.from(`cairn:${password.reveal()}`).toString('base64')}`
   let ended = false
   void running.verdict.then(() => {
@@ -132,7 +133,7 @@ function daemon(
     pid: running.pid,
     dir,
     send: (method, path, headers = {}) =>
-      request({ ...where, agent, method, path, headers: { authorization, ...headers } }),
+      http.request({ ...where, agent, method, path, headers: { authorization, ...headers } }),
     async call(method, params, signal) {
       const sent = self.send('POST', `/${method}`, { 'content-type': 'application/json' })
       const stop = (): void => void sent.destroy()
