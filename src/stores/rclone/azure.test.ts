@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { describe, type TestContext, test } from 'node:test'
 import { blobsIn, containerSas } from '../../../test/services/azurite.ts'
+import { ServiceUnavailable } from '../../../test/services/facts.ts'
 import { type FreshContainer, freshContainer, fullerRclone, service } from '../../../test/services/index.ts'
 import { testContext } from '../../../test/support/context.ts'
 import { type Opened, storeContract } from '../../../test/support/store-contract.ts'
@@ -17,7 +18,10 @@ const unavailable = await service('azurite').then(
     process.env.RCLONE_CA_CERT = facts.caFile
     return null
   },
-  (error: Error) => error.message,
+  (error: Error) => {
+    if (error instanceof ServiceUnavailable) return error.message
+    throw error
+  },
 )
 process.env.RCLONE_LOW_LEVEL_RETRIES = '2'
 
