@@ -170,9 +170,32 @@ test('objects are split where the smallest store ends them, the same in every st
   }
 })
 
-test('with capture: spool the source is let go before any store gets data', async () => {
+test('with capture: spool, or what is spooled already, the source is let go before any store gets data', async () => {
+  for (const capture of ['spool', 'stream'] as const) await letGoBeforeStored(capture)
+})
+
+async function letGoBeforeStored(capture: 'spool' | 'stream'): Promise<void> {
   const ctx = testContext()
-  const source = syntheticSource({ artifacts: three })
+  const plain = syntheticSource({ artifacts: three })
+  let removed = 0
+  const spooled = {
+    async [Symbol.asyncDispose]() {
+      removed++
+    },
+  }
+  const source: typeof plain = {
+    ...plain,
+    async open(...args) {
+      const session = await plain.open(...args)
+      if (capture === 'spool') return session
+      return {
+        ...session,
+        async *artifacts() {
+          for await (const artifact of session.artifacts()) yield { ...artifact, spooled }
+        },
+      }
+    },
+  }
   const inner = memoryStore('slow')
   let heldWhileStoring = false
   const store = {
@@ -180,6 +203,7 @@ test('with capture: spool the source is let go before any store gets data', asyn
     put: (...args: Parameters<typeof inner.put>) => {
       if (
         args[0].startsWith('shop/') &&
+        !args[0].includes('census') &&
         source.observed.sessions.some(session => session.disposedAt === null)
       ) {
         heldWhileStoring = true
@@ -187,10 +211,11 @@ test('with capture: spool the source is let go before any store gets data', asyn
       return inner.put(...args)
     },
   }
-  wholeBackup(await backup(testJob(source, [store], { capture: 'spool' }), host, ctx))
+  wholeBackup(await backup(testJob(source, [store], { capture }), host, ctx))
   assert.equal(heldWhileStoring, false)
   assert.deepEqual(readdirSync(ctx.spool), [])
-})
+  assert.equal(removed, capture === 'spool' ? 0 : three.length)
+}
 
 test('a spool without room for what the source expects is refused before the source is opened', async () => {
   const ctx = testContext()

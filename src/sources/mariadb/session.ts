@@ -51,9 +51,9 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   }
   let reading: Promise<Artifact | null> = Promise.resolve(null)
   return {
-    concurrency: 1,
+    concurrency: 2,
     async *artifacts() {
-      // They are asked for while the dump is read.
+      // They are asked for, and stored, while the dump is read.
       if (options.globals) reading = accountsArtifact(held, ctx)
       reading.catch(() => {})
       yield dumpArtifact(held)
