@@ -1,15 +1,17 @@
 import { isDialect, translate } from './config/dialects/index.ts'
 import { cleaned } from './config/dialects/variables.ts'
 import { findConfig, readConfig } from './config/read.ts'
-import { Config, Containers } from './config/schema.ts'
+import { Containers } from './config/schema/guards.ts'
+import { Config } from './config/schema.ts'
 import { containerGuard } from './containers/index.ts'
 import type { NamedObjects } from './engine/foreign.ts'
 import type { Hooks } from './engine/hooks.ts'
+import type { ContentCheck } from './model/content.ts'
 import type { Context } from './model/context.ts'
 import type { RunEvent } from './model/event.ts'
 import { usage } from './model/failure.ts'
 import type { Destination, Job } from './model/job.ts'
-import type { Manifest } from './model/manifest.ts'
+import type { ArtifactRecord, Manifest } from './model/manifest.ts'
 import type { Notifier } from './model/notifier.ts'
 import type { Restorer } from './model/restore.ts'
 import type { Guard } from './model/source.ts'
@@ -18,6 +20,7 @@ import { webhooks } from './notifiers/index.ts'
 import { runContext } from './platform/run-context.ts'
 import { openState, type State } from './platform/state.ts'
 import { type Encryption, type Reading, readingStages, writingStages } from './stages/index.ts'
+import { contentOf } from './wiring/contents.ts'
 import { containerOptions, guardsOf, hooksOf } from './wiring/guards.ts'
 import { namedObjects, namingOf, zoneOf } from './wiring/names.ts'
 import { jobOf, openRestorer, openSource, sourcesOf } from './wiring/sources.ts'
@@ -69,6 +72,8 @@ export interface App {
   stores(named: readonly string[]): Store[]
   destination(store: Store, job: string): Destination
   restorer(manifest: Manifest, to: string | null): Restorer
+  /** What looks at the plain bytes of an artifact; null where they do not tell whether they are whole. */
+  contentOf(manifest: Manifest, record: ArtifactRecord): ContentCheck | null
   /** The stages for reading, with the keys of the configuration and of `identity`, a key file of any kind. */
   reading(identity: string | undefined): Promise<Reading>
   context(signal: AbortSignal, emit: (event: RunEvent) => void, stallMs?: number): Context & Disposable
@@ -224,6 +229,7 @@ export function appFor(config: Config, state: State): App {
       return destinationOf(said ?? to.name, merged.keep, config, () => to)
     },
     restorer: (manifest, to) => openRestorer(manifest, to, config),
+    contentOf: (manifest, record) => contentOf(manifest, record, config),
     reading: identity => readingStages(identity, encryptionsOf(config)),
     context: (signal, emit, stallMs = defaultStallMs) =>
       runContext({

@@ -127,11 +127,11 @@ async function backUp(app: App, name: string, ctx: Context): Promise<string> {
 }
 
 async function verifyAll(app: App, entries: readonly CatalogEntry[], ctx: Context): Promise<string> {
-  const { stagesOf, canDecode } = await app.reading(undefined)
+  const looking = { ...(await app.reading(undefined)), contentOf: app.contentOf }
   let bytes = 0
   for (const entry of entries) {
     for (const copy of entry.copies) {
-      const result = await verifyCopy(entry, copy, stagesOf, canDecode, ctx)
+      const result = await verifyCopy(entry, copy, looking, ctx)
       if (result.failures[0]) throw result.failures[0]
       bytes += result.bytes
     }

@@ -1,4 +1,4 @@
-import { type CatalogEntry, isLive, readCatalog } from '../engine/catalog.ts'
+import { type CatalogEntry, isIncomplete, isLive, readCatalog } from '../engine/catalog.ts'
 import { type ExitCode, exitCode } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
 import { type Global, isoLocal, out, outJson, say, showTime, table } from './io.ts'
@@ -36,13 +36,18 @@ function toJson(entry: CatalogEntry) {
     source: entry.engine,
     startedAt: isoLocal(entry.startedAt),
     finishedAt: isoLocal(entry.finishedAt),
-    status: isLive(entry) ? 'complete' : 'deleted',
+    status: statusOf(entry),
     sizeBytes: entry.bytes,
     stores: liveStores(entry),
     encrypted: entry.encryption !== 'none',
     kind: entry.kind,
     held: entry.copies.some(copy => copy.marks.held),
   }
+}
+
+function statusOf(entry: CatalogEntry): 'complete' | 'incomplete' | 'deleted' {
+  if (!isLive(entry)) return 'deleted'
+  return isIncomplete(entry) ? 'incomplete' : 'complete'
 }
 
 /** The stores that hold a whole copy and mean to keep it; of a deleted backup, those that still have it. */
@@ -61,7 +66,11 @@ function toTable(entries: readonly CatalogEntry[]): string {
     showBytes(entry.bytes),
     entry.encryption === 'none' ? 'no' : entry.encryption,
     liveStores(entry).join(', '),
-    [entry.copies.some(copy => copy.marks.held) ? 'held' : '', isLive(entry) ? '' : 'deleted']
+    [
+      entry.copies.some(copy => copy.marks.held) ? 'held' : '',
+      isIncomplete(entry) ? 'incomplete' : '',
+      isLive(entry) ? '' : 'deleted',
+    ]
       .filter(Boolean)
       .join(', '),
   ])

@@ -39,13 +39,13 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
     const pick = selectionOf(options)
     const from = entry.copies.map(copy => copy.store)
     const plan = await planRestore(manifest, from, restorer, pick, stagesOf, ctx)
+    for (const why of plan.warnings) sayFailure({ what: 'restore', why, remedy: '' }, 'warning')
     if (options.dryRun) {
       if (options.json) await outJson({ cairn: 1, id: manifest.id, dryRun: true, ...plan })
       else await out(planText(manifest.id, plan))
       return exitCode.ok
     }
     if (!options.quiet && !options.json) say(planText(manifest.id, plan))
-    for (const why of plan.warnings) sayFailure({ what: 'restore', why, remedy: '' }, 'warning')
     const replace = await mayReplace(plan, options)
     const started = performance.now()
     const work = () => restore(manifest, from, restorer, pick, replace, stagesOf, ctx)

@@ -10,16 +10,17 @@ import { withApp } from './work.ts'
  * does not keep is let go; the outcome is that of the backups: a copy that could not be let go is a warning.
  */
 export function run(args: readonly string[], options: ServeOptions): Promise<ExitCode> {
+  const open = () => appToRun(options.config, args)
   return withApp(
     options,
     work => {
       const { app } = work
       const scheduled = Object.keys(app.config.jobs).some(job => app.timing(job).schedule)
-      if (scheduled || app.config.serve.idle) return serve(work, options, true)
+      if (scheduled || app.config.serve.idle) return serve(work, options, open, true)
       const retryOf = (job: string) => app.timing(job).retry
       return runJobs([], { trigger: 'once', prune: true, retryOf }, work, options)
     },
-    () => appToRun(options.config, args),
+    open,
     false,
   )
 }

@@ -1,8 +1,10 @@
-import { openApp } from '../app.ts'
-import { listenAddress } from '../config/schema.ts'
+import { closeSync, openSync } from 'node:fs'
+import { type App, openApp } from '../app.ts'
+import { listenAddress } from '../config/schema/timing.ts'
 import { serveHealth } from '../daemon/health.ts'
-import { daemon } from '../daemon/serve.ts'
-import { type ExitCode, usage } from '../model/failure.ts'
+import { type Daemon, daemon } from '../daemon/serve.ts'
+import type { Context } from '../model/context.ts'
+import { asFailure, type ExitCode, usage } from '../model/failure.ts'
 import { type Global, say } from './io.ts'
 import { type Work, withApp } from './work.ts'
 
@@ -14,33 +16,89 @@ export interface ServeOptions extends Global {
 export function run(options: ServeOptions): Promise<ExitCode> {
   return withApp(
     options,
-    work => serve(work, options, false),
+    work => serve(work, options, () => openApp(options.config), false),
     () => openApp(options.config),
     false,
   )
 }
 
-/** Ends by the signal only, with its code. `idle`: also when there is nothing to do. */
-export async function serve({ app, ctx }: Work, options: ServeOptions, idle: boolean): Promise<ExitCode> {
-  const jobs = Object.keys(app.config.jobs)
-  const timed = jobs.filter(job => app.timing(job).schedule ?? app.timing(job).expectMs)
-  if (timed.length === 0 && !idle)
-    throw usage(
-      'there is nothing to do',
-      'no job has a schedule, and nothing is expected of any',
-      'add "schedule" to a job; cairn backup runs the jobs now',
-    )
-  const listen = options.listen ?? app.config.serve.listen
-  const address = listen === undefined ? null : listenAddress(listen)
-  if (listen !== undefined && !address)
-    throw usage(
-      `"${listen}" is not an address`,
-      'HOST:PORT is needed',
-      'for example: --listen 127.0.0.1:8080',
-    )
+/**
+ * Ends by the signal only, with its code; SIGHUP has the configuration read again. `open` reads it. `idle`: also when there
+ * is nothing to do.
+ */
+export async function serve(
+  { app, ctx }: Work,
+  options: ServeOptions,
+  open: () => App,
+  idle: boolean,
+): Promise<ExitCode> {
+  if (!idle) mustHaveWork(app)
+  const address = addressOf(app, options)
   const running = daemon(app, ctx.signal, ctx.emit)
   await using health = address ? await serveHealth(address, running.health) : null
   if (health) say(`health: http://${address?.host ?? '0.0.0.0'}:${health.port}/health`)
-  if (timed.length === 0) say('no job has a schedule: waiting; `cairn backup` runs the jobs now')
-  return await running.run()
+  if (timedJobs(app).length === 0) say('no job has a schedule: waiting; `cairn backup` runs the jobs now')
+  const hangUp = (): void => {
+    if (isHungUp()) process.kill(process.pid, 'SIGTERM')
+    else reload(open, running, { idle, listen: app.config.serve.listen }, ctx)
+  }
+  process.on('SIGHUP', hangUp)
+  try {
+    return await running.run()
+  } finally {
+    process.off('SIGHUP', hangUp)
+  }
+}
+
+/** A configuration that is broken is reported, and changes nothing. */
+function reload(
+  open: () => App,
+  running: Daemon,
+  { idle, listen }: { readonly idle: boolean; readonly listen: string | undefined },
+  { emit }: Context,
+): void {
+  try {
+    const app = open()
+    if (!idle) mustHaveWork(app)
+    running.reload(app.config)
+    const jobs = Object.keys(app.config.jobs)
+    emit({ type: 'notice', text: `the configuration was read again: ${jobs.join(', ') || 'no job'}` })
+    if (app.config.serve.listen !== listen)
+      emit({ type: 'notice', text: 'another "serve.listen" holds from the next start on' })
+  } catch (error) {
+    const { message, remedy } = asFailure(error, 'cannot read the configuration')
+    const what = 'the configuration stays as it was'
+    emit({ type: 'failure', what, why: message, remedy: remedy || 'correct it, and send SIGHUP again' })
+  }
+}
+
+/** A terminal that is closed sends SIGHUP too: whoever closes it wants an end. */
+function isHungUp(): boolean {
+  if (!process.stderr.isTTY) return false
+  try {
+    closeSync(openSync('/dev/tty', 'r'))
+    return false
+  } catch {
+    return true
+  }
+}
+
+function timedJobs(app: App): string[] {
+  return Object.keys(app.config.jobs).filter(job => app.timing(job).schedule ?? app.timing(job).expectMs)
+}
+
+function mustHaveWork(app: App): void {
+  if (timedJobs(app).length > 0) return
+  throw usage(
+    'there is nothing to do',
+    'no job has a schedule, and nothing is expected of any',
+    'add "schedule" to a job; cairn backup runs the jobs now',
+  )
+}
+
+function addressOf({ config }: App, options: ServeOptions): ReturnType<typeof listenAddress> {
+  const listen = options.listen ?? config.serve.listen
+  const address = listen === undefined ? null : listenAddress(listen)
+  if (listen === undefined || address) return address
+  throw usage(`"${listen}" is not an address`, 'HOST:PORT is needed', 'for example: --listen 127.0.0.1:8080')
 }

@@ -41,7 +41,7 @@ function oneLiner(artifact: ArtifactRecord, store: Store, keyFile: string | null
 function toJson(entry: CatalogEntry, manifest: Manifest, commands: readonly string[]) {
   return {
     ...manifest,
-    status: 'complete',
+    status: manifest.missing ? 'incomplete' : 'complete',
     copies: entry.copies.map(({ store, marks, manifestKey }) => ({
       store: store.name,
       manifest: manifestKey,
@@ -66,6 +66,7 @@ function toText(entry: CatalogEntry, manifest: Manifest, commands: readonly stri
     ['data as of', showTime(new Date(manifest.consistentAt))],
     ['size', showBytes(entry.bytes)],
     ['encrypted', manifest.encrypted ? 'yes' : 'no'],
+    ...(manifest.missing ?? []).map((why): [string, string] => ['incomplete', why]),
     [
       'census',
       census

@@ -28,12 +28,12 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
         exit: exitCode.noSuchBackup,
       })
     }
-    const { stagesOf, canDecode } = await app.reading(options.identity)
+    const looking = { ...(await app.reading(options.identity)), contentOf: app.contentOf }
     const results: Verified[] = []
     for (const entry of entries) {
       ctx.emit({ type: 'phase', phase: 'verify', job: `${entry.job} ${entry.id}` })
       for (const copy of entry.copies) {
-        const result = await verifyCopy(entry, copy, stagesOf, canDecode, ctx)
+        const result = await verifyCopy(entry, copy, looking, ctx)
         results.push(result)
         if (!options.json) await printOne(result, report.end)
       }
@@ -60,18 +60,18 @@ async function printOne(result: Verified, clear: () => void): Promise<void> {
     result.level === 'decoded'
       ? 'every byte read and decoded'
       : 'every stored byte read; no key at hand to decode it'
-  await out(
-    `${paint('green', 'sound', process.stdout)} ${result.id} in ${result.store}: ${showBytes(result.bytes)}, ${depth}`,
-  )
+  const facts = [showBytes(result.bytes), depth, ...result.contents].join(', ')
+  await out(`${paint('green', 'sound', process.stdout)} ${result.id} in ${result.store}: ${facts}`)
 }
 
-function toJson({ id, store, level, bytes, failures }: Verified) {
+function toJson({ id, store, level, bytes, contents, failures }: Verified) {
   return {
     id,
     store,
     sound: failures.length === 0,
     level,
     bytes,
+    contents,
     failures: failures.map(({ what, why, remedy, exit }) => ({ what, why, remedy, exit })),
   }
 }

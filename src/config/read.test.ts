@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Failure } from '../model/failure.ts'
 import { parseConfig } from './read.ts'
-import { listenAddress } from './schema.ts'
+import { listenAddress } from './schema/timing.ts'
 
 /** What is wrong with a configuration, one line each. */
 function faults(text: string): string[] {

@@ -4,8 +4,9 @@ import { type Document, isMap, isNode, isScalar, LineCounter, type Node, parseDo
 import type * as z from 'zod'
 import { usage } from '../model/failure.ts'
 import { suggest } from '../model/suggest.ts'
+import { crossCheck } from './cross-check.ts'
 import { configSchema, type JsonSchema, resolved } from './json-schema.ts'
-import { Config, crossCheck } from './schema.ts'
+import { Config } from './schema.ts'
 
 /** Where the configuration is looked for when nobody says. */
 const defaultPlaces = ['cairn.yaml', '/etc/cairn/cairn.yaml'] as const

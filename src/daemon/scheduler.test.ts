@@ -43,6 +43,7 @@ async function keep(
       state,
       timer,
       signal: controller.signal,
+      stopping: controller.signal,
       emit: event => kept.events.push(event),
       planned: () => {
         if (kept.runs.length === count) controller.abort(stop)
@@ -158,7 +159,8 @@ test('a run that a signal stopped is made up for after the restart; one that too
   const state = freshState()
   const controller = new AbortController()
   const timer = fakeTimer('2026-11-20T12:00:00Z')
-  const around = { state, timer, signal: controller.signal, emit: () => {}, planned: () => {} }
+  const { signal } = controller
+  const around = { state, timer, signal, stopping: signal, emit: () => {}, planned: () => {} }
   const scheduled = { job: 'shop', schedule: '0 2 * * *', timing: { zone: 'UTC', jitterMs: 0 } }
   const stop = new Error('SIGTERM')
   const run = async (): Promise<void> => {
@@ -183,8 +185,30 @@ test('a run that a signal stopped is made up for after the restart; one that too
   assert.deepEqual(restarted.runs, ['2026-11-22T02:00:00 schedule'])
 })
 
+test('when only the schedule ends, its run goes on, and counts, whatever becomes of it', async () => {
+  const state = freshState()
+  const controller = new AbortController()
+  const stop = new Error('another configuration')
+  const around = {
+    ...{ state, timer: fakeTimer('2026-11-20T12:00:00Z'), signal: controller.signal },
+    ...{ stopping: new AbortController().signal, emit: () => {}, planned: () => {} },
+  }
+  let ended = false
+  const run = async (): Promise<void> => {
+    controller.abort(stop)
+    await new Promise(resolve => setImmediate(resolve))
+    ended = true
+    throw new Error('the disk is full')
+  }
+  const scheduled = { job: 'shop', schedule: '0 2 * * *', timing: { zone: 'UTC', jitterMs: 0 } }
+  await assert.rejects(keepSchedule(scheduled, { ...around, run }), stop)
+  assert.equal(ended, true)
+  const again = await keep(state, fakeTimer('2026-11-21T02:05:00Z'), 1)
+  assert.deepEqual(again.runs, ['2026-11-22T02:00:00 schedule'])
+})
+
 test('so many at once, the others in their order; who is stopped while waiting is not let in', async () => {
-  const take = slots(2)
+  const take = slots(() => 2)
   const forever = new AbortController().signal
   const [one, two] = [await take(forever), await take(forever)]
   const order: string[] = []
@@ -204,4 +228,25 @@ test('so many at once, the others in their order; who is stopped while waiting i
   assert.deepEqual(order, ['gone', 'third'])
   two[Symbol.dispose]()
   await fourth
+})
+
+test('when fewer may come in at once from now on, nobody is thrown out, and nobody comes in for a while', async () => {
+  let most = 2
+  const take = slots(() => most)
+  const forever = new AbortController().signal
+  const inside = [await take(forever), await take(forever)]
+  most = 1
+  let isIn = false
+  const next = take(forever).then(() => {
+    isIn = true
+  })
+  for (const [left, expected] of [
+    [1, false],
+    [0, true],
+  ] as const) {
+    inside[left]?.[Symbol.dispose]()
+    await new Promise(resolve => setImmediate(resolve))
+    assert.equal(isIn, expected)
+  }
+  await next
 })

@@ -19,7 +19,10 @@ export interface Scheduled {
 export interface Surroundings {
   readonly state: State
   readonly timer: Timer
+  /** Ends the waiting: everything stops, or the schedule is another one from now on. A run goes on to its end. */
   readonly signal: AbortSignal
+  /** Everything stops, runs too. */
+  readonly stopping: AbortSignal
   emit(event: RunEvent): void
   /** Runs the job, to its end. What it throws is reported, and the schedule goes on. */
   run(job: string, trigger: Trigger): Promise<void>
@@ -33,8 +36,8 @@ const lateMs = 60_000
 const lookAgainMs = 10 * 60_000
 
 /**
- * Runs a job whenever its schedule comes due, until the signal is aborted; then it throws the signal's reason. One run at a
- * time: a time that comes while the run before still goes on is passed over, and that is said. Times that came while
+ * Runs a job whenever its schedule comes due, until the signal is aborted; then it throws the signal's reason, after the run
+ * that goes on. One run at a time: a time that comes while the run before still goes on is passed over, and that is said. Times that came while
  * nobody was there are made up for by one run, at once. A time counts as taken care of as soon as its run begins, so
  * that a run that takes the process down is not repeated by the next start; one that was interrupted by a signal is.
  */
@@ -76,11 +79,11 @@ async function comes(time: Date, after: Date, { timer, signal }: Surroundings): 
   return true
 }
 
-async function runOnce(job: string, trigger: Trigger, { run, emit, signal }: Surroundings): Promise<void> {
+async function runOnce(job: string, trigger: Trigger, { run, emit, stopping }: Surroundings): Promise<void> {
   try {
     await run(job, trigger)
   } catch (error) {
-    signal.throwIfAborted()
+    stopping.throwIfAborted()
     const { what, why, remedy } = asFailure(error, `job ${job} failed`)
     emit({ type: 'failure', what, why, remedy })
   }

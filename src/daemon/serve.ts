@@ -18,6 +18,11 @@ export interface Daemon {
   health(): Health
   /** Goes on until the signal is aborted, and throws its reason when everything that ran has ended and was cleared away. */
   run(): Promise<never>
+  /**
+   * Goes by another configuration from now on. A run that goes on ends by the one it began with; jobs whose timing is the
+   * same are not disturbed at all.
+   */
+  reload(config: App['config']): void
 }
 
 /** Everything that changes while it goes on. */
@@ -28,6 +33,15 @@ interface Known {
   alarms: readonly string[]
 }
 
+/** What waits for the times of a job. */
+interface Loops {
+  /** Ends the waiting. */
+  readonly stop: AbortController
+  /** When the last run of theirs is over. */
+  readonly ended: Promise<unknown>
+  readonly timing: string
+}
+
 const afterFaultMs = 60_000
 
 /**
@@ -36,16 +50,22 @@ const afterFaultMs = 60_000
  * outside (a key, a mount, a server that was away) is seen by the next one.
  */
 export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) => void): Daemon {
-  const jobs = Object.keys(base.config.jobs)
-  const known = new Map<string, Known>(
-    jobs.map(job => {
-      // What was known before a restart holds until the stores were asked.
-      const alarms = Object.keys(readJobState(base.state, job)?.alarms ?? {})
-      return [job, { running: false, nextRun: null, arrivals: {}, alarms }]
-    }),
-  )
-  const take = slots(base.config.serve.parallel)
-  const of = (job: string): Known => known.get(job) as Known
+  let current: App = base
+  let isRunning = false
+  const known = new Map<string, Known>()
+  const loops = new Map<string, Loops>()
+  const isConfigured = (job: string): boolean => current.config.jobs[job] !== undefined
+  const take = slots(() => current.config.serve.parallel)
+  const of = (job: string): Known => {
+    const found = known.get(job)
+    if (found) return found
+    // What was known before a restart holds until the stores were asked.
+    const alarms = Object.keys(readJobState(base.state, job)?.alarms ?? {})
+    const fresh = { running: false, nextRun: null, arrivals: {}, alarms }
+    known.set(job, fresh)
+    return fresh
+  }
+  for (const job of Object.keys(current.config.jobs)) of(job)
 
   const inOwn = async (work: (app: App, ctx: Context) => Promise<void>): Promise<void> => {
     using ctx = base.context(signal, emit)
@@ -53,9 +73,10 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
   }
 
   const inApp = async <T>(job: string, work: (app: App, ctx: Context) => Promise<T>): Promise<T> => {
-    const app = appFor(base.config, base.state)
+    const { config } = current
+    const app = appFor(config, base.state)
     try {
-      using ctx = app.context(signal, event => emit(ofJob(event, job)), stallOf(base.config, job))
+      using ctx = app.context(signal, event => emit(ofJob(event, job)), stallOf(config, job))
       return await work(app, ctx)
     } finally {
       await app.close()
@@ -64,6 +85,7 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
 
   /** Looks after the stores of a job; returns when to look again. */
   const look = async (job: string): Promise<Date | null> => {
+    if (!isConfigured(job)) return null
     const { arrivals, alarms, next } = await inApp(job, (app, ctx) => lookAt(job, app, ctx))
     of(job).arrivals = Object.fromEntries(arrivals.map(({ store, at }) => [store, at?.toISOString() ?? null]))
     of(job).alarms = alarms
@@ -75,7 +97,7 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
     of(job).running = true
     try {
       emit({ type: 'notice', text: trigger === 'missed' ? 'begins, late' : 'begins', job })
-      const { retry } = base.timing(job)
+      const { retry } = current.timing(job)
       const request = { job, trigger, prune: true, retry, turn: () => take(signal) }
       const { exit } = await inApp(job, (app, ctx) => runJob(request, app, ctx))
       emit({ type: 'notice', text: exit === 0 ? 'done' : `failed (exit ${exit})`, job })
@@ -85,9 +107,9 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
     await looks(job)
   }
 
-  const watch = async (job: string): Promise<void> => {
+  const watch = async (job: string, waiting: AbortSignal): Promise<void> => {
     for (let next = await looks(job); next !== null; next = await looks(job))
-      await realTimer.until(next, signal)
+      await realTimer.until(next, waiting)
   }
 
   const planned = (job: string, at: Date): void => {
@@ -95,39 +117,85 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
     emit({ type: 'notice', text: `next run ${at.toISOString().slice(0, 19)}Z`, job })
   }
 
-  const schedule = async (job: string): Promise<void> => {
-    const { schedule: text, ...timing } = base.timing(job)
-    const around = { state: base.state, timer: realTimer, signal, emit, run, planned }
+  const schedule = async (job: string, waiting: AbortSignal): Promise<void> => {
+    const { schedule: text, ...timing } = current.timing(job)
+    const around = {
+      ...{ state: base.state, timer: realTimer, signal: waiting, stopping: signal },
+      ...{ emit, run, planned },
+    }
     if (text) await keepSchedule({ job, schedule: text, timing }, around)
   }
 
   /** Whatever goes wrong in one of our own loops, it is reported, and the loop goes on. */
-  const forGood = async (job: string, loop: (job: string) => Promise<void>): Promise<void> => {
+  const forGood = async (
+    job: string,
+    loop: (job: string, waiting: AbortSignal) => Promise<void>,
+    waiting: AbortSignal,
+  ): Promise<void> => {
     for (;;) {
       try {
-        return await loop(job)
+        waiting.throwIfAborted()
+        return await loop(job, waiting)
       } catch (error) {
-        signal.throwIfAborted()
+        waiting.throwIfAborted()
         emit(asEvent(error, job))
-        await realTimer.until(new Date(Date.now() + afterFaultMs), signal)
+        await realTimer.until(new Date(Date.now() + afterFaultMs), waiting)
       }
     }
   }
 
+  /** After what waited for the times of the job before, and a run of its that goes on. */
+  const begin = (job: string): void => {
+    const before = loops.get(job)?.ended
+    const stop = new AbortController()
+    const waiting = AbortSignal.any([signal, stop.signal])
+    of(job).nextRun = null
+    const ended = Promise.resolve(before).then(() =>
+      Promise.allSettled([forGood(job, watch, waiting), forGood(job, schedule, waiting)]),
+    )
+    loops.set(job, { stop, ended, timing: timingOf(job, current) })
+  }
+
+  const end = ({ stop, ended }: Loops, job: string): void => {
+    stop.abort(new Error(`the configuration of ${job} is another one now`))
+    if (isConfigured(job)) return
+    ended.finally(() => {
+      if (isConfigured(job)) return
+      known.delete(job)
+      loops.delete(job)
+    })
+  }
+
   return {
-    health: () => Object.fromEntries(jobs.map(job => [job, healthOf(of(job), lastRun(base.state, job))])),
+    health: () =>
+      Object.fromEntries([...known].map(([job, what]) => [job, healthOf(what, lastRun(base.state, job))])),
+    reload(config) {
+      current = appFor(config, base.state)
+      for (const [job, each] of loops)
+        if (!isConfigured(job) || each.timing !== timingOf(job, current)) end(each, job)
+      for (const job of isRunning ? Object.keys(config.jobs) : [])
+        if (loops.get(job)?.stop.signal.aborted !== false) begin(job)
+    },
     async run() {
       // A second one would run everything twice.
       using _lock = await takeLock(base.state.lockPath('.serve'), 'the scheduler of this state folder')
       await inOwn(recoverJobs)
-      const going = jobs.flatMap(job => [forGood(job, watch), forGood(job, schedule)])
+      isRunning = true
+      for (const job of Object.keys(current.config.jobs)) begin(job)
       try {
         return await aborted(signal)
       } finally {
-        await Promise.allSettled(going)
+        await Promise.allSettled([...loops.values()].map(({ ended }) => ended))
       }
     },
   }
+}
+
+/** All that decides when a job runs and when its stores are looked at, in one text. */
+function timingOf(job: string, app: App): string {
+  const { stores, defaults, jobs } = app.config
+  const { to } = { ...defaults, ...jobs[job] }
+  return JSON.stringify([app.timing(job), to, stores, app.namesOf(job)])
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

@@ -1,15 +1,21 @@
-/** Lets so many in at once, in the order in which they came. Disposing what was taken lets the next one in. */
-export function slots(count: number): (signal: AbortSignal) => Promise<Disposable> {
-  let free = count
+/**
+ * Lets so many in at once, in the order in which they came. Disposing what was taken lets the next one in. How many is
+ * asked every time: a number that falls throws nobody out.
+ */
+export function slots(count: () => number): (signal: AbortSignal) => Promise<Disposable> {
+  let taken = 0
   const waiting: (() => void)[] = []
-  const leave = (): void => {
-    const next = waiting.shift()
-    if (next) next()
-    else free++
+  const letIn = (): void => {
+    while (taken < count()) {
+      const next = waiting.shift()
+      if (!next) return
+      taken++
+      next()
+    }
   }
   return async signal => {
     signal.throwIfAborted()
-    if (free > 0) free--
+    if (waiting.length === 0 && taken < count()) taken++
     else
       await new Promise<void>((resolve, reject) => {
         const enter = (): void => {
@@ -26,8 +32,9 @@ export function slots(count: number): (signal: AbortSignal) => Promise<Disposabl
     let isTaken = true
     return {
       [Symbol.dispose]() {
-        if (isTaken) leave()
+        if (isTaken) taken--
         isTaken = false
+        letIn()
       },
     }
   }

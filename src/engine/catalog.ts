@@ -148,6 +148,11 @@ export function isLive(entry: CatalogEntry): boolean {
   return entry.copies.some(copy => !copy.marks.deletedAt)
 }
 
+/** True where a part of its unit is not in it. */
+export function isIncomplete(entry: CatalogEntry): boolean {
+  return entry.copies.some(copy => copy.marks.isIncomplete)
+}
+
 /**
  * The backup that a person means: an id, an unambiguous beginning of one, `latest`, `JOB@latest`, or, where a job backs
  * up several units, `JOB/UNIT@latest`; where a job names its objects also such a name, or the time in it. `namesOf` gives

@@ -8,8 +8,9 @@ import type { Job } from '../model/job.ts'
 import type { Chain } from '../model/manifest.ts'
 import type { Store } from '../model/store.ts'
 import { memoryStore } from '../stores/memory.ts'
-import { backup, exitOf } from './backup.ts'
+import { backup } from './backup.ts'
 import { readCatalog } from './catalog.ts'
+import { exitOf } from './outcome.ts'
 
 const day = 86_400_000
 const lock = { mode: 'compliance', for: { months: 0, ms: 30 * day } } as const

@@ -53,6 +53,7 @@ export async function copyBackup(
       await lockAncestors(parent, [manifest.job], dest.store, options.lock.until, ctx)
     }
     await putVersions(manifest, to, ctx)
+    await putIncomplete(manifest, to, ctx)
     committing = true
     await to.put(keyOf(manifest, file), () => file)
   } catch (error) {
@@ -118,4 +119,11 @@ export async function putVersions(manifest: Manifest, to: Delivery, ctx: Context
   if (!to.live().some(({ store }) => Object.keys(to.versions(store.name)).length > 0)) return
   const key = markKey(manifest.id, ctx.clock.now(), randomBytes(5), 'stored')
   await to.put(key, store => Buffer.from(`${JSON.stringify({ cairn: 1, versions: to.versions(store) })}\n`))
+}
+
+/** Says of a backup that lacks a part of its unit that it does, for listings. Goes before the manifest. */
+export async function putIncomplete({ id, missing }: Manifest, to: Delivery, ctx: Context): Promise<void> {
+  if (!missing) return
+  const key = markKey(id, ctx.clock.now(), randomBytes(5), 'incomplete')
+  await to.offer(key, () => Buffer.from('{"cairn":1}\n'))
 }

@@ -143,8 +143,7 @@ test('a name without the time is overwritten, and only the newest is a backup', 
   const verified = await verifyCopy(
     entries[0],
     copy,
-    () => [],
-    () => true,
+    { stagesOf: () => [], canDecode: () => true, contentOf: () => null },
     here.ctx,
   )
   assert.deepEqual([verified.failures, verified.level], [[], 'decoded'])
@@ -232,4 +231,56 @@ test('two runs in one second, one after the other, do not meet under one name', 
       (await backup(job, 'here', ctx)).flatMap(({ failures }) => failures),
       [],
     )
+})
+
+/** A run in the hour that Berlin's clocks show twice, and one an hour later, at the same time of day. */
+async function twiceAtHalfPastTwo(text: string, change: (store: Store) => Store = store => store) {
+  const inner = memoryStore('one')
+  const store = change(inner)
+  const pattern = keyPattern(text, { zone: 'Europe/Berlin', plain: false })
+  const job = testJob(source(), [store], { naming: patternNaming(pattern, true), pattern, stages: [] })
+  const failures: unknown[] = []
+  let ctx = testContext()
+  for (const begin of ['2026-10-25T00:30:00.850Z', '2026-10-25T01:30:00.850Z']) {
+    const started = Date.now()
+    // It goes on from there, so that what is waited for really comes.
+    ctx = testContext({ clock: { now: () => new Date(Date.parse(begin) + Date.now() - started) } })
+    for (const outcome of await backup(job, 'here', ctx)) failures.push(...outcome.failures)
+  }
+  const keys = await keysOf(inner, ctx)
+  return { failures, keys: keys.filter(key => !key.startsWith('.cairn/')), ctx, pattern, store }
+}
+
+test('in the hour that the clocks show twice, a name that is taken is not met again: the next second is waited for', async () => {
+  const { failures, keys, ctx, pattern, store } = await twiceAtHalfPastTwo('${DB}-%Y%m%d-%H%M%S.sql')
+  assert.deepEqual(failures, [])
+  assert.deepEqual(keys, ['unit-20261025-023000.sql', 'unit-20261025-023001.sql'])
+  const named: NamedObjects = {
+    ...{ job: 'shop', stores: ['one'], pattern, engine: 'synthetic', media: 'sql', unit: 'shop', undo: '' },
+    ...{ stages: [], facts: unit => ({ artifact: unit, options: {} }) },
+  }
+  const { entries } = await readCatalog([store], null, ctx, [named])
+  assert.deepEqual(
+    entries.map(({ kind, startedAt }) => [kind, startedAt.toISOString()]),
+    [
+      ['logical', '2026-10-25T01:30:01.000Z'],
+      ['logical', '2026-10-25T00:30:00.000Z'],
+    ],
+  )
+})
+
+test('where nobody may look, or putting overwrites, nothing is overwritten in that hour either', async () => {
+  const blind = await twiceAtHalfPastTwo('${DB}-%Y%m%d-%H%M%S.sql', store => ({
+    ...store,
+    can: { ...store.can, list: false, exclusive: false },
+    put: (key, body, options, ctx) => store.put(key, body, { ...options, replace: true }, ctx),
+  }))
+  assert.deepEqual(blind.failures, [])
+  assert.equal(blind.keys.length, 2)
+})
+
+test('a name that tells the offset is free at once', async () => {
+  const { failures, keys, ctx } = await twiceAtHalfPastTwo('${DB}-%Y%m%d-%H%M%S%z.sql')
+  assert.deepEqual([failures, keys.length], [[], 2])
+  assert.ok(!ctx.events.some(event => event.type === 'notice' && event.text.includes('waits')))
 })

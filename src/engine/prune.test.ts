@@ -6,13 +6,16 @@ import { keysOf, testJob, wholeBackup } from '../../test/support/job.ts'
 import { type Random, randomFrom, rounds } from '../../test/support/random.ts'
 import { syntheticSource } from '../../test/support/synthetic-source.ts'
 import type { Context } from '../model/context.ts'
+import { Failure } from '../model/failure.ts'
 import type { Destination, Retention } from '../model/job.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Manifest } from '../model/manifest.ts'
+import type { Begin } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
 import { memoryStore } from '../stores/memory.ts'
 import { backup } from './backup.ts'
-import { type Copy, isLive, readCatalog } from './catalog.ts'
+import { type Copy, isIncomplete, isLive, readCatalog } from './catalog.ts'
+import { copyBackup } from './copy.ts'
 import { markEverywhere, putMark, undeletableUntil } from './marking.ts'
 import { collect } from './objects.ts'
 import { applyPrune, planPrune } from './prune.ts'
@@ -67,6 +70,53 @@ test('deletion is announced first, can be taken back, and is carried out when th
   assert.deepEqual((await prune()).actions, ['keep', 'keep', 'delete', 'keep'])
   assert.deepEqual(await keysOf(store, ctx, `shop/${made[2]?.id}`), [])
   assert.equal((await keysOf(store, ctx)).filter(key => key.includes(made[2]?.id ?? '?')).length, 0)
+})
+
+test('three weeks of incomplete backups leave the last complete ones, and every copy says what it is', async () => {
+  const { store, ctx, made, prune, later } = await daily(3)
+  const lack = new Failure({ what: 'cannot read uploads', why: 'it does not exist' })
+  const source = syntheticSource({ artifacts: [{ name: 'a', bytes: 1000 }], missing: [lack] })
+  for (let n = 0; n < 21; n++) {
+    later(day)
+    const [outcome] = await backup(testJob(source, [store]), 'synthetic:1', ctx)
+    assert.deepEqual(outcome?.manifest?.missing, ['cannot read uploads: it does not exist'])
+  }
+  await prune()
+  later(8 * day)
+  const { failures } = await prune()
+  assert.deepEqual(failures, [])
+  const { entries } = await readCatalog([store], null, ctx)
+  assert.deepEqual(
+    entries.map(entry => isIncomplete(entry)),
+    [true, true, false, false],
+  )
+  assert.deepEqual(
+    entries.slice(2).map(({ id }) => id),
+    made.slice(0, 2).map(({ id }) => id),
+  )
+  const [newest] = entries
+  assert.ok(newest)
+  const { manifest, file } = await readManifest(newest.copies[0] as Copy, ctx)
+  const other = memoryStore('other')
+  const begin: Begin = {
+    ...{ cairn: 1, id: manifest.id, job: 'shop', host: 'here', startedAt: manifest.startedAt },
+    ...{ expires: manifest.startedAt, prefixes: [`shop/${manifest.id}/`], parent: null },
+  }
+  await copyBackup(manifest, file, [store], { store: other, keep: {} }, begin, ctx)
+  assert.deepEqual((await readCatalog([other], null, ctx)).entries.map(isIncomplete), [true])
+})
+
+test('the announced deletion of the last complete backup waits while only incomplete ones are left', async () => {
+  const { store, ctx, made, prune, later } = await daily(1)
+  const lack = new Failure({ what: 'cannot read uploads', why: 'it does not exist' })
+  const source = syntheticSource({ artifacts: [{ name: 'a', bytes: 1000 }], missing: [lack] })
+  later(day)
+  await backup(testJob(source, [store]), 'synthetic:1', ctx)
+  await putMark(store, made[0]?.id ?? '', 'delete', {}, ctx)
+  later(8 * day)
+  const { actions, reasons } = await prune()
+  assert.deepEqual(actions, ['keep', 'wait'])
+  assert.equal(reasons[1], 'it is the last complete one')
 })
 
 test('a plan changes nothing', async () => {

@@ -96,6 +96,7 @@ function candidate(copy: Copy, manifest: Manifest, groupOf: Grouping): Candidate
     id: manifest.id,
     startedAt: new Date(manifest.startedAt),
     group: groupOf(manifest),
+    isComplete: !manifest.missing,
     held: copy.marks.held,
     provedAt: copy.marks.provedAt,
     lockedUntil: manifest.lockedUntil ? new Date(manifest.lockedUntil) : null,
@@ -131,8 +132,10 @@ function actionFor(
     if (until && now < until)
       return { action: 'wait', reason: `can be taken back until ${until.toISOString()}` }
     if (unreadable) return { action: 'wait', reason: 'another manifest of this job cannot be read' }
-    if (!live.some(each => each.group === groupOf(manifest)))
-      return { action: 'wait', reason: 'it is the last one' }
+    const others = live.filter(each => each.group === groupOf(manifest))
+    if (others.length === 0) return { action: 'wait', reason: 'it is the last one' }
+    if (!manifest.missing && !others.some(({ isComplete }) => isComplete))
+      return { action: 'wait', reason: 'it is the last complete one' }
     const child = live.find(each => each.parent === manifest.id)
     if (child) return { action: 'wait', reason: `${child.id} builds on it` }
     return { action: 'delete', reason: `its deletion was announced at ${announced.toISOString()}` }

@@ -51,7 +51,10 @@ export async function planRestore(
   let failure: unknown
   for (const store of from) {
     try {
-      return await restorer.plan([manifest], pick, ctx, artifactReader(store, stagesOf, ctx))
+      const plan = await restorer.plan([manifest], pick, ctx, artifactReader(store, stagesOf, ctx))
+      if (!manifest.missing) return plan
+      const lacks = manifest.missing.map(why => `the backup is incomplete: ${why}`)
+      return { ...plan, warnings: [...lacks, ...plan.warnings] }
     } catch (error) {
       ctx.signal.throwIfAborted()
       failure = error

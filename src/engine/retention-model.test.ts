@@ -50,34 +50,42 @@ function modelKept(backups: readonly Candidate[], keep: Retention, now: Date, zo
   const kept = new Set<string>()
   for (const group of new Set(backups.map(backup => backup.group))) {
     const all = backups.filter(backup => backup.group === group)
-    const past = all
+    const known = all
       .filter(({ startedAt }) => startedAt.getTime() <= now.getTime() + hour)
       .sort((a, b) => (a.startedAt > b.startedAt || (+a.startedAt === +b.startedAt && a.id > b.id) ? -1 : 1))
-    for (const backup of all) if (backup.held || !past.includes(backup)) kept.add(backup.id)
+    for (const backup of all) if (backup.held || !known.includes(backup)) kept.add(backup.id)
     for (const backup of all) if (backup.lockedUntil && backup.lockedUntil > now) kept.add(backup.id)
-    const [newest] = past
-    if (!newest) continue
-    kept.add(newest.id)
-    if (Object.keys(keep).length === 0) for (const backup of past) kept.add(backup.id)
-    for (const backup of past.slice(0, keep.last ?? 0)) kept.add(backup.id)
-    for (const backup of past)
-      if (+newest.startedAt - +backup.startedAt <= (keep.withinMs ?? -1)) kept.add(backup.id)
-    for (const [rule, nameOf] of Object.entries(names)) {
-      const seen: string[] = []
-      for (const backup of past) {
-        const name = nameOf(backup.startedAt, zone)
-        if (seen.includes(name)) continue
-        if (seen.length === ((keep as Record<string, number>)[rule] ?? 0)) break
-        seen.push(name)
-        kept.add(backup.id)
-      }
-    }
-    const proved = past.find(backup => backup.provedAt)
-    if (proved) kept.add(proved.id)
-    const larger = past.find(backup => newest.size.count < backup.size.count / 2)
-    if (larger && +newest.startedAt - +larger.startedAt <= 30 * 24 * hour) kept.add(larger.id)
+    // Once with all, and once as if nobody had ever made an incomplete one.
+    for (const past of [known, known.filter(({ isComplete }) => isComplete)])
+      for (const backup of modelOf(past, keep, zone)) kept.add(backup.id)
   }
   return kept
+}
+
+function modelOf(past: readonly Candidate[], keep: Retention, zone: string): Candidate[] {
+  const kept = new Set<Candidate>()
+  const [newest] = past
+  if (!newest) return []
+  kept.add(newest)
+  if (Object.keys(keep).length === 0) for (const backup of past) kept.add(backup)
+  for (const backup of past.slice(0, keep.last ?? 0)) kept.add(backup)
+  for (const backup of past)
+    if (+newest.startedAt - +backup.startedAt <= (keep.withinMs ?? -1)) kept.add(backup)
+  for (const [rule, nameOf] of Object.entries(names)) {
+    const seen: string[] = []
+    for (const backup of past) {
+      const name = nameOf(backup.startedAt, zone)
+      if (seen.includes(name)) continue
+      if (seen.length === ((keep as Record<string, number>)[rule] ?? 0)) break
+      seen.push(name)
+      kept.add(backup)
+    }
+  }
+  const proved = past.find(backup => backup.provedAt)
+  if (proved) kept.add(proved)
+  const larger = past.find(backup => newest.size.count < backup.size.count / 2)
+  if (larger && +newest.startedAt - +larger.startedAt <= 30 * 24 * hour) kept.add(larger)
+  return [...kept]
 }
 
 function randomBackups(random: Random, from: number): Candidate[] {
@@ -88,6 +96,7 @@ function randomBackups(random: Random, from: number): Candidate[] {
       id: newId(startedAt, Buffer.from(random.bytes(5))),
       startedAt,
       group: random.pick(['a', 'b']),
+      isComplete: random.int(0, 2) > 0,
       held: random.int(0, 9) === 0,
       provedAt: random.int(0, 9) === 0 ? startedAt : null,
       lockedUntil: random.int(0, 9) === 0 ? new Date(from + random.int(-5, 5) * hour) : null,
@@ -125,6 +134,15 @@ test(`what stays is what the model keeps, in any zone, around every change of th
     const decided = decide(backups, keep, { now, zone })
     const stays = decided.flatMap(({ id, keep: kept }) => (kept ? [id] : [])).sort()
     assert.deepEqual(stays, [...modelKept(backups, keep, now, zone)].sort(), `seed ${seed}: ${zone}`)
+
+    for (const group of ['a', 'b']) {
+      const [newest] = backups
+        .filter(each => each.group === group && each.isComplete && +each.startedAt <= +now + hour)
+        .sort((a, b) => +b.startedAt - +a.startedAt)
+      const isThere =
+        newest && backups.some(({ id, startedAt }) => stays.includes(id) && +startedAt === +newest.startedAt)
+      assert.ok(!newest || isThere, `seed ${seed}: the last complete one went`)
+    }
 
     // What is left is what stays when it is asked again; and another rule never lets more go.
     const left = backups.filter(({ id }) => stays.includes(id))

@@ -15,6 +15,7 @@ function backupAt(hoursAgo: number, changes: Partial<Candidate> = {}): Candidate
     id,
     startedAt,
     group: 'a',
+    isComplete: true,
     held: false,
     provedAt: null,
     lockedUntil: null,
@@ -137,6 +138,27 @@ test('a backup from the future is neither deleted nor counted as one of the last
   const future = backupAt(-100)
   assert.deepEqual(kept([future, ...five], { last: 1 }), [0, 1])
 })
+
+test('incomplete backups push no complete one out, whatever the rules', () => {
+  const lacking = Array.from({ length: 21 }, (_, n) => backupAt(n * 24 + 1, { isComplete: false }))
+  const whole = [22, 23, 24, 25].map(days => backupAt(days * 24))
+  const all = [...lacking, ...whole]
+  assert.deepEqual(kept(all, { last: 3 }), [0, 1, 2, 21, 22, 23])
+  assert.deepEqual(kept(all, { daily: 2 }), [0, 1, 21, 22])
+  assert.deepEqual(kept(all, { withinMs: 25 * hour }), [0, 1, 21, 22])
+  assert.deepEqual(kept(all, { yearly: 1 }), [0, 21])
+  const [newest, complete] = decide(
+    [lacking[0] ?? never(), whole[0] ?? never()],
+    { yearly: 1 },
+    { now, zone: 'UTC' },
+  )
+  assert.match(complete?.reason ?? '', /of the complete ones$/)
+  assert.doesNotMatch(newest?.reason ?? '', /complete|good/)
+})
+
+function never(): never {
+  throw new Error('there is none')
+}
 
 test('every decision has a reason', () => {
   const decisions = decide(five, { last: 1 }, { now, zone: 'UTC' })

@@ -8,6 +8,8 @@ export interface Candidate {
   readonly startedAt: Date
   /** Backups are counted within one job, unit and source: two hosts that share a job's name never prune each other. */
   readonly group: string
+  /** False where a part of the unit is not in it. */
+  readonly isComplete: boolean
   readonly held: boolean
   readonly provedAt: Date | null
   readonly lockedUntil: Date | null
@@ -46,7 +48,8 @@ const dropMs = 30 * day
  * Every backup that any rule keeps stays, and so does everything that a kept one builds on. Without any rule
  * everything stays. `last` keeps the newest n; `hourly` to `yearly` the newest backup of each of the newest n periods
  * that have one; `within` what is not older than that when the newest was made. No rule looks at the clock: after a
- * pause, or with a clock that jumped, they let go no more than before. However they read, the newest backup of each
+ * pause, or with a clock that jumped, they let go no more than before. Every rule also holds for the complete backups alone,
+ * as if there were no others: incomplete ones never push one out. However they read, the newest backup of each
  * group stays, the newest proven one, and the last one before the size fell suddenly. A backup from the future is
  * neither counted nor deleted.
  */
@@ -58,8 +61,11 @@ export function decide(backups: readonly Candidate[], keep: Retention, when: Cir
   for (const group of Map.groupBy(backups, backup => backup.group).values()) {
     for (const { backup, reason } of untouchable(group, when)) note(backup, reason)
     const counted = group.filter(backup => !isFuture(backup, when)).sort(newestFirst)
-    for (const { backup, reason } of keptByRule(counted, keep, when.zone)) note(backup, reason)
-    for (const { backup, reason } of keptAnyway(counted)) note(backup, reason)
+    for (const { backup, reason } of kept(counted, keep, when.zone)) note(backup, reason)
+    const complete = counted.filter(({ isComplete }) => isComplete)
+    if (complete.length === counted.length) continue
+    for (const { backup, reason } of kept(complete, keep, when.zone))
+      note(backup, `${reason}, of the complete ones`)
   }
   for (const id of when.begun ?? []) note({ id }, 'a backup that is running builds on it')
   for (const { backup, reason } of keptAsParents(backups, reasons)) note(backup, reason)
@@ -81,6 +87,11 @@ function* untouchable(group: readonly Candidate[], when: Circumstances): Generat
     if (backup.lockedUntil && backup.lockedUntil > when.now)
       yield { backup, reason: `locked until ${backup.lockedUntil.toISOString()}` }
   }
+}
+
+function* kept(counted: readonly Candidate[], keep: Retention, zone: string): Generator<Kept> {
+  yield* keptByRule(counted, keep, zone)
+  yield* keptAnyway(counted)
 }
 
 /** What the rules keep of a group, newest first. */
@@ -108,7 +119,8 @@ function* keptByRule(counted: readonly Candidate[], keep: Retention, zone: strin
 
 function* keptAnyway(counted: readonly Candidate[]): Generator<Kept> {
   const [newest] = counted
-  if (newest) yield { backup: newest, reason: 'the newest good backup' }
+  if (newest)
+    yield { backup: newest, reason: newest.isComplete ? 'the newest good backup' : 'the newest backup' }
   const proved = counted.find(backup => backup.provedAt)
   if (proved) yield { backup: proved, reason: 'the newest proven backup' }
   if (!newest) return

@@ -14,7 +14,7 @@ import { collect } from './objects.ts'
  * no file.
  */
 export async function readManifest(
-  copy: Copy,
+  copy: Pick<Copy, 'store' | 'manifestKey' | 'foreign'>,
   ctx: Context,
 ): Promise<{ manifest: Manifest; file: Uint8Array }> {
   if (copy.foreign) return { manifest: foreignManifest(copy.foreign), file: new Uint8Array() }

@@ -43,6 +43,7 @@ export function manifestOf(
     artifacts: [...artifacts],
     census: census && totals(census),
     encrypted: job.stages.some(stage => stage.encrypts),
+    ...(facts.missing?.length ? { missing: facts.missing.map(({ message }) => message) } : {}),
     ...(lockedUntil ? { lockedUntil } : {}),
     warnings: [...ofStages(job), ...facts.warnings, ...secretsInClear(job, artifacts)],
   })

@@ -4,6 +4,7 @@ import { testContext } from '../../test/support/context.ts'
 import { faulty } from '../../test/support/faulty-store.ts'
 import { keysOf, readingWith, testJob, wholeBackup } from '../../test/support/job.ts'
 import { syntheticSource } from '../../test/support/synthetic-source.ts'
+import { type ContentCheck, NotWhole } from '../model/content.ts'
 import type { Context } from '../model/context.ts'
 import { exitCode } from '../model/failure.ts'
 import { manifestPrefix, markPrefix } from '../model/key.ts'
@@ -24,12 +25,13 @@ const artifacts = [
 async function oneBackup(ctx: Context) {
   const store = memoryStore('one')
   const manifest = wholeBackup(await backup(testJob(syntheticSource({ artifacts }), [store]), 'here', ctx))
-  const verify = async (seen: Store, key = 7, canDecode = true) => {
+  const verify = async (seen: Store, key = 7, canDecode = true, check: ContentCheck | null = null) => {
     const { entries } = await readCatalog([seen], null, ctx)
     const [entry] = entries
     const [copy] = entry?.copies ?? []
     assert.ok(entry && copy)
-    return verifyCopy(entry, copy, readingWith(key), () => canDecode, ctx)
+    const looking = { stagesOf: readingWith(key), canDecode: () => canDecode, contentOf: () => check }
+    return verifyCopy(entry, copy, looking, ctx)
   }
   const keyOf = (name: string): string => {
     const key = manifest.artifacts.find(artifact => artifact.name === name)?.objects[0]?.key
@@ -161,4 +163,28 @@ test('bytes that decode to something else than at the first full reading are dam
     failures.map(failure => [failure.exit, failure.what]),
     [[exitCode.damaged, 'second is damaged in store one']],
   )
+})
+
+test('bytes that are not what they should be are damage, unless the stored ones are: that says more', async () => {
+  const ctx = testContext()
+  const { store, verify, keyOf } = await oneBackup(ctx)
+  const never: ContentCheck = async bytes => {
+    for await (const _ of bytes) throw new NotWhole('it is no such thing')
+    return 'nothing'
+  }
+  const { failures, contents } = await verify(store, 7, true, never)
+  assert.deepEqual(
+    failures.map(({ exit, message }) => [exit, message]),
+    ['first', 'second', 'census.json'].map(name => [
+      20,
+      `${name} is damaged in store one: it is no such thing`,
+    ]),
+  )
+  assert.deepEqual(contents, ['empty: nothing'])
+  assert.deepEqual(await keysOf(store, ctx, markPrefix), [])
+  const key = keyOf('first')
+  const bytes = await collect(store.get(key, {}, ctx))
+  await overwrite(store, key, bytes.subarray(0, -1), ctx)
+  const [first] = (await verify(store, 7, true, never)).failures
+  assert.match(first?.why ?? '', /of the .* bytes that were written/)
 })

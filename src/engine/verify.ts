@@ -1,7 +1,9 @@
+import { type ContentCheck, NotWhole } from '../model/content.ts'
 import type { Context } from '../model/context.ts'
 import { asFailure, damage, type Failure } from '../model/failure.ts'
 import { markPrefix, parseMarkKey } from '../model/key.ts'
 import type { ArtifactRecord, Manifest } from '../model/manifest.ts'
+import type { Bytes } from '../model/step.ts'
 import type { Store } from '../model/store.ts'
 import { edge } from '../platform/run-context.ts'
 import type { CatalogEntry, Copy } from './catalog.ts'
@@ -18,6 +20,8 @@ export interface Verified {
   /** `decoded`: every byte was decrypted and decompressed; `stored`: no key is at hand, so only the stored digests were checked. */
   readonly level: 'decoded' | 'stored'
   readonly bytes: number
+  /** What is in the artifacts, where their bytes tell: `archive.tar: 3 members`. */
+  readonly contents: readonly string[]
   /** One failure for each artifact that is not what was written; empty when the copy is sound. */
   readonly failures: readonly Failure[]
 }
@@ -27,16 +31,24 @@ interface Plain {
   readonly sha256: string
 }
 
+/** How artifacts are read, and what is known of their bytes. */
+export interface Looking {
+  readonly stagesOf: StagesOf
+  /** Whether there is a key for each of its stages. */
+  canDecode(record: ArtifactRecord): boolean
+  /** What looks at its plain bytes; null where they do not tell whether they are whole. */
+  contentOf(manifest: Manifest, record: ArtifactRecord): ContentCheck | null
+}
+
 /**
- * Reads every byte of a copy back from its store. Nothing is changed, except that the first full reading writes down the
+ * Reads every byte of a copy back from its store, and where it decodes them looks whether they are what they should be. Nothing is changed, except that the first full reading writes down the
  * plain digests in a mark, for later readings to compare with. Throws only when aborted; a manifest that is damaged or
  * a store that does not answer is a failure in the result.
  */
 export async function verifyCopy(
   entry: CatalogEntry,
   copy: Copy,
-  stagesOf: StagesOf,
-  canDecode: (record: ArtifactRecord) => boolean,
+  looking: Looking,
   ctx: Context,
 ): Promise<Verified> {
   const { store } = copy
@@ -46,17 +58,27 @@ export async function verifyCopy(
     manifest = (await readManifest(copy, ctx)).manifest
   } catch (error) {
     ctx.signal.throwIfAborted()
-    return { ...base, level: 'stored', bytes: 0, failures: [asFailure(error, `cannot verify ${entry.id}`)] }
+    return {
+      ...base,
+      level: 'stored',
+      bytes: 0,
+      contents: [],
+      failures: [asFailure(error, `cannot verify ${entry.id}`)],
+    }
   }
-  const level = manifest.artifacts.every(canDecode) ? 'decoded' : 'stored'
+  const level = manifest.artifacts.every(looking.canDecode) ? 'decoded' : 'stored'
   const before = await recordedDigests(store, entry.id, ctx)
   const plain: Record<string, Plain> = {}
   const failures: Failure[] = []
+  const contents: string[] = []
   let bytes = 0
   for (const record of manifest.artifacts) {
     try {
-      if (level === 'decoded') plain[record.name] = await decodeAll(record, store, stagesOf, ctx)
-      else for await (const _ of storedBytes(record, store, ctx));
+      if (level === 'decoded') {
+        const { digest, found } = await decodeAll(manifest, record, store, looking, ctx)
+        plain[record.name] = digest
+        if (found) contents.push(`${record.name}: ${found}`)
+      } else for await (const _ of storedBytes(record, store, ctx));
       const fault = plainFault(record, plain[record.name], before?.[record.name])
       if (fault) throw damage(`${record.name} is damaged in store ${store.name}`, fault)
       bytes += record.stored.bytes
@@ -66,19 +88,42 @@ export async function verifyCopy(
     }
   }
   if (level === 'decoded' && failures.length === 0 && !before) await record(store, entry.id, plain, ctx)
-  return { ...base, level, bytes, failures }
+  return { ...base, level, bytes, contents, failures }
 }
 
+/** Reads an artifact to its end, also when its content is wrong: what is wrong with the stored bytes explains more. */
 async function decodeAll(
+  manifest: Manifest,
   record: ArtifactRecord,
   store: Store,
-  stagesOf: StagesOf,
+  { stagesOf, contentOf }: Looking,
   ctx: Context,
-): Promise<Plain> {
+): Promise<{ digest: Plain; found: string }> {
   const counted = tally()
-  const reader = artifactReader(store, stagesOf, edge(ctx))
-  for await (const _ of counted.through(reader.open(record)));
-  return counted.total()
+  const inner = edge(ctx)
+  const bytes = counted.through(artifactReader(store, stagesOf, inner).open(record))
+  const chunks = bytes[Symbol.asyncIterator]()
+  async function* rest(): Bytes {
+    for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value
+  }
+  try {
+    const check = contentOf(manifest, record)
+    const found = check ? await check(rest(), inner).catch(notWhole) : ''
+    for await (const _ of rest());
+    if (found instanceof NotWhole)
+      throw damage(`${record.name} is damaged in store ${store.name}`, found.message, unfinished)
+    return { digest: counted.total(), found }
+  } finally {
+    await chunks.return?.()
+  }
+}
+
+const unfinished =
+  'its bytes can be read and decoded, but whoever wrote them did not finish: try another backup'
+
+function notWhole(error: unknown): NotWhole {
+  if (error instanceof NotWhole) return error
+  throw error
 }
 
 /** Why the plain bytes are not the ones that were backed up, or null. */

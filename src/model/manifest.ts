@@ -70,6 +70,8 @@ export const Manifest = z.object({
     })
     .nullable(),
   encrypted: z.boolean(),
+  /** Why parts of the unit are not in it, one line each; absent where it is complete. */
+  missing: z.array(z.string()).min(1).optional(),
   lockedUntil: instant.optional(),
   warnings: z.array(Warning),
 })

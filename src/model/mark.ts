@@ -5,12 +5,13 @@ import * as z from 'zod'
  * over all of them in the order of their times.
  *
  * `stored`: the version ids of the objects in this store. `verified`: every byte was read back and decoded; holds the
- * plain digests. `hold`/`release`, `delete`/`undelete`: what a person or retention asked for. `deleting`: its data
+ * plain digests. `incomplete`: a part of the unit is not in it, as its manifest says. `hold`/`release`, `delete`/`undelete`: what a person or retention asked for. `deleting`: its data
  * is being removed, which nothing takes back. `proved`: restored and compared. `failed`: the backup was given up.
  */
 export type MarkKind =
   | 'stored'
   | 'verified'
+  | 'incomplete'
   | 'hold'
   | 'release'
   | 'delete'
@@ -27,9 +28,17 @@ export interface MarkState {
   /** Its data is being removed: nothing takes that back. */
   readonly isGoing: boolean
   readonly provedAt: Date | null
+  /** A part of the unit is not in it. The manifest tells too, which counts where more than a listing depends on it. */
+  readonly isIncomplete: boolean
 }
 
-const noMarks: MarkState = { held: false, deletedAt: null, isGoing: false, provedAt: null }
+const noMarks: MarkState = {
+  held: false,
+  deletedAt: null,
+  isGoing: false,
+  provedAt: null,
+  isIncomplete: false,
+}
 
 /** The state after these marks, given as they stand in the keys (any order). Unknown kinds are passed over. */
 export function foldMarks(marks: readonly { readonly at: string; readonly mark: string }[]): MarkState {
@@ -41,6 +50,7 @@ export function foldMarks(marks: readonly { readonly at: string; readonly mark: 
     else if (mark === 'undelete' && !state.isGoing) state = { ...state, deletedAt: null }
     else if (mark === 'deleting')
       state = { ...state, deletedAt: state.deletedAt ?? markTime(at), isGoing: true }
+    else if (mark === 'incomplete') state = { ...state, isIncomplete: true }
     else if (mark === 'proved') state = { ...state, provedAt: markTime(at) }
   }
   return state

@@ -1,19 +1,25 @@
+import type { ContentCheck } from '../model/content.ts'
+import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Restorer } from '../model/restore.ts'
 import type { Source } from '../model/source.ts'
 import { secretSource } from '../platform/secret-source.ts'
+import { archiveCheck, type CheckedMember, lookAtTar } from './archive/contents.ts'
 import { type ArchiveMember, archiveSource } from './archive/index.ts'
 import { archiveRestorer, type RestorableMember, unpackingRestorer } from './archive/restorer.ts'
 import { FilesOptions, filesSource } from './files/index.ts'
 import { filesRestorer } from './files/restorer.ts'
+import { lookAtDump } from './mariadb/ending.ts'
 import { MariadbOptions, mariadbRestorer, mariadbSource } from './mariadb/index.ts'
 import { MongodbOptions, mongodbRestorer, mongodbSource } from './mongodb/index.ts'
 import { FileOptions, fileRestorer, fileSource } from './one-file.ts'
+import { lookAtScript } from './postgres/ending.ts'
 import { PostgresOptions, postgresRestorer, postgresSource } from './postgres/index.ts'
 import { SqliteOptions, sqliteSource } from './sqlite/index.ts'
 import { sqliteRestorer } from './sqlite/restorer.ts'
 
 export { beginsAsDatabase } from './one-file.ts'
-export type { RestorableMember }
+export type { CheckedMember, RestorableMember }
+export { archiveCheck }
 
 /** Every source there is. To add one: its folder, a line in each table here and in the schema, its contract test (CONTRIBUTING.md). */
 export const sourceOptions = {
@@ -62,6 +68,23 @@ export const restorers = {
   unpacked: (folder: string, protect: readonly string[]): Restorer =>
     unpackingRestorer(filesRestorer({ to: folder, protect })),
 } as const
+
+/**
+ * What looks at the plain bytes of an artifact, by its engine and kind; null for kinds whose bytes do not tell whether they are
+ * whole. `archive`: what looks at one, by what is known of its members.
+ */
+export function contentCheck(
+  engine: string,
+  { media, role }: Pick<ArtifactRecord, 'media' | 'role'>,
+  archive: () => ContentCheck,
+): ContentCheck | null {
+  if (media === 'archive') return archive()
+  if (media === 'tar' || media === 'pg_dump-directory') return lookAtTar
+  if (media !== 'sql') return null
+  const isDump = role === 'data'
+  if (engine === 'postgres') return bytes => lookAtScript(bytes, isDump)
+  return engine === 'mariadb' || engine === 'mysql' ? bytes => lookAtDump(bytes, isDump) : null
+}
 
 function ofFlavour(flavour: 'mariadb' | 'mysql', to: string | null, own: MariadbOptions | null): Restorer {
   return mariadbRestorer(flavour, {

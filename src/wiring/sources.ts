@@ -74,7 +74,8 @@ function openArchiveRestorer(
   )
 }
 
-function restorable({ name, source, gzip }: MemberConfig, config: Config): RestorableMember {
+/** A member, and how it is brought back. */
+export function restorable({ name, source, gzip }: MemberConfig, config: Config): RestorableMember {
   const undo = gzip ? [gzipStage().decode()] : []
   const common = { name, undo, role: 'data' as const, options: {} }
   if (source.type === 'postgres') {
@@ -139,7 +140,7 @@ function restorableFiles(
 }
 
 /** The configured source that a backup was made of; null where that is not certain. */
-function ownSource(manifest: Manifest, config: Config): SourceConfig | null {
+export function ownSource(manifest: Manifest, config: Config): SourceConfig | null {
   const job = jobOf(manifest.job, config)
   const candidates = job ? sourcesOf(job).filter(source => source.type === manifest.source.engine) : []
   return candidates.length === 1 ? (candidates[0] ?? null) : null

@@ -416,9 +416,23 @@ test('doctor tries all a backup needs, leaves nothing, and says what to do where
   assert.ok(checks.length > 6)
   assert.deepEqual(filesIn(host.path('disk')), [])
 
+  const config = JSON.parse(readFileSync(host.config, 'utf8'))
+  config.jobs.wiki.webhooks = { failure: 'http://127.0.0.1:1/hush', start: { env: 'START' } }
+  host.configure(config)
+  // Somebody who is away now may be back when there is something to tell.
+  const away = await host.ok(['doctor', 'wiki'], { env: { START: 'http://127.0.0.1:1/hush' } })
+  assert.match(
+    away.out,
+    /warn {2}webhooks of wiki: http:\/\/127\.0\.0\.1:1: 127\.0\.0\.1:1 refuses the connection\n/,
+  )
+  const wrong = await host.run(['doctor', 'wiki'], { env: { START: 'hush' } })
+  assert.equal(wrong.code, 1)
+  assert.match(wrong.out, /FAIL {2}webhooks of wiki: .*not a URL/)
+  assert.doesNotMatch(away.out + wrong.out, /hush/)
+  delete config.jobs.wiki.webhooks
+
   writeFileSync(database, 'not a database')
   writeFileSync(host.path('disk-file'), '')
-  const config = JSON.parse(readFileSync(host.config, 'utf8'))
   config.stores.disk.path = host.path('disk-file')
   host.configure(config)
   const bad = await host.run(['doctor'])

@@ -310,3 +310,48 @@ test('status goes by the runs of this host where a store cannot be listed, and s
   const ran = await host.ok(['status'])
   assert.match(ran.stderr, /warning: store disk was not asked about wiki: .*\n.*runs of this host/)
 })
+
+test('SIGHUP has the configuration read again: a broken one changes nothing, and what runs is not disturbed', async t => {
+  const host = machine()
+  const port = await freePort()
+  const source = { type: 'files', paths: [randomFiles(host.path('wiki'), 10_000)] }
+  const put = (jobs: object, at = port): void =>
+    host.configure({
+      stores: { disk: { type: 'local', path: host.path('disk') } },
+      serve: { listen: `127.0.0.1:${at}` },
+      defaults: { to: ['disk'] },
+      jobs,
+    })
+  const waits = `until [ -e ${host.path('go')} ]; do sleep 0.05; done`
+  const slow = { source, schedule: '* * * * * *', hooks: { before: [waits] } }
+  put({ slow })
+  const running = serving(t, host)
+  await running.said(/slow: begins/)
+
+  host.configure('jobs: { slow: { sorce: x } }')
+  running.child.kill('SIGHUP')
+  await running.said(/error: the configuration stays as it was: .*cairn\.yaml[\s\S]*did you mean "source"/)
+
+  const yearly = { source, schedule: '0 0 1 1 *' }
+  put({ slow: yearly, fresh: { source, schedule: '* * * * * *' } })
+  running.child.kill('SIGHUP')
+  await running.said(/the configuration was read again: slow, fresh/)
+  await running.said(/fresh: begins[\s\S]*backed up fresh/)
+  writeFileSync(host.path('go'), '')
+  await running.said(/backed up slow[\s\S]*slow: done[\s\S]*slow: next run \d{4}-01-01T/)
+
+  put({ slow: yearly }, port + 1)
+  running.child.kill('SIGHUP')
+  await running.said(/read again: slow\n.*another "serve.listen" holds from the next start on/)
+  rmSync(host.config)
+  running.child.kill('SIGHUP')
+  await running.said(/read again: slow\n[\s\S]*the configuration stays as it was: there is nothing to do/)
+  for (let tries = 0; tries < 100; tries++) {
+    if (Object.keys((await healthAt(port)).health.jobs).join() === 'slow') break
+    await sleep(50)
+  }
+  assert.deepEqual(Object.keys((await healthAt(port)).health.jobs), ['slow'])
+  const ran = await stop(running)
+  assert.equal(ran.code, 143, ran.stderr)
+  assert.equal(ran.stderr.match(/slow: begins/g)?.length, 1, ran.stderr)
+})

@@ -130,11 +130,11 @@ test('pgdump-s3: versions of the old tool are listed and restored; a version tha
     ],
   )
   await sql(database, 'DROP TABLE item')
-  const restored = await host.cairn(['restore', VersionId ?? '', '--yes'])
+  const restored = await host.cairn(['restore', '--yes', '--', VersionId ?? ''])
   assert.equal(restored.code, 0, restored.stderr)
   await shopDigest(database)
   writeFileSync(host.path('other.key'), `${'x'.repeat(40)}\n`)
-  const wrong = await host.cairn(['restore', VersionId ?? '', '--yes'], {
+  const wrong = await host.cairn(['restore', '--yes', '--', VersionId ?? ''], {
     ENCRYPT_KEY_FILE: host.path('other.key'),
   })
   assert.equal(wrong.code, 12, wrong.stderr)
@@ -146,6 +146,18 @@ test('pgdump-s3: versions of the old tool are listed and restored; a version tha
     left.map(({ kind }) => kind),
     ['foreign'],
   )
+  // Its manifest goes with the next good backup; that of a version which is there stays.
+  const manifests = async (): Promise<number> => {
+    const { Versions: all = [] } = await client.listObjectVersions({
+      Bucket: bucket.bucket,
+      Prefix: '.cairn/v1/manifests/',
+    })
+    return all.length
+  }
+  assert.equal((await host.cairn(['backup'])).code, 0)
+  assert.equal(await manifests(), 1)
+  assert.equal((await host.cairn(['backup'])).code, 0)
+  assert.equal(await manifests(), 2)
 })
 
 test('pgdump-s3: the right to put and to tag is enough, and what Cairn records beside may be refused', async t => {

@@ -1,4 +1,4 @@
-import type { BackupOutcome } from '../../src/engine/backup.ts'
+import type { BackupOutcome } from '../../src/engine/outcome.ts'
 import type { StagesOf } from '../../src/engine/reader.ts'
 import type { Destination, Job } from '../../src/model/job.ts'
 import { nativeNaming } from '../../src/model/key.ts'

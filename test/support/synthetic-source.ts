@@ -33,6 +33,8 @@ export interface SyntheticOptions {
   readonly kind?: Kind
   readonly chain?: Chain
   readonly warnings?: readonly Warning[]
+  /** Why parts of it are not in the backup. */
+  readonly missing?: readonly Failure[]
   /** Where a Failure is thrown: `finish` fails after the last byte. */
   readonly failIn?: 'inspect' | 'open' | 'artifacts' | 'census' | 'finish' | 'dispose'
   /** Where it waits until it is aborted. */
@@ -114,6 +116,7 @@ function sessionOf(options: SyntheticOptions, observed: Observed, level: Census[
         options: {},
         ...(options.chain ? { chain: options.chain } : {}),
         warnings: options.warnings ?? [],
+        ...(options.missing ? { missing: options.missing } : {}),
       }
     },
   } satisfies Omit<Session, typeof Symbol.asyncDispose>

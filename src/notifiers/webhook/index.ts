@@ -5,6 +5,7 @@ import { Failure } from '../../model/failure.ts'
 import type { Moment, Notice, Notifier } from '../../model/notifier.ts'
 import { secretOption } from '../../platform/secret-source.ts'
 import { type Answer, post } from './post.ts'
+import { reach } from './reach.ts'
 
 /** A URL, which is a secret: whoever knows it can speak in our name. */
 const url = (about: string) => secretOption.describe(about).optional()
@@ -59,8 +60,17 @@ export function webhooks(options: WebhookOptions, { timeoutMs, pausesMs } = pati
         await pauseFor(pause, ctx)
       }
     },
+    async check(ctx) {
+      const urls = await Promise.all(
+        moments.map(moment => urlFor(moment, options, `the ${moment} webhook cannot be called`)),
+      )
+      const places = new Map(urls.flatMap(target => (target ? [[target.origin, target] as const] : [])))
+      return await Promise.all([...places.values()].map(target => reach(target, ctx, timeoutMs)))
+    },
   }
 }
+
+const moments: readonly Moment[] = ['start', 'success', 'failure', 'alarm', 'over']
 
 async function pauseFor(ms: number, ctx: Context): Promise<void> {
   // Aborted, the next try says so at once.
@@ -76,7 +86,11 @@ function refused(moment: Moment, target: URL, { why }: Answer, tries: number): F
 }
 
 /** The URL of a moment: its own, else the one that stands in for it, else what the check makes of it. */
-async function urlFor(moment: Moment, options: WebhookOptions): Promise<URL | null> {
+async function urlFor(
+  moment: Moment,
+  options: WebhookOptions,
+  what = `the ${moment} webhook was not delivered`,
+): Promise<URL | null> {
   const own = options[moment] ?? options[standIns[moment] ?? moment]
   const source = own ?? options.healthchecks
   if (!source) return null
@@ -84,7 +98,7 @@ async function urlFor(moment: Moment, options: WebhookOptions): Promise<URL | nu
   const parsed = URL.canParse(text) ? new URL(text) : null
   if (!parsed || !/^https?:$/.test(parsed.protocol)) {
     throw new Failure({
-      what: `the ${moment} webhook was not delivered`,
+      what,
       why: `what ${source.where} holds is not a URL of http or https`,
       remedy: 'write the whole URL, with https://',
     })

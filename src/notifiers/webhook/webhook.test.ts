@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
 import { test } from 'node:test'
 import { testContext } from '../../../test/support/context.ts'
 import { webhookServer } from '../../../test/support/webhook-server.ts'
@@ -148,5 +150,59 @@ test('HTTP_PROXY is asked to forward, unless NO_PROXY names the host', async () 
     assert.deepEqual([proxy.calls.length, server.calls.length], [1, 1])
   } finally {
     process.env = before
+  }
+})
+
+test('looking whether they can be reached sends nothing, and shows nothing but the host', async () => {
+  let connections = 0
+  let bytes = 0
+  const server = createServer(socket => {
+    connections++
+    socket.on('data', chunk => {
+      bytes += chunk.length
+    })
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const check = (options: object) => webhooks(webhookOptions.parse(options), quick).check(testContext())
+  const good = await check({ healthchecks: `${origin}/hush/1`, failure: `${origin}/hush/2` })
+  assert.deepEqual(good, [{ place: origin, found: `${new URL(origin).host} answers`, fault: null }])
+  await new Promise(resolve => server.close(resolve))
+  assert.deepEqual([connections, bytes], [1, 0])
+  const away = await check({ success: `${origin}/hush`, failure: 'https://hush:hush@nowhere.invalid/hush' })
+  assert.deepEqual(
+    away.map(({ place, fault }) => [place, fault?.exit]),
+    [
+      [origin, 1],
+      ['https://nowhere.invalid', 1],
+    ],
+  )
+  assert.match(away[0]?.found ?? '', /refuses the connection/)
+  assert.match(away[1]?.found ?? '', /no address is known for nowhere\.invalid/)
+  assert.doesNotMatch(JSON.stringify(away), /hush/)
+  const wrong = await failing(check({ start: 'hush.example/hush' }).then(() => {}))
+  assert.match(wrong.message, /^the start webhook cannot be called: .*not a URL/)
+  assert.doesNotMatch(wrong.message, /hush/)
+})
+
+test('where a proxy is on the way, it is the proxy that must answer', async () => {
+  await using server = await webhookServer()
+  const before = { ...process.env }
+  const { host, port } = new URL(server.origin)
+  Object.assign(process.env, { HTTPS_PROXY: server.origin, NO_PROXY: `.inside.invalid,127.0.0.1:1${port}` })
+  try {
+    const of = async (success: string) =>
+      (await webhooks(webhookOptions.parse({ success }), quick).check(testContext())).map(
+        ({ found }) => found,
+      )
+    assert.deepEqual(await of('https://hooks.invalid/x'), [`the proxy on the way, ${host}, answers`])
+    assert.match((await of('https://hooks.inside.invalid/x')).join(), /no address is known/)
+    assert.match((await of('http://hooks.invalid/x')).join(), /no address is known/)
+    assert.equal(server.calls.length, 0)
+  } finally {
+    for (const name of ['HTTPS_PROXY', 'NO_PROXY']) {
+      if (before[name] === undefined) delete process.env[name]
+      else process.env[name] = before[name]
+    }
   }
 })

@@ -270,7 +270,8 @@ function withGnuTar(dir: string): Restorer {
       if (!replace && readdirSync(dir).length > 0) throw new Error('not empty')
       const [record] = chain[0]?.artifacts ?? []
       assert.ok(record)
-      await read.into(record, { program: 'tar', args: ['--extract', '--file=-', `--directory=${dir}`] })
+      const args = ['--extract', '--file=-', `--directory=${dir}`]
+      await read.into(record, { program: 'tar', endsEarly: true, args })
       return nothing
     },
   }

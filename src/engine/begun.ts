@@ -1,0 +1,36 @@
+import type { Context } from '../model/context.ts'
+import { asFailure } from '../model/failure.ts'
+import type { Job } from '../model/job.ts'
+import { sweepOrphans, sweepRecords } from './sweep.ts'
+
+/**
+ * Which backups of a job this host has begun and not ended, kept where a crash does not reach it. A begin record tells
+ * the same, but not of a process that was killed while it wrote that very record.
+ */
+export interface Begun {
+  /** Durable on return. */
+  note(id: string): void
+  forget(id: string): void
+  ids(): string[]
+}
+
+export const forgetful: Begun = { note: () => {}, forget: () => {}, ids: () => [] }
+
+/** Clears away what earlier runs of this host left. Leftovers are a cost, not a danger: failing to is a warning. */
+export async function sweepStores(job: Job, host: string, begun: Begun, ctx: Context): Promise<void> {
+  const killed = begun.ids()
+  let isClear = true
+  for (const { store } of job.to) {
+    try {
+      for (const name of [job.name, ...job.formerly]) await sweepOrphans(store, name, host, ctx)
+      for (const id of killed) await sweepRecords(store, job.name, id, ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      isClear = false
+      const { why, remedy } = asFailure(error, '')
+      const what = `cannot clear what an interrupted backup left in ${store.name}`
+      ctx.emit({ type: 'warning', what, why, remedy, store: store.name })
+    }
+  }
+  if (isClear) for (const id of killed) begun.forget(id)
+}
