@@ -126,10 +126,3 @@ export async function addLarge(database: FreshMongo): Promise<void> {
   const large = [1, 2].map(n => ({ n, text: 'é'.repeat(2_500_000) }))
   await withClient(database, client => client.db(database.name).collection('large').insertMany(large))
 }
-
-/** MongoDB's tools save and restore users only where the server says of which version they are; FerretDB does not by itself. */
-export async function sayAuthSchema(client: MongoClient): Promise<void> {
-  const schema = { $set: { currentVersion: 5 } }
-  const versions = client.db('admin').collection<{ _id: string }>('system.version')
-  await versions.updateOne({ _id: 'authSchema' }, schema, { upsert: true })
-}
