@@ -153,7 +153,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
         .default([]),
     )
     .option('--no-owner', 'PostgreSQL: everything belongs to who restores')
-    .option('--no-privileges', 'PostgreSQL: without GRANTs')
+    .option('--no-privileges', 'PostgreSQL: without GRANTs; MongoDB: without users and roles')
     .option('--role <role>', 'PostgreSQL: restore as this role')
     .option('--create', 'PostgreSQL: a new database under the name it had')
     .addOption(

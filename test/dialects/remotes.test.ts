@@ -2,51 +2,10 @@
 import assert from 'node:assert/strict'
 import { existsSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
-import {
-  type FreshDatabase,
-  freshBucket,
-  freshDatabase,
-  freshFolder,
-  newerRclone,
-  orSkip,
-  service,
-} from '../services/index.ts'
+import { test } from 'node:test'
+import { freshBucket, freshFolder, newerRclone, orSkip, service } from '../services/index.ts'
 import { rawClient } from '../support/s3-bucket.ts'
-import { fillShop, type OldHost, oldHost, sh, shopDigest } from './support.ts'
-
-/** The environment of one database, as the README of the rclone images has it. */
-async function shop(
-  t: TestContext,
-): Promise<{ database: FreshDatabase; env: Record<string, string> } | null> {
-  const database = await orSkip(t, freshDatabase(15))
-  if (!database) return null
-  await fillShop(database)
-  const { name, host, port, user, password } = database
-  const env = {
-    PGHOST: host,
-    PGPORT: String(port),
-    PGUSER: user,
-    PGPASSWORD: password,
-    BACKUP_DATABASES: name,
-  }
-  return { database, env }
-}
-
-/** Backs up, lists and restores through the remote. */
-async function roundTrip(host: OldHost, database: FreshDatabase): Promise<void> {
-  const ran = await host.cairn(['run'])
-  assert.equal(ran.code, 0, ran.stderr)
-  const listed = (await host.cairn(['list', '--json'])).json<{ id: string; kind: string }[]>()
-  assert.deepEqual(
-    listed.map(({ kind }) => kind),
-    ['logical'],
-  )
-  const target = await freshDatabase(15)
-  const restored = await host.cairn(['restore', 'latest', '--to', target.url])
-  assert.equal(restored.code, 0, restored.stderr)
-  assert.equal(await shopDigest(target), await shopDigest(database))
-}
+import { oldHost, roundTrip, sh, shop } from './support.ts'
 
 test('rclone: an SFTP server with its key and known hosts, below an absolute path', async t => {
   const here = await shop(t)

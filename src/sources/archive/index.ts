@@ -3,6 +3,7 @@ import { asFailure, type Failure } from '../../model/failure.ts'
 import type { Artifact, Census, CensusLevel, Session, Source, SourceFacts } from '../../model/source.ts'
 import type { Step } from '../../model/step.ts'
 import { beforeStall, explained } from '../../platform/stall.ts'
+import { listable } from './list.ts'
 import { type Members, membersIn, type Packed } from './pack.ts'
 
 /** A source whose artifacts become members of an archive. */
@@ -218,10 +219,14 @@ async function finish(
     capturedAt: earliest(all.map(facts => facts.capturedAt)) ?? now,
     consistentAt: now,
     client: [...new Set(all.map(facts => facts.client).filter(Boolean))].join(', '),
-    options: { members: spooled.packed },
+    options: { members: listable(spooled.packed, foldersOf(parts)) },
     warnings: [...told, ...all.flatMap(facts => facts.warnings)],
     missing: missing.filter(({ member }) => !member.optional).map(({ failure }) => failure),
   }
+}
+
+function foldersOf(parts: readonly Part[]): string[] {
+  return parts.filter(({ member }) => member.isFolder).map(({ member }) => member.name)
 }
 
 function isOf({ name }: ArchiveMember, { member }: Packed): boolean {
