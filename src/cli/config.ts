@@ -3,21 +3,9 @@ import * as z from 'zod'
 import { translate } from '../config/dialects/index.ts'
 import { configSchema } from '../config/json-schema.ts'
 import { findConfig, readConfig } from '../config/read.ts'
-import { writeWords } from '../model/duration-words.ts'
+import { asWritten } from '../config/written.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
-import { writeDuration } from '../model/quantity.ts'
 import { type Global, out, outJson, sayFailure } from './io.ts'
-
-/** The durations of the configuration, which are milliseconds inside the program. */
-const durations = new Set(['stall', 'undelete', 'timeout', 'jitter', 'after', 'expect'])
-
-function asWritten(key: string, value: unknown): unknown {
-  if (durations.has(key) && typeof value === 'number') return writeDuration(value)
-  const span = Span.safeParse(value).data
-  return span ? writeWords(span) || '0 s' : value
-}
-
-const Span = z.strictObject({ months: z.number(), ms: z.number() })
 
 /** What a variable or an argument held is not printed: the place where it can stand instead is. */
 function withoutSecrets(): (key: string, value: unknown) => unknown {

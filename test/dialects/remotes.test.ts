@@ -40,6 +40,23 @@ test('rclone: a WebDAV server', async t => {
   await roundTrip(host, here.database)
 })
 
+test('rclone: a connection string works, and the password in it is never printed', async t => {
+  const here = await shop(t)
+  const webdav = await orSkip(t, service('webdav'))
+  if (!here || !webdav) return
+  const pass = sh('rclone obscure "$P"', undefined, { P: webdav.password }).toString().trim()
+  const host = oldHost({
+    ...here.env,
+    REMOTE_NAME: `:webdav,url="${webdav.url}",user=${webdav.user},pass=${pass}:`,
+    UPLOAD_PREFIX: here.database.name,
+  })
+  await roundTrip(host, here.database)
+  const shown = await host.cairn(['config', 'from-env'])
+  assert.equal(shown.code, 0, shown.stderr)
+  assert.match(shown.stdout.toString(), /url: http/)
+  assert.ok(!`${shown.stdout}${shown.stderr}`.includes(pass))
+})
+
 test('rclone: S3 as the README has it, and with credentials that may only write', async t => {
   const here = await shop(t)
   const bucket = await orSkip(t, freshBucket())

@@ -1,3 +1,4 @@
+import { isSecretName, parseRemote } from '../../stores/index.ts'
 import type { Sorted } from './arguments.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import { mariadbArguments } from './mariadb-arguments.ts'
@@ -69,10 +70,23 @@ function storeOf(env: Variables): Plain {
   const path = prefix === undefined ? '' : prefix === '/' ? '/' : prefix.replace(/\/$/, '')
   return {
     type: 'rclone',
-    remote: `${remote}:${path}`,
+    ...remoteOf(`${remote}:${path}`),
     // Without a file of its own rclone says so at every start.
     config: env.text('RCLONE_CONFIG') ?? '/dev/null',
     ...smbOf(env, remote),
+  }
+}
+
+/** A connection string with a password in it becomes a remote whose settings stand by themselves: no message shows them then. */
+function remoteOf(text: string): Plain {
+  const { name, settings, path } = parseRemote(text)
+  const entries = Object.entries(settings)
+  if (!entries.some(([key]) => isSecretName(key))) return { remote: text }
+  const type = name.startsWith(':') ? { type: name.slice(1) } : {}
+  const hidden = entries.map(([key, value]) => [key, isSecretName(key) ? { value } : value])
+  return {
+    remote: `${name.replace(/^:.*/, 'remote')}:${path}`,
+    options: { ...type, ...Object.fromEntries(hidden) },
   }
 }
 
