@@ -70,7 +70,9 @@ export function withoutSecrets(text: string): string {
 
 /** Whether a setting of this name holds a secret rather than tells where one is. */
 export function isSecretName(name: string): boolean {
-  return /pass|secret|token|key|credential|sas|auth/i.test(name) && !/(_file|_path|_command|env_auth)$/i.test(name)
+  return (
+    /pass|secret|token|key|credential|sas|auth/i.test(name) && !/(_file|_path|_command|env_auth)$/i.test(name)
+  )
 }
 
 /**
