@@ -49,6 +49,8 @@ export interface App {
   readonly state: State
   /** What is odd about the configuration and does no harm. */
   readonly notes: readonly string[]
+  /** Whether the environment asks for what `--verbose` does. */
+  readonly isVerbose: boolean
   /** All jobs, or those named; throws a Failure (exit 2) for a name that is none. */
   jobNames(named: readonly string[]): string[]
   job(name: string): Promise<Job>
@@ -106,11 +108,11 @@ export function appToRun(configFlag: string | undefined, args: readonly string[]
 }
 
 function dialectApp(args: readonly string[]): App {
-  const { config, warnings } = translate(process.env, args)
+  const { config, warnings, isVerbose } = translate(process.env, args)
   // Secrets are read from the variables when they are needed.
   for (const [name, value] of Object.entries(cleaned(process.env)))
     if (value !== process.env[name] && !name.startsWith('RCLONE_')) process.env[name] = value
-  return { ...appFor(config, openState()), notes: warnings }
+  return { ...appFor(config, openState()), notes: warnings, isVerbose }
 }
 
 export function appFor(config: Config, state: State): App {
@@ -134,6 +136,7 @@ export function appFor(config: Config, state: State): App {
     config,
     state,
     notes: [],
+    isVerbose: false,
     store,
     jobNames(named) {
       const known = Object.keys(config.jobs)

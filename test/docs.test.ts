@@ -8,6 +8,7 @@ import {
   type FreshBucket,
   type FreshDatabase,
   freshBucket,
+  freshContainer,
   freshDatabase,
   freshFolder,
   freshSqlDatabase,
@@ -68,7 +69,7 @@ const uploads = 'jobs: { uploads: { source: { type: files, paths: [FOLDER/upload
 test('README: the first backup and the first restore', async () => {
   const here = await setting(null)
   writeFileSync(join(here.folder, 'a file'), 'content')
-  runAll(commandsOf('README.md', /npm ci/), here)
+  runAll(commandsOf('README.md', /npm ci|docker compose/), here)
   const restored = execFileSync('find', [join(here.folder, 'restored'), '-name', 'a file'], {
     encoding: 'utf8',
   })
@@ -248,6 +249,23 @@ test('how to store with rclone', async () => {
   const here = await setting(config, { RCLONE_CONFIG_HERE_TYPE: 'alias', RCLONE_CONFIG_HERE_REMOTE: '/' })
   someFiles(here.folder)
   runAll(commandsOf('docs/how-to/rclone.md'), here)
+})
+
+test('how to store in Azure with rclone', async t => {
+  const place = await orSkip(t, freshContainer())
+  if (!place) return
+  const page = readFileSync(join(root, 'docs/how-to/rclone.md'), 'utf8')
+  const stores = /^```yaml\n(stores:\n {2}azure:[\s\S]*?)^```/m.exec(page)?.[1] ?? assert.fail('no store')
+  const config = stores
+    .replace('azure:backups', `azure:${place.container}`)
+    .replace('myaccount', place.account)
+    .replace('/run/secrets/azure-key', 'FOLDER/key')
+  const env = { https_proxy: place.proxy, RCLONE_CA_CERT: place.caFile }
+  const here = await setting(`${config}${uploads.replace('STORE', 'azure')}`, env)
+  writeFileSync(join(here.folder, 'key'), place.key, { mode: 0o600 })
+  someFiles(here.folder)
+  runAll(commandsOf('docs/how-to/rclone.md').replaceAll('drive', 'azure'), here)
+  assert.equal(readFileSync(join(here.folder, 'restored/uploads/a file'), 'utf8'), 'content')
 })
 
 test('how to encrypt', async () => {

@@ -240,34 +240,24 @@ const writing = [
   'while :; do q "insert into page values (1)"; echo running > /data/state; sleep 0.05; done',
 ].join('\n')
 
-test("the sidecar's compose project: by hand and by schedule, list, restore, with the app stopped; its log", async t => {
+test('README: Cairn in a compose project, and what users of the sidecar do there: by hand and by schedule, with the app stopped', async t => {
   const own = await built(t)
   if (!own) return
   const folder = await freshFolder()
   mkdirSync(join(folder, 'backups'))
   const socket = own.env.DOCKER_HOST?.slice('unix://'.length)
   const ready = { interval: '300ms', retries: 100 }
-  const environment = {
-    BACKUP_NAME: 'shop',
-    BACKUP_LOCAL_PATH: '/backups-local',
-    BACKUP_ENCRYPTION_KEY: 'a long passphrase',
-    BACKUP_POSTGRES: 'postgresql://postgres@db:5432/postgres',
-    BACKUP_DIRS: '/data:app-data',
-    BACKUP_STOP_SERVICES: 'app',
-    BACKUP_STOP_WAIT: '0',
-    BACKUP_START_WAIT: '0',
-    TZ: 'America/New_York',
-  }
-  const backup = {
-    ...{ image, environment, healthcheck: { interval: '500ms' } },
-    volumes: [`${socket}:/var/run/docker.sock:ro`, 'app:/data', './backups:/backups-local'],
-  }
-  const app = {
-    ...{ image: server, user: '0', volumes: ['app:/data'], command: ['sh', '-c', writing] },
-    healthcheck: { test: 'test -e /data/state', ...ready },
-  }
-  const services = { db: { image: server, healthcheck: ready }, app, backup }
-  const project = await own.compose(folder, services, { volumes: { app: {} } })
+  const page = readFileSync(join(root, 'README.md'), 'utf8')
+  const [, compose = '', commands = ''] =
+    /```yaml\n(services:[\s\S]*?)```\n\n```sh\n([\s\S]*?)```/.exec(page) ?? []
+  const { services, volumes } = parse(compose.replace(/\/var\/run\/docker\.sock(?=:)/, String(socket)))
+  const waits = { BACKUP_STOP_WAIT: '0', BACKUP_START_WAIT: '0', TZ: 'America/New_York' }
+  Object.assign(services.db, { image: server, healthcheck: ready })
+  Object.assign(services.app, { image: server, user: '0', command: ['sh', '-c', writing] })
+  Object.assign(services.app, { healthcheck: { test: 'test -e /data/state', ...ready } })
+  Object.assign(services.backup, { image, healthcheck: { interval: '500ms' } })
+  const environment = Object.assign(services.backup.environment, waits)
+  const project = await own.compose(folder, services, { volumes })
   t.after(() => project.do('down', '-v', '-t', '0'))
   await project.do('up', '-d', '--wait')
   const sql = (text: string): Promise<string> => project.do('exec', '-T', 'db', 'psql', '-Atc', text)
@@ -276,10 +266,14 @@ test("the sidecar's compose project: by hand and by schedule, list, restore, wit
   const started = (): Promise<string> =>
     own.docker('inspect', '-f', '{{.State.StartedAt}}', project.container('app'))
   await sql('create table customers as select generate_series(1, 1000) as id')
+  const env = { ...own.env, PATH: `${join(own.env.DOCKER_CONFIG ?? '', '../bin')}:${process.env.PATH}` }
+  const ran = spawnSync('bash', ['-euxc', commands], { cwd: folder, env, encoding: 'utf8' })
+  assert.equal(ran.status, 0, ran.stdout + ran.stderr)
+  assert.equal(await sql('select count(*) from customers'), '1000\n')
   let before = await started()
   await inBackup('/backup-scripts/backup-now.sh')
   assert.notEqual(await started(), before)
-  const [archive = ''] = archives()
+  const archive = archives().at(-1) ?? ''
   const [, time = ''] = /^shop-(\d{4}-\d\d-\d\d-\d{6})\.tar\.gz\.gpg$/.exec(archive) ?? []
   assert.match(await inBackup('/backup-scripts/list-backups.sh'), /shop/)
   await assert.rejects(inBackup('/backup-scripts/restore.sh'), /usage: .*restore\.sh YYYY-MM-DD-HHMMSS/)
@@ -296,8 +290,8 @@ test("the sidecar's compose project: by hand and by schedule, list, restore, wit
   assert.match(await inBackup('cat', '/var/log/backup.log'), /Z backed up sidecar.*: /)
 
   Object.assign(environment, { BACKUP_SCHEDULE: '*/5 * * * * *' })
-  const file = { name: project.name, services, volumes: { app: {} } }
+  const file = { name: project.name, services, volumes }
   writeFileSync(join(folder, 'compose.yaml'), JSON.stringify(file))
   await project.do('up', '-d', '--wait', 'backup')
-  await eventually('a scheduled archive', () => archives().length > 1)
+  await eventually('a scheduled archive', () => archives().length > 2)
 })

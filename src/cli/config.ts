@@ -3,21 +3,9 @@ import * as z from 'zod'
 import { translate } from '../config/dialects/index.ts'
 import { configSchema } from '../config/json-schema.ts'
 import { findConfig, readConfig } from '../config/read.ts'
-import { writeWords } from '../model/duration-words.ts'
+import { asWritten } from '../config/written.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
-import { writeDuration } from '../model/quantity.ts'
 import { type Global, out, outJson, sayFailure } from './io.ts'
-
-/** The durations of the configuration, which are milliseconds inside the program. */
-const durations = new Set(['stall', 'undelete', 'timeout', 'jitter', 'after', 'expect'])
-
-function asWritten(key: string, value: unknown): unknown {
-  if (durations.has(key) && typeof value === 'number') return writeDuration(value)
-  const span = Span.safeParse(value).data
-  return span ? writeWords(span) || '0 s' : value
-}
-
-const Span = z.strictObject({ months: z.number(), ms: z.number() })
 
 /** What a variable or an argument held is not printed: the place where it can stand instead is. */
 function withoutSecrets(): (key: string, value: unknown) => unknown {
@@ -27,9 +15,9 @@ function withoutSecrets(): (key: string, value: unknown) => unknown {
 
 const Value = z.strictObject({ value: z.string() })
 
-/** `cairn config from-env`: the configuration that does what the environment of a replaced tool says. */
-async function fromEnvironment(global: Global): Promise<ExitCode> {
-  const { dialect, plain, warnings } = translate(process.env, [])
+/** `cairn config from-env [-- ARGS…]`: the configuration that does what the environment of a replaced tool says, and arguments for its dump program. */
+async function fromEnvironment(args: readonly string[], global: Global): Promise<ExitCode> {
+  const { dialect, plain, warnings } = translate(process.env, args)
   for (const why of warnings) sayFailure({ what: 'the environment', why, remedy: '' }, 'warning')
   const shown: unknown = JSON.parse(JSON.stringify(plain), withoutSecrets())
   if (global.json) await outJson(shown)
@@ -37,9 +25,16 @@ async function fromEnvironment(global: Global): Promise<ExitCode> {
   return exitCode.ok
 }
 
-/** `cairn config show|schema|from-env`. */
-export async function run(what: 'show' | 'schema' | 'from-env', global: Global): Promise<ExitCode> {
-  if (what === 'from-env') return await fromEnvironment(global)
+/** `cairn config show|schema|from-env`; only the last one takes arguments. */
+export async function run(
+  what: 'show' | 'schema' | 'from-env',
+  args: readonly string[],
+  global: Global,
+): Promise<ExitCode> {
+  if (what === 'from-env') return await fromEnvironment(args, global)
+  const [first] = args
+  if (first !== undefined)
+    throw usage(`"${first}" means nothing here`, `config ${what} takes no arguments`, 'leave it out')
   if (what === 'schema') {
     await outJson(configSchema())
     return exitCode.ok

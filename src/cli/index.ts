@@ -1,7 +1,7 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { type ExitCode, exitCode } from '../model/failure.ts'
 import { toolVersion } from '../model/version.ts'
-import { fail, type Global } from './io.ts'
+import { beVerbose, fail, type Global } from './io.ts'
 
 /** Runs the command line; never throws. Each command is loaded only when it is called, so that `--help` is quick. */
 export async function run(argv: readonly string[]): Promise<ExitCode> {
@@ -17,7 +17,8 @@ export async function run(argv: readonly string[]): Promise<ExitCode> {
   } catch (error) {
     // Commander has said already what it had to say; its own exit code for usage is 1, ours is 2.
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCode.ok : exitCode.usage
-    return fail(error, program.opts<Global>().verbose === true || argv.includes('--verbose'))
+    if (program.opts<Global>().verbose === true || argv.includes('--verbose')) beVerbose()
+    return fail(error)
   }
 }
 
@@ -64,7 +65,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     )
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'no progress')
-    .option('--verbose', 'show the causes of a failure')
+    .option('--verbose', 'say each step, and show the causes of a failure')
     .addOption(new Option('--stall <duration>', 'nothing moves for this long: failed').hideHelp())
 
   /** Loads a command and runs it with these, its arguments, and all options: its own and those of `cairn` itself. */
@@ -152,7 +153,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
         .default([]),
     )
     .option('--no-owner', 'PostgreSQL: everything belongs to who restores')
-    .option('--no-privileges', 'PostgreSQL: without GRANTs')
+    .option('--no-privileges', 'PostgreSQL: without GRANTs; MongoDB: without users and roles')
     .option('--role <role>', 'PostgreSQL: restore as this role')
     .option('--create', 'PostgreSQL: a new database under the name it had')
     .addOption(
@@ -191,10 +192,11 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .action(act(() => import('./prune.ts')))
   command(
     'config',
-    'show: the effective configuration, secrets masked; schema: its JSON Schema; from-env: what the environment of a replaced tool says, as a configuration',
-    'cairn config show\ncairn config from-env > cairn.yaml',
+    'show: the effective configuration, secrets masked; schema: its JSON Schema; from-env: what the environment of a replaced tool says, as a configuration; arguments are for its dump program',
+    'cairn config show\ncairn config from-env > cairn.yaml\ncairn config from-env -- --no-owner > cairn.yaml',
   )
     .addArgument(new Argument('<what>').choices(['show', 'schema', 'from-env']))
+    .argument('[args...]')
     .action(act(() => import('./config.ts')))
   command('demo', 'a complete round trip on this machine, with nothing to configure', 'cairn demo')
     .option('--keep', 'leave the folder of the demo in place')

@@ -1,5 +1,7 @@
 import { styleText } from 'node:util'
 import { type ExitCode, exitCode, Failure } from '../model/failure.ts'
+import { mask } from '../model/secret.ts'
+import { secretsRead } from '../platform/secret-source.ts'
 import { appendToLog } from './log-file.ts'
 
 /** What a person asked for on the command line, whatever the command. */
@@ -45,8 +47,19 @@ export function sayFailure(failure: { what: string; why: string; remedy: string 
   if (failure.remedy) say(`  hint: ${failure.remedy}`)
 }
 
+let verbose = false
+
+/** From now on everything is told: each step, and what was behind a failure. */
+export function beVerbose(): void {
+  verbose = true
+}
+
+export function isVerbose(): boolean {
+  return verbose
+}
+
 /** Prints any thrown thing and gives the exit code that goes with it. */
-export function fail(error: unknown, verbose: boolean): ExitCode {
+export function fail(error: unknown): ExitCode {
   if (error instanceof Interrupted) {
     say(`cairn: stopped by ${error.signal}; nothing incomplete was left as a backup`)
     return error.signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated
@@ -60,7 +73,7 @@ export function fail(error: unknown, verbose: boolean): ExitCode {
 
 function sayCauses(error: unknown): void {
   for (let cause = error; cause instanceof Error; cause = cause.cause)
-    say(`  ${cause.stack ?? cause.message}`)
+    say(mask(`  ${cause.stack ?? cause.message}`, secretsRead()))
 }
 
 /** A person or a supervisor asked us to stop. */

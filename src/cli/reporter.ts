@@ -1,7 +1,7 @@
 import type { RunEvent } from '../model/event.ts'
 import { showBytes, showDuration } from '../model/quantity.ts'
 import type { Global } from './io.ts'
-import { paint, say, sayFailure } from './io.ts'
+import { isVerbose, paint, say, sayFailure } from './io.ts'
 
 /** Shows what a run does while it goes on. */
 export interface Reporter {
@@ -33,6 +33,8 @@ function plainLines(quiet: boolean): Reporter {
         say(summary(event))
       } else if (event.type === 'notice' && !quiet) {
         say(event.job === undefined ? event.text : `${event.job}: ${event.text}`)
+      } else if (event.type === 'phase' && isVerbose()) {
+        say(stepOf(event))
       }
     },
     end: () => {},
@@ -56,6 +58,12 @@ const phases: Readonly<Record<string, string>> = {
   restore: 'restoring',
   verify: 'verifying',
   prune: 'pruning',
+}
+
+/** `shop (customers): reading`. */
+function stepOf({ job, unit, phase }: Extract<RunEvent, { type: 'phase' }>): string {
+  const what = unit === undefined || unit === job ? job : `${job} (${unit})`
+  return [what, phases[phase]].filter(Boolean).join(': ')
 }
 
 function liveLine(): Reporter {

@@ -5,7 +5,7 @@ import type { ExitCode } from '../model/failure.ts'
 import { usage } from '../model/failure.ts'
 import { parseDuration } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
-import { type Global, interruptSignal, sayFailure } from './io.ts'
+import { beVerbose, type Global, interruptSignal, sayFailure } from './io.ts'
 import { type Reporter, reporter } from './reporter.ts'
 
 /** What a command works with. */
@@ -26,6 +26,7 @@ export async function withApp(
   const app = open()
   for (const note of app.notes)
     if (!global.quiet) sayFailure({ what: 'the environment', why: note, remedy: '' }, 'warning')
+  if (app.isVerbose || global.verbose) beVerbose()
   const report = reporter(global, live)
   try {
     using ctx = app.context(interruptSignal(), report.emit, stallMs)

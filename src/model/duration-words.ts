@@ -5,6 +5,8 @@ export interface Span {
 }
 
 const day = 86_400_000
+/** From now on, the year is one of four digits for so long. */
+const mostYears = 7_900
 
 const units: readonly (readonly [words: RegExp, Span])[] = [
   [/^(minutes?|mins?|m)$/, { months: 0, ms: 60_000 }],
@@ -17,7 +19,8 @@ const units: readonly (readonly [words: RegExp, Span])[] = [
 
 /**
  * `30 days`, `2 weeks`, `a month`, `1 day, 2 hours and 5 min`: whole numbers, "a" or "an", and units from the minute to
- * the year, joined by spaces, commas or "and". Null for everything else, nothing of it guessed, and for no time at all.
+ * the year, joined by spaces, commas or "and". Null for everything else, nothing of it guessed, for no time at all, and for
+ * what ends beyond the years that dates are written in.
  */
 export function parseWords(text: string): Span | null {
   let span: Span = { months: 0, ms: 0 }
@@ -34,7 +37,8 @@ export function parseWords(text: string): Span | null {
     left = left.slice(part.length)
     if (left === '' && /[^a-z]$/.test(part)) return null
   }
-  return span.months + span.ms > 0 ? span : null
+  const years = span.months / 12 + span.ms / (365 * day)
+  return years > 0 && years <= mostYears ? span : null
 }
 
 /** The moment so long after another, months first, in UTC; from the 31st to the last day of a shorter month. */

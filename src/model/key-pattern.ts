@@ -2,7 +2,7 @@ import { type LocalTime, localTime, momentOf } from './local-time.ts'
 
 /**
  * The name that the objects of a job have, in the words of strftime and `${DB}`, as the tools had them that Cairn
- * replaces: `${DB}-%Y-%m-%dT%H-%M-%SZ.sql`. What the stages add (`.gz`, `.age`) follows it.
+ * replaces: `${DB}-%Y-%m-%dT%H-%M-%SZ.sql`. `%%` and `$$` are the characters. What the stages add (`.gz`, `.age`) follows it.
  */
 export interface KeyPattern {
   /** What every key begins with, up to a `/`: `''` where nothing is certain. */
@@ -21,6 +21,11 @@ export interface KeyPatternOptions {
   readonly zone: string
   /** Turns every run of characters but `A-Z a-z 0-9 _ . /` into one `-`, and cuts one from each end. */
   readonly plain: boolean
+}
+
+/** The pattern of a text that is taken as it stands. */
+export function literalPattern(text: string): string {
+  return text.replaceAll('%', '%%').replaceAll('$', '$$$$')
 }
 
 /** Throws an Error that says what is wrong with the pattern. */
@@ -146,9 +151,9 @@ function partsOf(text: string): Part[] {
     (same, letter: string) => abbreviations[letter] ?? same,
   )
   const parts: Part[] = []
-  for (const [piece] of whole.matchAll(/\$\{DB\}|\$DB(?![A-Za-z0-9_])|%[-_0^#]?.|[^$%]+|[$%]/gs)) {
+  for (const [piece] of whole.matchAll(/\$\$|\$\{DB\}|\$DB(?![A-Za-z0-9_])|%[-_0^#]?.|[^$%]+|[$%]/gs)) {
     if (piece === '${DB}' || piece === '$DB') parts.push({ field: 'unit' })
-    else if (piece === '%%') parts.push({ literal: '%' })
+    else if (piece === '%%' || piece === '$$') parts.push({ literal: piece.slice(1) })
     else if (/^%./s.test(piece)) parts.push(directivePart(piece))
     else parts.push({ literal: piece })
   }

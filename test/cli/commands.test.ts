@@ -357,6 +357,7 @@ test('config show masks secrets, and config schema accepts the sample and says w
         remote: 'nas:backups',
         options: { type: 'sftp', pass: 'obscuredpassword', host: { env: 'NAS_HOST' } },
       },
+      string: { type: 'rclone', remote: ':webdav,user=a,pass=obscuredinastring:x' },
     },
     encryption: { age: { recipients: [], identity: 'AGE-SECRET-KEY-1VERYSECRET' } },
     jobs: {
@@ -378,6 +379,7 @@ test('config show masks secrets, and config schema accepts the sample and says w
       'obscuredpassword',
       'VERYSECRET',
       'pgpassword',
+      'obscuredinastring',
     ])
       assert.ok(!out.includes(secret), `${secret} in ${out}`)
     assert.match(out, /NAS_HOST/)

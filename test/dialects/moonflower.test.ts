@@ -96,6 +96,10 @@ test('moonflower: what it has left is listed as foreign, verified, restored, and
   const key = `/${database.name}_2025-03-01T01:00:00.123Z.sql.gz`
   const cut = `/${database.name}_2025-02-01T01:00:00.000Z.sql.gz`
   const packed = sh('gzip', dump)
+  // Where a server has not kept the slash; and what another one has written into a folder.
+  const bare = `${database.name}_2025-01-15T01:00:00.000Z.sql.gz`
+  for (const each of [bare, `other/${bare}`])
+    await client.putObject({ Bucket: bucket.bucket, Key: each, Body: packed })
   await client.putObject({ Bucket: bucket.bucket, Key: key, Body: packed })
   await client.putObject({ Bucket: bucket.bucket, Key: cut, Body: packed.subarray(0, packed.length - 30) })
   await client.putObject({ Bucket: bucket.bucket, Key: '/somebody_elses.sql.gz', Body: packed })
@@ -104,11 +108,16 @@ test('moonflower: what it has left is listed as foreign, verified, restored, and
   >()
   assert.deepEqual(
     listed.map(({ kind }) => kind),
-    ['foreign', 'foreign'],
+    ['foreign', 'foreign', 'foreign'],
   )
   assert.equal(new Date(listed[0]?.startedAt ?? '').toISOString().slice(0, 19), '2025-03-01T01:00:00')
-  const [whole, short] = listed.map(({ id }) => id)
-  assert.ok(whole && short)
+  const [whole, short, slashless] = listed.map(({ id }) => id)
+  assert.ok(whole && short && slashless)
+  const third = await freshDatabase(15)
+  const back = await host.cairn(['restore', slashless, '--to', third.url])
+  assert.equal(back.code, 0, back.stderr)
+  assert.equal(await shopDigest(third), await shopDigest(database))
+  assert.match((await host.cairn(['show', slashless])).out, new RegExp(`/${bucket.bucket}/${bare}`))
   assert.match((await host.cairn(['show', whole])).out, /foreign|no digest/)
   assert.equal((await host.cairn(['verify', whole])).code, 0)
   const damaged = await host.cairn(['verify', short])

@@ -68,8 +68,10 @@ test('pgdump-s3: the object under the old key holds the dump and the globals, wi
   const here = await place(t)
   if (!here) return
   const { bucket, database, host } = here
+  writeFileSync(host.path('secret'), `${bucket.secretKey}\n`)
+  const fromFile = { AWS_SECRET_ACCESS_KEY: '', AWS_SECRET_ACCESS_KEY_FILE: host.path('secret') }
   for (let n = 0; n < 2; n++) {
-    const ran = await host.cairn(['run'])
+    const ran = await host.cairn(['run'], n === 0 ? {} : fromFile)
     assert.equal(ran.code, 0, ran.stderr)
     if (n === 0) await sql(database, 'DELETE FROM item WHERE id > 400')
   }

@@ -176,10 +176,13 @@ test('rclone: what the old tool has left is listed and restored, in all its name
     ...{ REMOTE_NAME: ':local', UPLOAD_PREFIX: host.path('up') },
   }
   sh('ssh-keygen -q -t ed25519 -N "" -f "$KEY"', undefined, { KEY: host.path('id') })
-  const dump = sh('pg_dump -d "$URL"', undefined, { URL: database.url })
+  const dump = sh('pg_dump --clean -d "$URL"', undefined, { URL: database.url })
   const at = (day: string): string => `${database.name}_2025-01-${day}-020000`
   sh('mkdir -p "$UP"; gzip > "$UP/$A"', dump, { UP: host.path('up'), A: `${at('01')}.sql.gz` })
   sh('gzip > "$UP/$A"', dump, { UP: host.path('up'), A: `${at('02')}.sql.gz.sql.gz` })
+  sh('pg_dump -Fc -d "$URL" | gzip > "$UP/$A"', undefined, {
+    ...{ UP: host.path('up'), A: `${at('04')}.sql.gz`, URL: database.url },
+  })
   sh('gzip | age -R "$KEY.pub" > "$UP/$A"', dump, {
     UP: host.path('up'),
     A: `${at('03')}.sql.gz.age`,
@@ -192,6 +195,7 @@ test('rclone: what the old tool has left is listed and restored, in all its name
   assert.deepEqual(
     listed.map(({ kind, encrypted }) => [kind, encrypted]),
     [
+      ['foreign', false],
       ['foreign', true],
       ['foreign', false],
       ['foreign', false],

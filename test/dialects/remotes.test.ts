@@ -2,51 +2,10 @@
 import assert from 'node:assert/strict'
 import { existsSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
-import {
-  type FreshDatabase,
-  freshBucket,
-  freshDatabase,
-  freshFolder,
-  newerRclone,
-  orSkip,
-  service,
-} from '../services/index.ts'
+import { test } from 'node:test'
+import { freshBucket, freshFolder, newerRclone, orSkip, service } from '../services/index.ts'
 import { rawClient } from '../support/s3-bucket.ts'
-import { fillShop, type OldHost, oldHost, sh, shopDigest } from './support.ts'
-
-/** The environment of one database, as the README of the rclone images has it. */
-async function shop(
-  t: TestContext,
-): Promise<{ database: FreshDatabase; env: Record<string, string> } | null> {
-  const database = await orSkip(t, freshDatabase(15))
-  if (!database) return null
-  await fillShop(database)
-  const { name, host, port, user, password } = database
-  const env = {
-    PGHOST: host,
-    PGPORT: String(port),
-    PGUSER: user,
-    PGPASSWORD: password,
-    BACKUP_DATABASES: name,
-  }
-  return { database, env }
-}
-
-/** Backs up, lists and restores through the remote. */
-async function roundTrip(host: OldHost, database: FreshDatabase): Promise<void> {
-  const ran = await host.cairn(['run'])
-  assert.equal(ran.code, 0, ran.stderr)
-  const listed = (await host.cairn(['list', '--json'])).json<{ id: string; kind: string }[]>()
-  assert.deepEqual(
-    listed.map(({ kind }) => kind),
-    ['logical'],
-  )
-  const target = await freshDatabase(15)
-  const restored = await host.cairn(['restore', 'latest', '--to', target.url])
-  assert.equal(restored.code, 0, restored.stderr)
-  assert.equal(await shopDigest(target), await shopDigest(database))
-}
+import { oldHost, roundTrip, sh, shop } from './support.ts'
 
 test('rclone: an SFTP server with its key and known hosts, below an absolute path', async t => {
   const here = await shop(t)
@@ -79,6 +38,23 @@ test('rclone: a WebDAV server', async t => {
     UPLOAD_PREFIX: here.database.name,
   })
   await roundTrip(host, here.database)
+})
+
+test('rclone: a connection string works, and the password in it is never printed', async t => {
+  const here = await shop(t)
+  const webdav = await orSkip(t, service('webdav'))
+  if (!here || !webdav) return
+  const pass = sh('rclone obscure "$P"', undefined, { P: webdav.password }).toString().trim()
+  const host = oldHost({
+    ...here.env,
+    REMOTE_NAME: `:webdav,url="${webdav.url}",user=${webdav.user},pass=${pass}:`,
+    UPLOAD_PREFIX: here.database.name,
+  })
+  await roundTrip(host, here.database)
+  const shown = await host.cairn(['config', 'from-env'])
+  assert.equal(shown.code, 0, shown.stderr)
+  assert.match(shown.stdout.toString(), /url: http/)
+  assert.ok(!`${shown.stdout}${shown.stderr}`.includes(pass))
 })
 
 test('rclone: S3 as the README has it, and with credentials that may only write', async t => {

@@ -273,6 +273,33 @@ test('sidecar: what is wrong is named before anything is read; what is right mak
   })
 })
 
+test('sidecar: a name is taken as it stands, databases come from a file, and BACKUP_DEBUG tells more but no secret', async t => {
+  const here = await app(t)
+  if (!here) return
+  const { host, database, env } = here
+  const name = 'a ${DB} 50%Y $DB%%'
+  writeFileSync(host.path('uris'), `${database.url}\n# and once more\n${database.url}\n`)
+  const said = {
+    ...{ ...env, BACKUP_NAME: name, BACKUP_POSTGRES: '', BACKUP_POSTGRES_FILE: host.path('uris') },
+    ...{ BACKUP_DEBUG: 'true', BACKUP_FILES: '' },
+  }
+  const ran = await host.cairn(['backup'], said)
+  assert.equal(ran.code, 0, ran.stderr)
+  assert.match(ran.stderr, /sidecar \(.*\): reading\n/)
+  const archives = filesIn(host.path('backups', name)).filter(path => !path.startsWith('.cairn/'))
+  assert.equal(archives.length, 1)
+  assert.ok(archives[0]?.startsWith(`${name}-20`), archives[0])
+  const dir = unpacked(t, readFileSync(host.path('backups', name, archives[0] ?? '')))
+  const dump = `postgres-${database.name}`
+  assert.deepEqual(readdirSync(dir).sort(), [`${dump}-2.dump`, `${dump}.dump`, 'uploads.tar.gz'])
+  writeFileSync(host.path('uris'), `postgresql://u:geheim@127.0.0.1:1/${database.name}\n`)
+  const down = await host.cairn(['restore', 'latest', '--yes'], said)
+  assert.notEqual(down.code, 0)
+  assert.match(down.stderr, /error: .*\n[\s\S]* at /)
+  for (const secret of [database.password, 'geheim', passphrase])
+    assert.ok(![ran, down].some(each => (each.stderr + each.out).includes(secret)))
+})
+
 test('sidecar: without a schedule it stays up and waits; with one it runs, and its webhooks are called as a form', async t => {
   const here = await app(t)
   if (!here) return

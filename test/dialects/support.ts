@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
-import type { FreshDatabase } from '../services/index.ts'
+import type { TestContext } from 'node:test'
+import { type FreshDatabase, freshDatabase, orSkip } from '../services/index.ts'
 import { type Machine, machine, type Ran } from '../support/cli.ts'
 import { sql } from '../support/postgres/hostile.ts'
 
@@ -45,4 +46,37 @@ export async function shopDigest(database: FreshDatabase): Promise<string> {
   )
   assert.ok(row)
   return row.digest
+}
+
+/** The environment of one database, as the README of the rclone images has it. */
+export async function shop(
+  t: TestContext,
+): Promise<{ database: FreshDatabase; env: Record<string, string> } | null> {
+  const database = await orSkip(t, freshDatabase(15))
+  if (!database) return null
+  await fillShop(database)
+  const { name, host, port, user, password } = database
+  const env = {
+    PGHOST: host,
+    PGPORT: String(port),
+    PGUSER: user,
+    PGPASSWORD: password,
+    BACKUP_DATABASES: name,
+  }
+  return { database, env }
+}
+
+/** Backs up, lists and restores through the remote. */
+export async function roundTrip(host: OldHost, database: FreshDatabase): Promise<void> {
+  const ran = await host.cairn(['run'])
+  assert.equal(ran.code, 0, ran.stderr)
+  const listed = (await host.cairn(['list', '--json'])).json<{ id: string; kind: string }[]>()
+  assert.deepEqual(
+    listed.map(({ kind }) => kind),
+    ['logical'],
+  )
+  const target = await freshDatabase(15)
+  const restored = await host.cairn(['restore', 'latest', '--to', target.url])
+  assert.equal(restored.code, 0, restored.stderr)
+  assert.equal(await shopDigest(target), await shopDigest(database))
 }

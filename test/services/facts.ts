@@ -104,6 +104,19 @@ export interface SmbFacts {
   folder: string
 }
 
+/** Azurite, to be spoken to as Azure is: by the names of Azure, which this proxy brings to it. */
+export interface AzuriteFacts {
+  account: string
+  /** The account's, in Base64. */
+  key: string
+  /** `https://<account>.blob.core.windows.net`: by the proxy (of http), with a certificate of this authority. */
+  url: string
+  proxy: string
+  caFile: string
+  /** The same account without a proxy. */
+  direct: string
+}
+
 export interface Facts {
   postgres: PostgresFacts
   mariadb: MariadbFacts
@@ -120,6 +133,7 @@ export interface Facts {
   /** Without a network, for one test file alone. */
   'docker-alone': DockerFacts
   smb: SmbFacts
+  azurite: AzuriteFacts
 }
 
 export type ServiceName = keyof Facts

@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { connectBroker } from './broker.ts'
 import {
+  type AzuriteFacts,
   type Facts,
   type MariadbFacts,
   type PostgresFacts,
@@ -24,6 +25,7 @@ import { type MariadbSeries, mariadbClients, mysqlClients, type PostgresMajor } 
 import { createRegistry, type Registry } from './registry.ts'
 
 export {
+  fullerRclone,
   goPrograms,
   mariadbClients,
   mysqlClients,
@@ -161,6 +163,19 @@ export async function freshBucket(
     client.destroy()
   }
   return { ...facts, bucket }
+}
+
+export interface FreshContainer extends AzuriteFacts {
+  container: string
+}
+
+/** An empty container of its own, in the account that all tests share. */
+export async function freshContainer(): Promise<FreshContainer> {
+  const facts = await service('azurite')
+  const container = freshName('container-')
+  const { ask } = await import('./azurite.ts')
+  await ask(facts, 'PUT', `/${container}?restype=container`)
+  return { ...facts, container }
 }
 
 /** An empty folder of the machine, by its absolute path; removed when this process ends. */

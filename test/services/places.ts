@@ -54,6 +54,12 @@ export const goPrograms = join(cache, 'go')
 /** Where npm puts the servers that Debian has not got. */
 export const npmServers = join(cache, 'npm')
 
+/** Where npm puts the emulator of Azure Blob Storage. */
+export const azurite = join(cache, 'azurite')
+
+/** The same rclone with what Debian leaves out: Azure Blob Storage, and serving S3. */
+export const fullerRclone = join(goPrograms, 'rclone')
+
 export const postgresMajors = [13, 14, 15, 16, 17, 18] as const
 export type PostgresMajor = (typeof postgresMajors)[number]
 

@@ -2,6 +2,7 @@
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { startAzurite } from './azurite.ts'
 import { startDocker } from './docker.ts'
 import { type Facts, type ServiceName, ServiceUnavailable } from './facts.ts'
 import { startMariadb, startMysql } from './mariadb.ts'
@@ -75,6 +76,8 @@ export function createRegistry(dir: string): Registry {
         return startDocker(starting('docker-alone'), true)
       case 'smb':
         return startSmb(starting('smb'))
+      case 'azurite':
+        return startAzurite(starting('azurite'))
     }
   }
 

@@ -9,7 +9,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CreateBucketCommand, DeleteBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import { type S3Facts, ServiceUnavailable } from './facts.ts'
-import { goPrograms, sid } from './places.ts'
+import { fullerRclone, sid } from './places.ts'
 import { freePorts, until } from './process.ts'
 import type { Starting } from './registry.ts'
 
@@ -30,8 +30,7 @@ export async function startCeph16(start: Starting): Promise<S3Facts> {
 
 /** What rclone makes of folders. */
 export async function startServeS3(start: Starting): Promise<S3Facts> {
-  const program = join(goPrograms, 'serve-s3')
-  if (!existsSync(program))
+  if (!existsSync(fullerRclone))
     throw new ServiceUnavailable('rclone serve s3 has to be built by Go, which is not here')
   const port = await freePorts(1)
   const { accessKey, secretKey } = newUser('owner')
@@ -45,7 +44,7 @@ export async function startServeS3(start: Starting): Promise<S3Facts> {
   const data = join(start.dir, 'data')
   await mkdir(data)
   const daemon = start.daemon(
-    program,
+    fullerRclone,
     ['serve', 's3', data, '--addr', `127.0.0.1:${port}`, '--auth-key', `${accessKey},${secretKey}`],
     { stopWith: 'SIGTERM', env: { RCLONE_CONFIG: '/dev/null' } },
   )

@@ -1,98 +1,98 @@
-/** What arguments of a dump program say about the connection, as options of the source. */
-export type Lifted = Readonly<Record<string, unknown>>
+/** An option of a dump program, by its long name. */
+export interface ProgramOption {
+  readonly letter?: string
+  /** `next`: it may stand in the following word; `same`: only in the word of the option; absent: it takes none. */
+  readonly value?: 'next' | 'same'
+}
+
+export type ProgramOptions = ReadonlyMap<string, ProgramOption>
+
+/** One argument, with the value that belongs to it. */
+export interface Argument {
+  /** The long name in full, also where a letter or an abbreviation stood; null for a word that is no known option. */
+  readonly name: string | null
+  readonly value: string | undefined
+  /** The same in one word: `--schema=app`, `-v`. */
+  readonly word: string
+}
+
+/** What the configuration takes from one argument. */
+export interface Lift {
+  /** Its name in the options of the source, with a dot for an inner one. */
+  readonly as: string
+  readonly kind: 'text' | 'number' | 'secret'
+}
 
 /** Arguments of a dump program, taken apart. */
 export interface Sorted {
-  readonly lifted: Lifted
-  /** What is left for the program. */
+  /** What they say that is an option of the source: where to connect, and how to log in. */
+  readonly lifted: Readonly<Record<string, unknown>>
+  /** What is left for the program, one word each. */
   readonly rest: readonly string[]
+  /** What is left out that a person might miss; never holds a value. */
+  readonly notes: readonly string[]
 }
 
-/** An option of the program that is an option of the source. */
-interface Rule {
-  readonly long: string
-  readonly short?: string
-  /** The name in the configuration, with a dot for an inner one; '' for what Cairn does anyway. */
-  readonly as: string
-  readonly value: 'text' | 'number' | 'secret' | 'none'
+/** `host: h=` is `--host X`, `-h X`; `password: p?` is `--password[=X]`, `-p[X]`; `clean: c` takes no value. */
+export function programOptions(table: Readonly<Record<string, string>>): ProgramOptions {
+  return new Map(
+    Object.entries(table).map(([name, said]) => {
+      const letter = said.replace(/[=?]$/, '')
+      const value = said.endsWith('=') ? 'next' : said.endsWith('?') ? 'same' : undefined
+      return [name, { ...(letter ? { letter } : {}), ...(value ? { value } : {}) }]
+    }),
+  )
 }
 
-const postgresRules: readonly Rule[] = [
-  { long: 'host', short: 'h', as: 'host', value: 'text' },
-  { long: 'port', short: 'p', as: 'port', value: 'number' },
-  { long: 'username', short: 'U', as: 'user', value: 'text' },
-  { long: 'dbname', short: 'd', as: 'url', value: 'secret' },
-  { long: 'no-password', short: 'w', as: '', value: 'none' },
-]
-
-const mariadbRules: readonly Rule[] = [
-  { long: 'host', short: 'h', as: 'host', value: 'text' },
-  { long: 'port', short: 'P', as: 'port', value: 'number' },
-  { long: 'socket', short: 'S', as: 'socket', value: 'text' },
-  { long: 'user', short: 'u', as: 'user', value: 'text' },
-  { long: 'password', short: 'p', as: 'password', value: 'secret' },
-  { long: 'defaults-file', as: 'defaultsFile', value: 'text' },
-  { long: 'defaults-extra-file', as: 'defaultsExtraFile', value: 'text' },
-  { long: 'defaults-group-suffix', as: 'defaultsGroupSuffix', value: 'text' },
-  { long: 'ssl-ca', as: 'ssl.ca', value: 'text' },
-  { long: 'ssl-cert', as: 'ssl.cert', value: 'text' },
-  { long: 'ssl-key', as: 'ssl.key', value: 'text' },
-  { long: 'single-transaction', as: '', value: 'none' },
-  { long: 'quick', short: 'q', as: '', value: 'none' },
-  { long: 'routines', short: 'R', as: '', value: 'none' },
-  { long: 'events', short: 'E', as: '', value: 'none' },
-  { long: 'triggers', as: '', value: 'none' },
-  { long: 'hex-blob', as: '', value: 'none' },
-  { long: 'opt', as: '', value: 'none' },
-]
-
-/** pg_dump's or pg_dumpall's (PostgreSQL docs, "pg_dump"). A word without an option is a database, or a connection string. */
-export function pgArguments(args: readonly string[]): Sorted {
-  const sorted = sort(args, postgresRules)
-  const { url, ...lifted } = sorted.lifted
-  // A name alone is of no use: which databases are dumped stands elsewhere.
-  const isConninfo = typeof url === 'object' && /^postgres(ql)?:|=/.test((url as { value: string }).value)
-  return { lifted: isConninfo ? { ...lifted, url } : lifted, rest: sorted.rest }
+/** Takes words apart as getopt and MySQL's programs do: abbreviations, bundles of letters, values that follow. */
+export function readArguments(words: readonly string[], options: ProgramOptions): Argument[] {
+  const read: Argument[] = []
+  const left = [...words]
+  for (let word = left.shift(); word !== undefined; word = left.shift()) {
+    if (/^--./s.test(word)) read.push(longOption(word, left, options))
+    else if (/^-./s.test(word)) read.push(...letters(word, left, options))
+    else read.push({ name: null, value: undefined, word })
+  }
+  return read
 }
 
-/** mariadb-dump's or mysqldump's (MariaDB docs, "mariadb-dump"). Passwords are taken out, so that no process list shows them. */
-export function dumpArguments(args: readonly string[]): Sorted {
-  return sort(args, mariadbRules)
+/** Takes its value from `left` where that follows. */
+function longOption(word: string, left: string[], options: ProgramOptions): Argument {
+  const [, said = '', glued] = /^--([^=]+)(?:=([\s\S]*))?$/.exec(word) ?? []
+  const name = fullName(said.replaceAll('_', '-'), options)
+  if (name === null) return { name, value: undefined, word }
+  const value = glued ?? (options.get(name)?.value === 'next' ? left.shift() : undefined)
+  return { name, value, word: value === undefined ? `--${said}` : `--${said}=${value}` }
 }
 
-function sort(args: readonly string[], rules: readonly Rule[]): Sorted {
-  const lifted: Record<string, unknown> = {}
-  const rest: string[] = []
-  for (let at = 0; at < args.length; at++) {
-    const argument = args[at] ?? ''
-    const found = ruleFor(argument, rules)
-    if (!found) {
-      rest.push(argument)
+/** The only option that begins so. */
+function fullName(said: string, options: ProgramOptions): string | null {
+  if (options.has(said)) return said
+  const [only, other] = [...options.keys()].filter(name => name.startsWith(said))
+  return only !== undefined && other === undefined ? only : null
+}
+
+/** `-Oxn app`, `-napp`. What follows a letter that is not known stays with it. */
+function letters(word: string, left: string[], options: ProgramOptions): Argument[] {
+  const read: Argument[] = []
+  for (let at = 1; at < word.length; at++) {
+    const letter = word[at] ?? ''
+    const behind = word.slice(at + 1)
+    const [name, option] = [...options].find(([, each]) => each.letter === letter) ?? []
+    if (name === undefined || option === undefined)
+      return [...read, { name: null, value: undefined, word: `-${letter}${behind}` }]
+    if (option.value === undefined) {
+      read.push({ name, value: undefined, word: `-${letter}` })
       continue
     }
-    const { rule } = found
-    // MariaDB's -p takes no word of its own: it would ask.
-    const takesNext = found.value === undefined && rule.value !== 'none' && rule.as !== 'password'
-    const value = takesNext ? args[++at] : found.value
-    if (value !== undefined && rule.as !== '') put(lifted, rule, value)
+    const value = behind || (option.value === 'next' ? left.shift() : undefined)
+    return [...read, { name, value, word: `-${letter}${value ?? ''}` }]
   }
-  return { lifted, rest }
+  return read
 }
 
-/** `--host=x`, `--host x`, `-h x`, `-hx`. */
-function ruleFor(argument: string, rules: readonly Rule[]): { rule: Rule; value: string | undefined } | null {
-  const [, long, value] = /^--([^=]+)(?:=([\s\S]*))?$/.exec(argument) ?? []
-  if (long !== undefined) {
-    const rule = rules.find(each => each.long === long.replaceAll('_', '-'))
-    return rule ? { rule, value } : null
-  }
-  const [, short, glued] = /^-([A-Za-z])([\s\S]*)$/.exec(argument) ?? []
-  const rule = rules.find(each => each.short !== undefined && each.short === short)
-  if (!rule || (rule.value === 'none' && glued !== '')) return null
-  return { rule, value: glued === '' ? undefined : glued }
-}
-
-function put(into: Record<string, unknown>, { as, value: kind }: Rule, value: string): void {
+/** Puts a value where the configuration has it. */
+export function lift(into: Record<string, unknown>, { as, kind }: Lift, value: string): void {
   const shown = kind === 'number' ? Number(value) : kind === 'secret' ? { value } : value
   const [outer = '', inner] = as.split('.')
   if (inner === undefined) into[outer] = shown

@@ -12,6 +12,8 @@ export interface Dialect {
   readonly weak: readonly (readonly string[])[]
   /** What it cannot do without, for whoever has set nothing. */
   readonly needs: string
+  /** Whether arguments after the name of the image are the dump program's; they meant nothing to the others. */
+  readonly takesArguments?: true
   /** What its variables begin with: others that do are probably misspelt. */
   readonly prefixes: readonly string[]
   /** The configuration that does the same. `args` follow the name of the image. Faults go to the variables. */

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { usage } from '../../model/failure.ts'
 import { type Config, checkedConfig } from '../schema.ts'
 import type { Dialect, Plain } from './dialect.ts'
@@ -5,7 +6,7 @@ import { moonflower } from './moonflower.ts'
 import { pgdumpS3 } from './pgdump-s3.ts'
 import { rclone } from './rclone.ts'
 import { sidecar } from './sidecar.ts'
-import { cleaned, type Environment, Variables } from './variables.ts'
+import { cleaned, type Environment, type ReadText, Variables } from './variables.ts'
 
 /** Every dialect there is. */
 const dialects: readonly Dialect[] = [sidecar, rclone, moonflower, pgdumpS3]
@@ -18,15 +19,24 @@ export interface Translated {
   readonly config: Config
   /** What is odd and does no harm, for a person. */
   readonly warnings: readonly string[]
+  /** Whether `--verbose` is meant. */
+  readonly isVerbose: boolean
 }
 
 /**
- * The configuration that an environment of one of the replaced tools means. Pure. Throws a Failure with exit 2 that
- * lists everything that is wrong, before anything was touched. `args` are those that follow the name of the image.
+ * The configuration that an environment of one of the replaced tools means. Pure but for the files of secrets, some of
+ * which must be looked into. Throws a Failure with exit 2 that lists everything that is wrong, before anything was
+ * touched. `args` are those that follow the name of the image.
  */
-export function translate(env: Environment, args: readonly string[]): Translated {
+export function translate(
+  env: Environment,
+  args: readonly string[],
+  read: ReadText = textOfFile,
+): Translated {
   const { dialect, notes } = recognise(env)
-  const variables = new Variables(env)
+  const variables = new Variables(env, read)
+  if (args.length > 0 && !dialect.takesArguments)
+    variables.warnings.push(`arguments mean nothing to the dialect ${dialect.name}: they are ignored`)
   const plain = dialect.translate(variables, args)
   variables.check(dialect.name, dialect.prefixes)
   return {
@@ -34,6 +44,15 @@ export function translate(env: Environment, args: readonly string[]): Translated
     plain,
     config: checkedConfig(plain, `the environment (dialect ${dialect.name})`),
     warnings: [...notes, ...variables.warnings],
+    isVerbose: variables.isVerbose,
+  }
+}
+
+function textOfFile(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return null
   }
 }
 

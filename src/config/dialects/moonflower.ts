@@ -12,7 +12,7 @@ export const moonflower: Dialect = {
   translate: env => {
     const encryption = encryptionOf(env)
     const store = storeOf(env)
-    const schedule = env.text('SCHEDULE')
+    const schedule = env.schedule('SCHEDULE')
     const webhooks = webhooksOf(env)
     const keep = env.parsed('S3_EXPIRES_IN', aDuration, spanOrNull)
     return {
@@ -55,9 +55,11 @@ function storeOf(env: Variables): Plain {
   const expires = env.parsed('S3_EXPIRES_IN', aDuration, spanOrNull)
   // The tool wrote PATH/NAME, so that the root's own path gives keys that begin with a slash.
   const path = (env.text('S3_PATH') ?? '/').replace(/^\//, '').replace(/\/$/, '')
+  env.required('S3_ENDPOINT', 'the address of the S3 server: https://s3.example')
+  const endpoint = env.endpoint('S3_ENDPOINT')
   return {
     type: 's3',
-    endpoint: env.required('S3_ENDPOINT', 'the address of the S3 server: https://s3.example'),
+    ...(endpoint ? { endpoint } : {}),
     region: env.text('S3_REGION') ?? 'us-west-1',
     bucket: env.required('S3_BUCKET', 'the name of the bucket'),
     prefix: `${path}/`,
@@ -85,8 +87,9 @@ function encryptionOf(env: Variables): Plain | null {
   const passphrase = env.secret('ENCRYPTION_PASSPHRASE')
   const publicKey = env.secret('ENCRYPTION_PUBLIC_KEY')
   const text = env.hidden('ENCRYPTION_PASSPHRASE')
+  const name = passphrase && 'file' in passphrase ? 'ENCRYPTION_PASSPHRASE_FILE' : 'ENCRYPTION_PASSPHRASE'
   if (text !== undefined && text.length < shortestPassphrase)
-    env.fault('ENCRYPTION_PASSPHRASE', `at least ${shortestPassphrase} characters`, `${text.length} of them`)
+    env.fault(name, `at least ${shortestPassphrase} characters`, `${text.length} of them`)
   if (passphrase && publicKey)
     env.warnings.push('ENCRYPTION_PASSPHRASE and ENCRYPTION_PUBLIC_KEY are both set: the key is not used')
   const compressLevel = 1
@@ -109,7 +112,7 @@ function webhooksOf(env: Variables): Plain | null {
   return said.length === 0 ? null : { ...Object.fromEntries(said), ...(log ? { log } : {}) }
 }
 
-const aDuration = 'a duration in words, as "30 days", "2 weeks" or "1 month"'
+const aDuration = 'a duration in words that ends before the year 9999, as "30 days", "2 weeks" or "1 month"'
 
 /** The words as they stand, if they are a duration. */
 function spanOrNull(text: string): string | null {

@@ -1,3 +1,4 @@
+import { literalPattern } from '../../model/key-pattern.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import type { Variables } from './variables.ts'
 
@@ -18,7 +19,7 @@ export const pgdumpS3: Dialect = {
           source: sourceOf(env, host, database),
           to: ['s3'],
           // One key for ever: each backup is a version of it, which a lifecycle rule of the bucket lets go.
-          key: { name: `${database.replaceAll('%', '%%')}-backup.enc`, suffix: false },
+          key: { name: `${literalPattern(database)}-backup.enc`, suffix: false },
           compression: { gzip: {} },
           encryption: {
             aespipe: {
@@ -55,15 +56,30 @@ function sourceOf(env: Variables, host: string, database: string): Plain {
   }
 }
 
-/** Credentials are found where the AWS tools find them. */
+/** Credentials are found where the AWS tools find them, or in files. */
 function storeOf(env: Variables): Plain {
-  const endpoint = (env.text('AWS_ENDPOINT_URL_S3') ?? env.text('AWS_ENDPOINT_URL'))?.replace(/\/$/, '')
+  const endpoint = env.endpoint(
+    env.text('AWS_ENDPOINT_URL_S3') === undefined ? 'AWS_ENDPOINT_URL' : 'AWS_ENDPOINT_URL_S3',
+  )
   const region = env.text('AWS_DEFAULT_REGION') ?? env.text('AWS_REGION')
   return {
     type: 's3',
     bucket: env.required('AWS_BUCKET', 'the name of the bucket'),
     ...(region ? { region } : {}),
-    ...(endpoint && endpoint !== 'https://s3.amazonaws.com' ? { endpoint } : {}),
+    ...(endpoint ? { endpoint } : {}),
+    ...credentialsOf(env),
     tags: { 'backup/schedule': env.text('AWS_BACKUP_SCHEDULE_TAG') ?? '' },
   }
+}
+
+/** Only what stands in files: where the AWS tools look, there are none for each. */
+function credentialsOf(env: Variables): Plain {
+  const accessKeyId = env.secret('AWS_ACCESS_KEY_ID')
+  const secretAccessKey = env.secret('AWS_SECRET_ACCESS_KEY')
+  const sessionToken = env.secret('AWS_SESSION_TOKEN')
+  if (![accessKeyId, secretAccessKey, sessionToken].some(place => place && 'file' in place)) return {}
+  if (!secretAccessKey)
+    env.fault('AWS_SECRET_ACCESS_KEY', 'the secret that goes with AWS_ACCESS_KEY_ID', null)
+  if (!accessKeyId) env.fault('AWS_ACCESS_KEY_ID', 'the key that goes with AWS_SECRET_ACCESS_KEY', null)
+  return { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) }
 }

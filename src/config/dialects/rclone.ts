@@ -1,5 +1,8 @@
-import { dumpArguments, type Lifted, pgArguments } from './arguments.ts'
+import { isSecretName, parseRemote } from '../../stores/index.ts'
+import type { Sorted } from './arguments.ts'
 import type { Dialect, Plain } from './dialect.ts'
+import { mariadbArguments } from './mariadb-arguments.ts'
+import { pgArguments } from './pg-arguments.ts'
 import type { Variables } from './variables.ts'
 
 /** Dumps of PostgreSQL or MariaDB, gzip, age, to any remote of rclone's. */
@@ -8,6 +11,7 @@ export const rclone: Dialect = {
   strong: ['BACKUP_DATABASES', 'BACKUP_ALL'],
   weak: [['UPLOAD_PREFIX']],
   needs: 'BACKUP_DATABASES or BACKUP_ALL, PGHOST or MYSQL_HOST, REMOTE_NAME and RCLONE_CONFIG_*',
+  takesArguments: true,
   prefixes: ['BACKUP_', 'ENCRYPT_', 'UPLOAD_', 'REMOTE_'],
   translate: (env, args) => {
     const all = env.flag('BACKUP_ALL')
@@ -55,7 +59,8 @@ function nameOf(env: Variables, all: boolean, databases: readonly string[]): str
     fault('a path within the remote, without a "/" at its beginning and without ".."')
   if (all && named) fault('no $DB, because BACKUP_ALL writes one file')
   if (!all && !named && databases.length > 1) fault('$DB in it, because there are several databases')
-  return `${base}.sql`
+  // A "$" that begins no placeholder is a character like others.
+  return `${base.replaceAll(/\$(?!\{DB\}|DB(?![A-Za-z0-9_]))/g, '$$$$')}.sql`
 }
 
 function storeOf(env: Variables): Plain {
@@ -65,19 +70,33 @@ function storeOf(env: Variables): Plain {
   const path = prefix === undefined ? '' : prefix === '/' ? '/' : prefix.replace(/\/$/, '')
   return {
     type: 'rclone',
-    remote: `${remote}:${path}`,
+    ...remoteOf(`${remote}:${path}`),
     // Without a file of its own rclone says so at every start.
     config: env.text('RCLONE_CONFIG') ?? '/dev/null',
     ...smbOf(env, remote),
   }
 }
 
+/** A connection string with a password in it becomes a remote whose settings stand by themselves: no message shows them then. */
+function remoteOf(text: string): Plain {
+  const { name, settings, path } = parseRemote(text)
+  const entries = Object.entries(settings)
+  if (!entries.some(([key]) => isSecretName(key))) return { remote: text }
+  const type = name.startsWith(':') ? { type: name.slice(1) } : {}
+  const hidden = entries.map(([key, value]) => [key, isSecretName(key) ? { value } : value])
+  return {
+    remote: `${name.replace(/^:.*/, 'remote')}:${path}`,
+    options: { ...type, ...Object.fromEntries(hidden) },
+  }
+}
+
 /** The README spelled the settings of SMB in a way that rclone does not read, and its password in clear. */
 function smbOf(env: Variables, remote: string): Plain {
+  if (remote.startsWith(':')) return {}
   const prefix = `RCLONE_CONFIG_${remote.replaceAll(/[-. ]/g, '_').toUpperCase()}_SMB_`
   const names = ['HOST', 'PORT', 'USER', 'DOMAIN'].filter(name => env.text(prefix + name) !== undefined)
   const pass = env.secret(`${prefix}PASS`)
-  if (remote.startsWith(':') || (names.length === 0 && !pass)) return {}
+  if (names.length === 0 && !pass) return {}
   const options = Object.fromEntries(names.map(name => [name.toLowerCase(), env.text(prefix + name)]))
   return { options: { type: 'smb', ...options }, ...(pass ? { clear: { pass } } : {}) }
 }
@@ -90,7 +109,7 @@ function encryptionOf(env: Variables): Plain | null {
   if (text === undefined) return file === undefined ? null : { recipientsFile: file, skipOtherKeys: true }
   const recipients = recipientsIn(text)
   if (recipients.length === 0)
-    env.fault('ENCRYPT_RECIPIENTS', 'public keys: age1..., or ssh-ed25519 ... and ssh-rsa ...', text)
+    env.fault('ENCRYPT_RECIPIENTS', 'public keys: age1..., or ssh-ed25519 ... and ssh-rsa ...', 'none')
   return { recipients }
 }
 
@@ -112,24 +131,25 @@ function sourceOf(
   databases: readonly string[],
 ): Plain {
   const engine = engineOf(env, args)
-  const { lifted, rest } = engine === 'postgres' ? pgArguments(args) : dumpArguments(args)
+  const { lifted, rest, notes } = engine === 'postgres' ? pgArguments(args, all) : mariadbArguments(args, all)
+  env.warnings.push(...notes)
   const what = all ? { whole: true } : { databases }
   if (engine === 'postgres') return { type: engine, ...postgresOf(env, lifted, all), ...what, args: rest }
   return { type: engine, ...mariadbOf(env, lifted), ...what, globals: false, args: rest }
 }
 
-function postgresOf(env: Variables, lifted: Lifted, all: boolean): Plain {
+function postgresOf(env: Variables, lifted: Sorted['lifted'], all: boolean): Plain {
   const password = env.secret('PGPASSWORD')
   // PGHOST and its like are read where all of libpq's variables are.
   return {
+    ...(all ? {} : { format: 'plain', globals: false }),
     ...lifted,
     ...(password && 'file' in password ? { password } : {}),
     allowEmpty: true,
-    ...(all ? {} : { format: 'plain', globals: false }),
   }
 }
 
-function mariadbOf(env: Variables, lifted: Lifted): Plain {
+function mariadbOf(env: Variables, lifted: Sorted['lifted']): Plain {
   const password = env.secret('MYSQL_PWD')
   const host = env.text('MYSQL_HOST')
   const files = lifted.defaultsFile ?? lifted.defaultsExtraFile

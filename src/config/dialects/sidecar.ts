@@ -1,3 +1,4 @@
+import { literalPattern } from '../../model/key-pattern.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import type { SecretPlace, Variables } from './variables.ts'
 
@@ -13,11 +14,10 @@ export const sidecar: Dialect = {
     const name = nameOf(env)
     const stores = storesOf(env, name)
     const encryption = env.secret('BACKUP_ENCRYPTION_KEY')
-    const schedule = env.text('BACKUP_SCHEDULE')
+    const schedule = env.schedule('BACKUP_SCHEDULE')
     const webhooks = webhooksOf(env)
     const containers = containersOf(env)
-    if (env.flag('BACKUP_DEBUG'))
-      env.warnings.push('BACKUP_DEBUG: say --verbose to see the causes of a failure')
+    if (env.flag('BACKUP_DEBUG')) env.isVerbose = true
     return {
       stores,
       // Without a schedule the container waits for `backup-now.sh`.
@@ -26,7 +26,7 @@ export const sidecar: Dialect = {
         sidecar: {
           source: { type: 'archive', name, members: membersOf(env) },
           to: Object.keys(stores),
-          key: { name: `${name.replaceAll('%', '%%')}-%Y-%m-%d-%H%M%S.tar` },
+          key: { name: `${literalPattern(name)}-%Y-%m-%d-%H%M%S.tar` },
           ...zoneOf(env),
           compression: { gzip: {} },
           encryption: encryption ? { gpg: { passphrase: encryption } } : 'none',
@@ -61,9 +61,11 @@ function zoneOf(env: Variables): Plain {
 }
 
 function storesOf(env: Variables, name: string): Record<string, Plain> {
-  const path = env.text('BACKUP_LOCAL_PATH')
+  const path = env.parsed('BACKUP_LOCAL_PATH', 'a path that begins with "/"', text =>
+    text.startsWith('/') ? text : null,
+  )
   const bucket = env.text('BACKUP_S3_BUCKET')
-  if (path === undefined && bucket === undefined)
+  if (env.text('BACKUP_LOCAL_PATH') === undefined && bucket === undefined)
     env.fault('BACKUP_LOCAL_PATH', 'the folder for the backups, or BACKUP_S3_BUCKET', null)
   return {
     ...(path === undefined ? {} : { local: { type: 'local', path: `${path.replace(/\/+$/, '')}/${name}` } }),
@@ -76,14 +78,13 @@ function s3Of(env: Variables, bucket: string, prefix: string): Plain {
   const secret = env.secret('BACKUP_S3_SECRET_KEY')
   if (id && !secret) env.fault('BACKUP_S3_SECRET_KEY', 'the secret that goes with BACKUP_S3_ACCESS_KEY', null)
   if (secret && !id) env.fault('BACKUP_S3_ACCESS_KEY', 'the key that goes with BACKUP_S3_SECRET_KEY', null)
-  const endpoint = env.text('BACKUP_S3_ENDPOINT')?.replace(/\/$/, '')
+  const endpoint = env.endpoint('BACKUP_S3_ENDPOINT')
   return {
     type: 's3',
     bucket,
     prefix,
     region: env.text('BACKUP_S3_REGION') ?? 'us-east-1',
-    // AWS's own address is none.
-    ...(endpoint && endpoint !== 'https://s3.amazonaws.com' ? { endpoint } : {}),
+    ...(endpoint ? { endpoint } : {}),
     ...(id && secret ? { accessKeyId: id, secretAccessKey: secret } : {}),
   }
 }
@@ -109,12 +110,13 @@ function plainName(name: string): string {
 /** One URI a line, or several on a line; empty lines and comments are passed over. */
 function urisIn(env: Variables, variable: string): { uri: string; place: SecretPlace | { value: string } }[] {
   const text = env.hidden(variable) ?? ''
+  const whole = env.secret(variable)
   const uris = text
     .split('\n')
     .filter(line => !line.trim().startsWith('#'))
     .flatMap(line => line.split(/\s+/))
     .filter(uri => uri !== '')
-  return uris.map(uri => ({ uri, place: text === uri ? { env: variable } : { value: uri } }))
+  return uris.map(uri => ({ uri, place: whole && text === uri ? whole : { value: uri } }))
 }
 
 /** Each server, or database, as the folder that mongodump writes. */

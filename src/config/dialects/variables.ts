@@ -1,4 +1,5 @@
 import { usage } from '../../model/failure.ts'
+import { scheduleFault } from '../../model/schedule.ts'
 import { suggest } from '../../model/suggest.ts'
 
 /** The environment of a process. */
@@ -25,6 +26,15 @@ function unquoted(text: string): string {
   return quoted && text.length > 1 ? (quoted[2] ?? '') : text
 }
 
+/** The text of a file; null when it cannot be read. */
+export type ReadText = (path: string) => string | null
+
+const anAddress = 'an address that begins with http:// or https://'
+
+function addressOrNull(text: string): string | null {
+  return URL.canParse(text) && /^https?:\/\//.test(text) ? text : null
+}
+
 interface Fault {
   readonly name: string
   readonly expected: string
@@ -38,12 +48,21 @@ interface Fault {
  */
 export class Variables {
   readonly warnings: string[] = []
+  /** Whether a person wants to be told more. */
+  isVerbose = false
   readonly #env: Environment
+  readonly #read: ReadText
   readonly #faults: Fault[] = []
   readonly #known = new Set<string>()
 
-  constructor(env: Environment) {
+  constructor(env: Environment, read: ReadText) {
     this.#env = cleaned(env)
+    this.#read = read
+  }
+
+  /** Every variable that was looked at. */
+  get known(): ReadonlySet<string> {
+    return this.#known
   }
 
   /** The value, undefined when it is not set. */
@@ -68,7 +87,9 @@ export class Variables {
     return value ?? undefined
   }
 
+  /** A whole number. What Kubernetes injects for a service of such a name (`PG_PORT=tcp://…`) is nobody's. */
   integer(name: string, least: number, most: number): number | undefined {
+    if (this.text(name)?.startsWith('tcp://')) return undefined
     return this.parsed(name, `a whole number from ${least} to ${most}`, text =>
       /^\d{1,15}$/.test(text) && Number(text) >= least && Number(text) <= most ? Number(text) : null,
     )
@@ -86,18 +107,30 @@ export class Variables {
   secret(name: string): SecretPlace | undefined {
     const value = this.text(name)
     const file = this.text(`${name}_FILE`)
-    if (value !== undefined && file !== undefined)
-      this.warnings.push(`${name} and ${name}_FILE are both set: the file is not read`)
+    const both = `${name} and ${name}_FILE are both set: the file is not read`
+    if (value !== undefined && file !== undefined && !this.warnings.includes(both)) this.warnings.push(both)
     if (value !== undefined) return { env: name }
     return file === undefined ? undefined : { file }
   }
 
   /** The address of a webhook, which may hold a token: a variable, or the file that `NAME_FILE` names. */
   webhook(name: string): SecretPlace | undefined {
-    this.parsed(name, 'an address that begins with http:// or https://', text =>
-      URL.canParse(text) && /^https?:/.test(text) ? text : null,
-    )
+    const text = this.text(name)
+    if (text !== undefined && addressOrNull(text) === null) this.fault(name, anAddress, 'something else')
     return this.secret(name)
+  }
+
+  /** The address of an S3 server; undefined also for AWS's own, which is none. */
+  endpoint(name: string): string | undefined {
+    const endpoint = this.parsed(name, anAddress, addressOrNull)?.replace(/\/$/, '')
+    return endpoint === 'https://s3.amazonaws.com' ? undefined : endpoint
+  }
+
+  /** When to run. */
+  schedule(name: string): string | undefined {
+    return this.parsed(name, 'a schedule of cron, as "0 2 * * *", with 5 or 6 fields', text =>
+      scheduleFault(text) === null ? text : null,
+    )
   }
 
   requiredSecret(name: string, what: string): SecretPlace {
@@ -106,9 +139,13 @@ export class Variables {
     return place ?? { env: name }
   }
 
-  /** The text of a secret that stands in the environment itself, for checks; never to be shown. */
+  /** The text of a secret, from wherever it is, for checks and lists; never to be shown. */
   hidden(name: string): string | undefined {
-    return this.text(name)
+    const place = this.secret(name)
+    if (!place || 'env' in place) return this.text(name)
+    const text = this.#read(place.file)
+    if (text === null) this.fault(`${name}_FILE`, 'a file that can be read', place.file)
+    return text?.replace(/\r?\n$/, '')
   }
 
   fault(name: string, expected: string, found: string | null): void {

@@ -16,7 +16,8 @@ const KeyName = z.string().superRefine((text, ctx) => {
 export const Key = z
   .strictObject({
     name: KeyName.meta({
-      description: 'in the words of strftime, with ${DB} for the database; what the stages add follows it',
+      description:
+        'in the words of strftime, with ${DB} for the database ($$ is a $); what the stages add follows it',
       example: '${DB}-%Y-%m-%dT%H-%M-%SZ.sql',
     }),
     timezone: Zone.meta({

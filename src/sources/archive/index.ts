@@ -4,6 +4,7 @@ import type { Artifact, Census, CensusLevel, Session, Source, SourceFacts } from
 import type { Step } from '../../model/step.ts'
 import { needProgram } from '../../platform/program.ts'
 import { beforeStall, explained } from '../../platform/stall.ts'
+import { listable } from './list.ts'
 import { type Members, membersIn, type Packed } from './pack.ts'
 
 /** A source whose artifacts become members of an archive. */
@@ -236,10 +237,14 @@ async function finish(
     capturedAt: earliest(all.map(facts => facts.capturedAt)) ?? now,
     consistentAt: now,
     client: [...new Set(all.map(facts => facts.client).filter(Boolean))].join(', '),
-    options: { members: spooled.packed },
+    options: { members: listable(spooled.packed, foldersOf(parts)) },
     warnings: [...told, ...all.flatMap(facts => facts.warnings)],
     missing: missing.filter(({ member }) => !member.optional).map(({ failure }) => failure),
   }
+}
+
+function foldersOf(parts: readonly Part[]): string[] {
+  return parts.filter(({ member }) => member.isFolder).map(({ member }) => member.name)
 }
 
 function isOf({ name }: ArchiveMember, { member }: Packed): boolean {

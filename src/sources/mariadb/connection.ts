@@ -150,6 +150,8 @@ function sslArgs({ flavour, ssl }: Connection): string[] {
       return ['--ssl', '--skip-ssl-verify-server-cert', ...files]
     case 'verify-identity':
       return ['--ssl', '--ssl-verify-server-cert', ...files]
+    case 'preferred':
+      return ['--skip-ssl-verify-server-cert', ...files]
     case 'verify-ca':
       throw usage('cannot connect', "MariaDB's programs have no verify-ca", 'say verify-identity')
     default:

@@ -1,4 +1,3 @@
-import { usage } from '../../model/failure.ts'
 import type { Program } from '../../model/step.ts'
 import type { Clients, Series } from './clients.ts'
 import { type Connection, login } from './connection.ts'
@@ -11,7 +10,7 @@ export interface Scope {
   readonly named: boolean
 }
 
-/** The dumper, whose output is one consistent moment of all transactional tables. Throws a usage Failure for arguments that would break it. */
+/** The dumper, whose output is one consistent moment of all transactional tables. */
 export function dumpProgram(
   connection: Connection,
   clients: Clients,
@@ -19,7 +18,6 @@ export function dumpProgram(
   scope: Scope,
   extra: readonly string[],
 ): Program {
-  checkArgs(extra)
   const { args, ...rest } = login(connection)
   return {
     ...rest,
@@ -79,20 +77,17 @@ const refused: readonly (readonly [why: string, names: readonly string[]])[] = [
   ['it prints no dump', ['help', 'version', 'print-defaults', 'debug-info', 'debug']],
 ]
 
-/** Throws a usage Failure for the first argument that would give away a password, lead the dump elsewhere, or break it. */
-export function checkArgs(args: readonly string[]): void {
+/** What is wrong with the first argument that would give away a password, lead the dump elsewhere, or break it; null: none would. */
+export function refusedArgument(args: readonly string[]): string | null {
   for (const arg of args) {
     const [, name = ''] = /^--(?:loose[-_])?([A-Za-z0-9][\w-]+)(?:=|$)/s.exec(arg) ?? []
     // The argument may hold a secret: only its name is repeated.
     const shown = /^(--[\w-]*|-\w?)/.exec(arg)?.[0] || 'an argument'
     if (name === '')
-      throw usage(
-        'the configuration is wrong',
-        `args: ${shown} is not a long option`,
-        'write --name or --name=value; databases and tables are not given here',
-      )
+      return `${shown} is not a long option: write --name or --name=value; databases and tables are not given here`
     const plain = name.toLowerCase().replaceAll('_', '-')
     const found = refused.find(([, names]) => names.some(each => each.startsWith(plain)))
-    if (found) throw usage('the configuration is wrong', `args: --${plain} cannot be given: ${found[0]}`)
+    if (found) return `--${plain} cannot be given: ${found[0]}`
   }
+  return null
 }

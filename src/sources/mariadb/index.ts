@@ -12,7 +12,7 @@ import {
   resolveConnection,
   showConnection,
 } from './connection.ts'
-import { checkArgs, type Scope } from './dump.ts'
+import { refusedArgument, type Scope } from './dump.ts'
 import { lackingPrivileges, type Reached, reach } from './server.ts'
 import { openSession } from './session.ts'
 import { quoteName, quoteText } from './sql.ts'
@@ -38,7 +38,13 @@ export const MariadbOptions = z
       .boolean()
       .default(false)
       .describe('the dump of one database begins with CREATE DATABASE and USE, as one of several does'),
-    args: z.array(z.string()).default([]).describe('more arguments for the dump program, as --name=value'),
+    args: z
+      .array(z.string())
+      .default([])
+      .meta({
+        description: 'more arguments for the dump program, as --name=value',
+        example: ['--ignore-table=shop.logs'],
+      }),
     clients: z
       .string()
       .min(1)
@@ -62,6 +68,10 @@ export const MariadbOptions = z
       path: ['database'],
     },
   )
+  .superRefine(({ args }, ctx) => {
+    const message = refusedArgument(args)
+    if (message !== null) ctx.addIssue({ code: 'custom', message, path: ['args'] })
+  })
 
 export type MariadbOptions = z.output<typeof MariadbOptions>
 
@@ -69,10 +79,8 @@ const wholeUnit = 'all'
 
 /** Databases of a MariaDB or MySQL server and the server's accounts, dumped by that product's own programs. */
 export function mariadbSource(flavour: Flavour, options: MariadbOptions): Source {
-  const server = async (ctx: Context): Promise<Reached> => {
-    checkArgs(options.args)
-    return await reach(await resolveConnection(flavour, options), options.clients, ctx)
-  }
+  const server = async (ctx: Context): Promise<Reached> =>
+    await reach(await resolveConnection(flavour, options), options.clients, ctx)
   let reached: Reached | null = null
   return {
     engine: flavour,

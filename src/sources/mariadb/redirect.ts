@@ -163,7 +163,11 @@ class Redirecting {
     const route = this.#route()
     if (!route) return null
     await this.#late(`USE ${quoteName(route.target)};\n`)
-    return Buffer.from(`USE ${quoteName(route.scratch)};\n`)
+    const use = `USE ${quoteName(route.scratch)};\n`
+    if (!this.#o.makesDatabases || this.#met.databases.has(name)) return Buffer.from(use)
+    // The dump was made with --no-create-db.
+    this.#enter(name, '')
+    return Buffer.from(`CREATE DATABASE ${quoteName(route.scratch)};\n${use}`)
   }
 
   #enter(name: string, create: string): void {

@@ -63,6 +63,7 @@ export interface RestorerOptions {
 export function mongodbRestorer(options: RestorerOptions): Restorer {
   const restorer = async (): Promise<Restorer> => (await import('./restorer.ts')).restorerOf(options)
   return {
+    options: ['noPrivileges'],
     picksInside: true,
     plan: async (...args) => (await restorer()).plan(...args),
     apply: async (...args) => (await restorer()).apply(...args),

@@ -23,13 +23,15 @@ export interface LoadResult {
 
 /**
  * Loads everything that is wanted beside what is there, with its indexes. `made` gets each collection before it is made, so that
- * the caller can clear away whatever happens. Returns only when the backup was read whole and was right.
+ * the caller can clear away whatever happens. `others` gets what is no collection's that is wanted. Returns only when the backup
+ * was read whole and was right.
  */
 export async function load(
   server: Server,
   wanted: readonly Wanted[],
   contents: AsyncIterable<Met>,
   made: Loaded[],
+  others: (met: Met) => Promise<void>,
   ctx: Context,
 ): Promise<LoadResult> {
   const name = scratchNames()
@@ -55,7 +57,7 @@ export async function load(
         ...(type === 'timeseries' ? {} : options),
       })
   }
-  const rows = await pour(server, places, contents)
+  const rows = await pour(server, places, contents, others)
   for (const one of made) if (one.type === 'collection') await buildIndexes(server, one, ctx)
   return { loaded: made, rows, warnings }
 }
@@ -69,6 +71,7 @@ async function pour(
   server: Server,
   places: ReadonlyMap<string, Loaded>,
   contents: AsyncIterable<Met>,
+  others: (met: Met) => Promise<void>,
 ): Promise<number> {
   let rows = 0
   let held: { to: Loaded; runs: Uint8Array[]; bytes: number; count: number } | null = null
@@ -87,6 +90,7 @@ async function pour(
     for await (const met of contents) {
       if (met.type !== 'documents') continue
       const to = places.get(`${met.database}\0${met.collection}`)
+      if (!to) await others(met)
       if (!to || to.type === 'view') continue
       if (held && (held.to !== to || held.count + met.count > most.documents)) await send()
       held ??= { to, runs: [], bytes: 0, count: 0 }

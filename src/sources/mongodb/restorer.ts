@@ -7,6 +7,7 @@ import type { Listed } from './archive.ts'
 import { openContents } from './contents.ts'
 import type { RestorerOptions } from './index.ts'
 import { load, type Wanted } from './load.ts'
+import { type AccountsPlan, openAccounts, planAccounts } from './restore-accounts.ts'
 import { addressOf, connect, type Server } from './server.ts'
 import { dropAll, type Goal, type Loaded, survey, swap } from './target.ts'
 
@@ -20,19 +21,23 @@ interface Prepared {
   readonly goals: readonly Goal[]
   /** Null where nobody has looked into the backup yet. */
   readonly wanted: readonly Wanted[] | null
+  /** Null: users and roles are not wanted, or there are none. */
+  readonly accounts: AccountsPlan | null
   readonly warnings: readonly string[]
 }
 
 /**
  * Brings databases back. Everything is loaded under other names beside what is there, with its indexes, and renamed when all of
  * the backup was read and was right: until then the target is untouched, and what fails while it is renamed is put back. Views
- * are made then; time series, which no server renames, are copied then.
+ * are made then; time series, which no server renames, are copied then. Users and roles that are missing come last, unless only a
+ * part is wanted; what the server refuses of them is a warning.
  */
 export function restorerOf(
   options: RestorerOptions,
   open: (options: RestorerOptions, ctx: Context) => Promise<Server> = reach,
 ): Restorer {
   return {
+    options: ['noPrivileges'],
     picksInside: true,
     async plan(chain, pick, ctx, read) {
       await using server = await open(options, ctx)
@@ -95,7 +100,10 @@ async function prepare(
   for (const name of names) goals.push(await survey(server, name, renamed ?? name, picked?.get(name)))
   const wanted = listed && wantedOf(listed, goals)
   if (listed) demandThere(listed, goals)
-  return { manifest, server, goals, wanted, warnings: listed ? leftOut(listed) : [] }
+  const isRenamed = goals.some(({ from, target }) => from !== target)
+  const withAccounts = listed && !picked && pick.options?.noPrivileges !== true
+  const accounts = withAccounts ? await planAccounts(server, listed, isRenamed) : null
+  return { manifest, server, goals, wanted, accounts, warnings: listed ? leftOut(listed) : [] }
 }
 
 /** What the backup holds, read from its beginning. */
@@ -169,14 +177,10 @@ function demandThere(listed: readonly Listed[], goals: readonly Goal[]): void {
 }
 
 function leftOut(listed: readonly Listed[]): string[] {
-  const accounts = listed.some(({ database, collection }) => isAccounts(collection, database))
   const others = listed.filter(
     ({ database, collection }) => !isOrdinary(database) && !isAccounts(collection, database),
   )
   return [
-    ...(accounts
-      ? ['users and roles are not restored: mongorestore does it, see docs/how-to/mongodb.md']
-      : []),
     ...(others.length > 0
       ? [
           `${others
@@ -214,7 +218,11 @@ function planOf(p: Prepared): RestorePlan {
     steps.push(
       'copies the time series into their place; this is not atomic: a time series that is replaced is dropped before',
     )
-  return { target: targetOf(p), steps, replaces, warnings: p.warnings }
+  const obstacle = p.accounts?.obstacle
+  if (p.accounts && !obstacle)
+    steps.push('creates the users and roles that are missing; those that are there stay as they are')
+  const warnings = obstacle ? [...p.warnings, `users and roles are not restored: ${obstacle}`] : p.warnings
+  return { target: targetOf(p), steps, replaces, warnings }
 }
 
 async function apply(
@@ -227,8 +235,17 @@ async function apply(
   demandConsent(p.goals, target, replace)
   let made: Loaded[] = []
   const contents = await openContents(p.manifest, read)
+  const accounts = p.accounts && openAccounts(p.server, p.accounts, ctx)
+  const take = accounts?.take ?? (async () => {})
   try {
-    const { loaded, rows, warnings } = await load(p.server, p.wanted ?? [], contents.contents(), made, ctx)
+    const { loaded, rows, warnings } = await load(
+      p.server,
+      p.wanted ?? [],
+      contents.contents(),
+      made,
+      take,
+      ctx,
+    )
     const goals = await again(p, target, replace)
     const current = loaded.map(one => ({
       ...one,
@@ -245,10 +262,12 @@ async function apply(
         ...p.warnings,
         ...warnings,
         ...left.map(name => `${name} could not be dropped: drop it by hand`),
+        ...((await accounts?.merge()) ?? []),
       ],
     }
   } finally {
     await contents.close()
+    await accounts?.clear()
     await clear(p.server, made, ctx)
   }
 }

@@ -131,7 +131,7 @@ function isPinned(client: MongoClient, isSharded: boolean): boolean {
 }
 
 /** What only a primary does, whatever the URI says about reading. */
-const writes = ['create', 'drop', 'renameCollection', 'createIndexes']
+const writes = ['create', 'drop', 'renameCollection', 'createIndexes', '_mergeAuthzCollections']
 
 async function run(
   { client, where, ctx }: Reached,

@@ -59,7 +59,8 @@ async function look(options: SessionOptions, ctx: Context): Promise<Held> {
   return {
     ...options,
     ...{ moment, openedAt },
-    collections: [...collections, ...(found ?? [])],
+    // In an archive, mongorestore finds users and roles only before everything else.
+    collections: [...(found ?? []), ...collections],
     warnings: [...moment.warnings, ...warnings],
     accounts: found ? 'full' : options.accounts ? 'missing' : 'none',
   }

@@ -8,7 +8,18 @@ const refused = (args: string[], whole = false): string | undefined => refusedAr
 test('arguments that choose what is dumped, and how its SQL looks, are passed on', () => {
   for (const args of [
     ['--exclude-table-data=logs', '--schema=app', '--no-comments', '-O', '-x', '--role=dumper'],
-    ['-n', 'app', '-Tlogs', '-sv', '--inserts', '--data-only', '--no-privileges', '--if-exists', '--clean'],
+    [
+      '-n',
+      'app',
+      '-Tlogs',
+      '-sv',
+      '--inserts',
+      '--data-only',
+      '--no-privileges',
+      '--if-exists',
+      '--clean',
+      '-C',
+    ],
     ['-n', '-f'],
     ['-nF'],
   ])
@@ -38,7 +49,6 @@ test('arguments that would take the dump out of our hands are refused, abbreviat
     [['--snap=1'], '--snap'],
     [['--help'], '--help'],
     [['-V'], '-V'],
-    [['--create'], '--create'],
     [['postgresql://u:geheim@h/d'], 'a word without an option'],
     [['password=geheim'], 'a word without an option'],
     [['--schema', 'geheim'], '--schema'],

@@ -12,7 +12,6 @@ const shape = 'say "format"'
 const compression = 'compression is a stage: say "compression" in the job'
 const moment = 'Cairn exports a snapshot itself'
 const nothing = 'it would print something else than a dump; run the program by hand'
-const create = 'the restore makes the database, under any name'
 
 const refusedLong: Readonly<Record<string, string>> = {
   file: output,
@@ -27,7 +26,6 @@ const refusedLong: Readonly<Record<string, string>> = {
   username: connection,
   password: connection,
   'no-password': connection,
-  create,
   help: nothing,
   version: nothing,
 }
@@ -44,7 +42,6 @@ const refusedShort: Readonly<Record<string, string>> = {
   U: connection,
   W: connection,
   w: connection,
-  C: create,
   V: nothing,
   '?': nothing,
 }

@@ -57,7 +57,8 @@ export async function prepare(
   ctx: Context,
   read: ArtifactReader | undefined,
 ): Promise<Prepared> {
-  const { data, globals, settings, names } = picked(manifest, pick)
+  const { globals, settings, names, ...chosen } = picked(manifest, pick)
+  const data = manifest.kind === 'foreign' && read ? await asItIs(chosen.data, read) : chosen.data
   const facts = RestoreFacts.parse(manifest.source.options)
   const wishes = wishesOf(pick)
   const { connection: wanted, hasName } = await targetOf(options, manifest.unit)
@@ -92,6 +93,18 @@ function wishesOf({ options = {}, allow }: Selection): RestoreOptions {
   return allow.has('no-owner') ? { ...options, noOwner: true, noPrivileges: true } : options
 }
 
+/** Other tools' names do not tell how pg_dump was called (`-Fc`): the first bytes do. */
+async function asItIs(data: ArtifactRecord | null, read: ArtifactReader): Promise<ArtifactRecord | null> {
+  if (data?.media !== 'sql') return data
+  let head = ''
+  for await (const chunk of read.open(data)) {
+    head += Buffer.from(chunk.subarray(0, magic.length)).toString('latin1')
+    if (head.length >= magic.length) break
+  }
+  return head.startsWith(magic) ? { ...data, media: 'pg_dump-custom' } : data
+}
+
+const magic = 'PGDMP'
 const archives = new Set(['pg_dump-custom', 'pg_dump-directory'])
 
 export function isArchive(data: ArtifactRecord): boolean {

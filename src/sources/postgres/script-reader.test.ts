@@ -86,16 +86,24 @@ test('connections name databases, however odd', async () => {
   assert.deepEqual(await pieces(script), ['connect template1', 'connect a b"c', `connect it's "odd" \\=x`])
 })
 
-test('transactions, databases and settings that a server does not know are left out', async () => {
+test('transactions, databases, what --clean drops, and settings that a server does not know are left out', async () => {
   const script = `SET transaction_timeout = 0;\nBEGIN;\nSELECT 1;\nCOMMIT;\nALTER DATABASE x SET a = 'b';\nGRANT CONNECT ON DATABASE x TO y;\nALTER ROLE y IN DATABASE x SET a TO 'b';\n${end}`
-  const bytes = async (version: number) => {
+  const bytes = async (version: number, of = script) => {
     let text = ''
-    for await (const block of scriptBytes(readScript(inChunks(Buffer.from(script)), 'x'), version))
+    for await (const block of scriptBytes(readScript(inChunks(Buffer.from(of)), 'x'), version))
       text += Buffer.from(block)
     return text
   }
   assert.equal(await bytes(150_000), 'SELECT 1;\n')
   assert.equal(await bytes(170_000), 'SET transaction_timeout = 0;\nSELECT 1;\n')
+  const drops = `ALTER TABLE ONLY public.t DROP CONSTRAINT t_pkey;\nDROP TABLE public.t;\nDROP SCHEMA public;\n`
+  const clean = `SET a = 1;\n${drops}CREATE SCHEMA public;\nDROP TABLE public.u;\n${end}`
+  assert.equal(
+    await bytes(150_000, clean),
+    'SET a = 1;\nDROP SCHEMA IF EXISTS public;\nCREATE SCHEMA public;\nDROP TABLE public.u;\n',
+  )
+  const rows = `ALTER TABLE public.t DISABLE TRIGGER ALL;\nSELECT pg_catalog.lo_unlink('1');\n${end}`
+  assert.equal(await bytes(150_000, rows), 'ALTER TABLE public.t DISABLE TRIGGER ALL;\n')
   const rollback = readScript(inChunks(Buffer.from(`ROLLBACK;\n${end}`)), 'x')
   await assert.rejects(async () => {
     for await (const _ of scriptBytes(rollback, 150_000));

@@ -66,11 +66,23 @@ async function* ofOne(pieces: AsyncIterable<Piece>): AsyncGenerator<Piece, void,
   }
 }
 
-/** What psql gets of a script: all but the transactions, which are ours, and what is about databases as such. */
+/**
+ * What psql gets of a script: all but the transactions, which are ours, what is about databases as such, and what
+ * `--clean` drops before it is made: the target is empty.
+ */
 export async function* scriptBytes(pieces: AsyncIterable<Piece>, serverVersionNum: number): Bytes {
   let block: Buffer[] = []
   let size = 0
+  let isClearing = true
   for await (const piece of pieces) {
+    if (piece.kind === 'statement' && piece.words[0] === 'CREATE' && piece.words[1] !== 'DATABASE')
+      isClearing = false
+    if (isClearing && piece.kind === 'statement' && clears(piece.words, piece.bytes)) {
+      // Every database comes with this one.
+      if (piece.words[1] === 'SCHEMA' && piece.words.includes('PUBLIC'))
+        block.push(Buffer.from('DROP SCHEMA IF EXISTS public;\n'))
+      continue
+    }
     if (piece.kind === 'connect' || (piece.kind === 'statement' && !isKept(piece.words, serverVersionNum)))
       continue
     block.push(piece.bytes)
@@ -85,6 +97,14 @@ export async function* scriptBytes(pieces: AsyncIterable<Piece>, serverVersionNu
     size = 0
   }
   if (size > 0) yield Buffer.concat(block)
+}
+
+/** Whether a statement before the first CREATE is one of `pg_dump --clean`. */
+function clears(words: readonly string[], bytes: Buffer): boolean {
+  const [first, second] = words
+  if (first === 'SELECT') return words.includes('LO_UNLINK')
+  if (first === 'ALTER') return second === 'TABLE' && bytes.includes(' DROP ')
+  return first === 'DROP' && second !== 'DATABASE'
 }
 
 const newline = Buffer.from('\n')

@@ -11,7 +11,7 @@ import type { Program } from '../../model/step.ts'
 import { flow } from '../../platform/flow.ts'
 import { http } from '../../platform/http.ts'
 import { describeExit, type Running, start } from '../../platform/program.ts'
-import { RcloneError } from './failure.ts'
+import { briefly, RcloneError } from './failure.ts'
 
 /** How long rclone may take until it listens. */
 const startMs = 30_000
@@ -169,7 +169,7 @@ function daemon(
   return self
 }
 
-/** rclone's message in its answer, in one line. */
+/** rclone's message in its answer, in one line, without what is for its developers. */
 function errorIn(text: string): string {
   let said = text
   try {
@@ -178,7 +178,7 @@ function errorIn(text: string): string {
   } catch {
     // An answer of the HTTP server's own, in plain text.
   }
-  return said.trim().replaceAll(/\s*\n\s*/g, ' ')
+  return briefly(said.trim().replaceAll(/\s*\n\s*/g, ' '))
 }
 
 /** The whole answer to a request. Rejects when the connection breaks first. */

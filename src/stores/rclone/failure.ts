@@ -5,6 +5,14 @@ export class RcloneError extends Error {
   override readonly name = 'RcloneError'
 }
 
+/** What rclone passes on of Azure is a page with the whole request and answer; this is the sentence in it. */
+export function briefly(text: string): string {
+  const request = /\b(?:GET|HEAD|PUT|POST|DELETE) https?:\/\/[^\s?]+/.exec(text)?.[0]
+  const status = /RESPONSE (?:Status|\d+): (.+?) (?:ERROR CODE: |[A-Z][A-Za-z-]+: \[|-{20})/.exec(text)?.[1]
+  const code = /(?:ERROR CODE: |ServiceCode=)(\w+)/.exec(text)?.[1]
+  return request && status && code ? `${request}: ${status} (${code})` : text
+}
+
 /** rclone found nothing there: no object, no folder, or the other of the two. */
 export function isAbsent(error: unknown): boolean {
   return (
@@ -30,8 +38,16 @@ export function isRefused(error: unknown): boolean {
     /access ?denied|permission ?denied|forbidden|\b403\b|not authorized to perform|method not allowed|\b405\b/i.test(
       error.message,
     ) &&
-    !/SignatureDoesNotMatch|InvalidAccessKeyId|AuthenticationFailed/i.test(error.message)
+    !/SignatureDoesNotMatch|InvalidAccessKeyId|AuthenticationFailed|AuthorizationFailure/i.test(error.message)
   )
+}
+
+/**
+ * An upload after which rclone was refused a look at what it had written: it looks at the end of every one, and has no way to leave
+ * that out but on S3. The words are those of Azure.
+ */
+export function isUnseen(error: unknown): boolean {
+  return isRefused(error) && error instanceof Error && /\bHEAD https?:\/\//.test(error.message)
 }
 
 /** The first that matches what rclone said. */
@@ -49,7 +65,7 @@ const remedies: readonly (readonly [RegExp, string])[] = [
     "add the server's key to the known_hosts file once you have checked it (`ssh-keyscan`)",
   ],
   [
-    /unable to authenticate|\b401\b|unauthori[sz]ed|InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|invalid_grant|login incorrect|couldn't fetch token/i,
+    /unable to authenticate|\b401\b|unauthori[sz]ed|InvalidAccessKeyId|SignatureDoesNotMatch|AuthenticationFailed|AuthorizationFailure|invalid_grant|login incorrect|couldn't fetch token/i,
     'check user, password and key of the remote; `rclone config reconnect` renews a token',
   ],
   [

@@ -18,7 +18,7 @@ import { download } from './download.ts'
 import { asRcloneFailure, isRefused, isUnreachable, RcloneError } from './failure.ts'
 import { keyOf, nameOf, parseRemote, withoutSecrets } from './remote.ts'
 import { deleteObject, entriesBelow, sizeOf, tidyFolder } from './requests.ts'
-import { type Features, type Use, Uses } from './use.ts'
+import { type Features, placeOf, type Use, Uses } from './use.ts'
 import {
   partialName,
   partialStem,
@@ -149,7 +149,7 @@ class RcloneStore implements Store {
     const what = this.#doing('read', key)
     try {
       const use = await this.#uses.open(ctx)
-      const from = { fs: use.fs, remote: nameOf(key), what: `${key} in store ${this.name}` }
+      const from = { fs: use.fs, remote: placeOf(use, nameOf(key)), what: `${key} in store ${this.name}` }
       yield* download(use.daemon, from, options.range, ctx)
     } catch (error) {
       ctx.signal.throwIfAborted()

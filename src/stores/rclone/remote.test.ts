@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  bucketOf,
   keyOf,
   nameOf,
   parseRemote,
@@ -39,6 +40,16 @@ test('passwords of a connection string are secrets, paths to key files are not',
     ['hidden1', 'hidden2'],
   )
   assert.equal(withoutSecrets(':sftp,host=nas,pass=hidden1:x'), ':sftp,host="nas",pass="***":x')
+})
+
+test('the first folder of a path is the bucket', () => {
+  assert.deepEqual(bucketOf('azure:box/a/b/'), { remote: 'azure:box', below: 'a/b' })
+  assert.deepEqual(bucketOf(':azureblob,account=x:box/a'), {
+    remote: ':azureblob,account="x":box',
+    below: 'a',
+  })
+  for (const text of ['azure:box', 'azure:box/', 'azure:', '/a/folder', 'a/b/c'])
+    assert.equal(bucketOf(text), null)
 })
 
 test('a stream to S3 gets parts large enough for twice its expected size', async () => {

@@ -44,6 +44,14 @@ export function writeRemote(remote: Remote): string {
   return `${remote.name}${settings.join('')}:${remote.path}`
 }
 
+/** The first folder of a remote's path as a remote, and the folders below it; null where there are none. */
+export function bucketOf(text: string): { remote: string; below: string } | null {
+  const remote = parseRemote(text)
+  const [bucket = '', ...below] = remote.path.split('/').filter(Boolean)
+  if (remote.name === '' || below.length === 0) return null
+  return { remote: writeRemote({ ...remote, path: bucket }), below: below.join('/') }
+}
+
 /** The settings of a connection string that are nobody's business, so that no message shows them. */
 export function secretsOf(remote: Remote): Secret[] {
   return Object.entries(remote.settings)
@@ -62,7 +70,9 @@ export function withoutSecrets(text: string): string {
 
 /** Whether a setting of this name holds a secret rather than tells where one is. */
 export function isSecretName(name: string): boolean {
-  return /pass|secret|token|key|credential|sas|auth/i.test(name) && !/(_file|_path|_command)$/i.test(name)
+  return (
+    /pass|secret|token|key|credential|sas|auth/i.test(name) && !/(_file|_path|_command|env_auth)$/i.test(name)
+  )
 }
 
 /**

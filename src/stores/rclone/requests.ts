@@ -1,8 +1,8 @@
 import * as z from 'zod'
 import type { Entry } from '../../model/store.ts'
-import { isAbsent } from './failure.ts'
+import { isAbsent, isUnseen } from './failure.ts'
 import { keyOf, nameOf } from './remote.ts'
-import type { Use } from './use.ts'
+import { placeOf, type Use } from './use.ts'
 
 // The requests of https://rclone.org/rc/ that a store makes. All throw RcloneError when rclone says no.
 
@@ -17,7 +17,7 @@ const listed = z.object({ Path: z.string(), Size: z.number(), ModTime: z.string(
 export async function sizeOf(use: Use, name: string, signal: AbortSignal): Promise<number | null> {
   const opt = { noModTime: true, noMimeType: true, filesOnly: true }
   try {
-    const params = { fs: use.fs, remote: name, opt, _config: looking() }
+    const params = { fs: use.fs, remote: placeOf(use, name), opt, _config: looking() }
     const { item } = await use.daemon.call('operations/stat', params, signal)
     return item ? listed.parse(item).Size : null
   } catch (error) {
@@ -32,12 +32,16 @@ export async function entriesBelow(use: Use, folder: string, signal: AbortSignal
   // The remote's own time: the one that rclone keeps costs a request for every object of S3.
   const _config = { UseServerModTime: true, ...looking() }
   try {
-    const params = { fs: use.fs, remote: nameOf(folder), opt, _config }
+    const params = { fs: use.fs, remote: placeOf(use, nameOf(folder)), opt, _config }
     const { list } = await use.daemon.call('operations/list', params, signal)
     return z
       .array(listed)
       .parse(list ?? [])
-      .map(({ Path, Size, ModTime }) => ({ key: keyOf(Path), bytes: Size, modified: new Date(ModTime) }))
+      .map(({ Path, Size, ModTime }) => ({
+        key: keyOf(use.below === '' ? Path : Path.slice(use.below.length + 1)),
+        bytes: Size,
+        modified: new Date(ModTime),
+      }))
   } catch (error) {
     if (isAbsent(error)) return []
     throw error
@@ -47,7 +51,7 @@ export async function entriesBelow(use: Use, folder: string, signal: AbortSignal
 /** False when there was no such object. */
 export async function deleteObject(use: Use, name: string, signal: AbortSignal): Promise<boolean> {
   try {
-    await use.daemon.call('operations/deletefile', { fs: use.fs, remote: name }, signal)
+    await use.daemon.call('operations/deletefile', { fs: use.fs, remote: placeOf(use, name) }, signal)
     return true
   } catch (error) {
     if (isAbsent(error)) return false
@@ -57,7 +61,9 @@ export async function deleteObject(use: Use, name: string, signal: AbortSignal):
 
 /** Removes a folder if it is empty; whatever prevents it does not matter. */
 export async function tidyFolder(use: Use, name: string, signal: AbortSignal): Promise<void> {
-  await use.daemon.call('operations/rmdir', { fs: use.fs, remote: name }, signal).catch(() => {})
+  await use.daemon
+    .call('operations/rmdir', { fs: use.fs, remote: placeOf(use, name) }, signal)
+    .catch(() => {})
 }
 
 /** Gives an object another name. An object that has this name goes first if it is to be replaced. */
@@ -70,7 +76,8 @@ export async function rename(
 ): Promise<void> {
   // Without IgnoreTimes, rclone takes an old object of the same size for the new one on remotes without times.
   const _config = { IgnoreTimes: true, NoCheckDest: !replace }
-  const params = { srcFs: use.fs, srcRemote: from, dstFs: use.fs, dstRemote: to, _config }
+  const [srcRemote, dstRemote] = [placeOf(use, from), placeOf(use, to)]
+  const params = { srcFs: use.fs, srcRemote, dstFs: use.fs, dstRemote, _config }
   await use.daemon.call('operations/movefile', params, signal)
 }
 
@@ -83,6 +90,9 @@ export async function copyFile(
 ): Promise<void> {
   // The target's name is taken by nobody: not looking spares accounts that may not look.
   const _config = { NoCheckDest: true, Inplace: true }
-  const params = { srcFs: from.dir, srcRemote: from.file, dstFs: use.fs, dstRemote: to, _config }
-  await use.daemon.call('operations/copyfile', params, signal)
+  const dstRemote = placeOf(use, to)
+  const params = { srcFs: from.dir, srcRemote: from.file, dstFs: use.fs, dstRemote, _config }
+  await use.daemon.call('operations/copyfile', params, signal).catch(error => {
+    if (!isUnseen(error)) throw error
+  })
 }

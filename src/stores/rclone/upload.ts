@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../../model/context.ts'
 import type { Bytes } from '../../model/step.ts'
 import { abortable, answerOf, type Daemon } from './daemon.ts'
+import { isUnseen } from './failure.ts'
 
 /** How long rclone may take to clean up after an upload that we break off, before and after it is told firmly. */
 const graceMs = 5_000
@@ -45,7 +46,8 @@ export async function upload(
     breaks.leave()
     sent.end(`\r\n--${boundary}--\r\n`)
     const { status, text } = await abortable(answer, ctx.signal)
-    if (status !== 200) throw daemon.said(text)
+    const refusal = status === 200 ? null : daemon.said(text)
+    if (refusal && !isUnseen(refusal)) throw refusal
     return bytes
   } catch (error) {
     breaks.leave()

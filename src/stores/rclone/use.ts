@@ -9,7 +9,8 @@ import { flow } from '../../platform/flow.ts'
 import type { SecretSource } from '../../platform/secret-source.ts'
 import { abortable, type Daemon, type RcloneProgram, startDaemon } from './daemon.ts'
 import { inherited, settingsAsEnvironment, settingsIn } from './environment.ts'
-import { parseRemote, secretsOf } from './remote.ts'
+import { isRefused } from './failure.ts'
+import { bucketOf, parseRemote, secretsOf } from './remote.ts'
 
 /** What `operations/fsinfo` says of a remote (https://rclone.org/rc/#operations-fsinfo). */
 export interface Features {
@@ -23,10 +24,12 @@ export interface Features {
 /** A daemon and the remote that it is used for. */
 export interface Use {
   readonly daemon: Daemon
-  /** The remote, as it was configured. */
+  /** The remote, as it was configured, or its bucket alone. */
   readonly remote: string
-  /** The name under which the daemon knows the remote. */
+  /** The name under which the daemon knows that. */
   readonly fs: string
+  /** The folder in it under which everything is; '' for none. */
+  readonly below: string
   readonly features: Features
   readonly program: RcloneProgram
 }
@@ -94,6 +97,7 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
   const { remote, config, options = {}, clear = {} } = reach
   // An alias hides the remote's own spelling: neither requests nor arguments need to hold it.
   const alias = `cairn${randomBytes(4).toString('hex')}`
+  const bucket = bucketOf(remote)
   const program: RcloneProgram = {
     program: reach.program,
     secrets: secretsOf(parseRemote(remote)),
@@ -102,19 +106,45 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
       ...(config !== undefined && { RCLONE_CONFIG: config }),
       ...(await settingsAsEnvironment(remote, options)),
       ...(await settingsAsEnvironment(remote, await obscured(reach.program, clear, ctx))),
-      [`RCLONE_CONFIG_${alias.toUpperCase()}_TYPE`]: 'alias',
-      [`RCLONE_CONFIG_${alias.toUpperCase()}_REMOTE`]: new Secret(asFolder(remote)),
+      ...asAlias(alias, asFolder(remote)),
+      ...(bucket ? asAlias(`${alias}b`, bucket.remote) : {}),
     },
   }
   const daemon = await startDaemon(program, ctx)
   try {
-    const fs = `${alias}:`
-    const info = await daemon.call('operations/fsinfo', { fs }, AbortSignal.timeout(ctx.stallMs))
-    return { daemon, remote, fs, features: featuresIn(info), program }
+    return { daemon, program, ...(await makeContact(daemon, alias, remote, ctx)) }
   } catch (error) {
     await daemon.stop()
     throw error
   }
+}
+
+/**
+ * Azure refuses to tell those who may only write whether the remote's folder is an object, which rclone asks; for a bucket alone
+ * it does not ask.
+ */
+async function makeContact(
+  daemon: Daemon,
+  alias: string,
+  remote: string,
+  ctx: Context,
+): Promise<Pick<Use, 'remote' | 'fs' | 'below' | 'features'>> {
+  const reach = async (fs: string): Promise<Features> =>
+    featuresIn(await daemon.call('operations/fsinfo', { fs }, AbortSignal.timeout(ctx.stallMs)))
+  try {
+    return { remote, fs: `${alias}:`, below: '', features: await reach(`${alias}:`) }
+  } catch (error) {
+    const bucket = bucketOf(remote)
+    if (!bucket || !isRefused(error)) throw error
+    const features = await reach(`${alias}b:`)
+    if (!features.bucketBased) throw error
+    return { ...bucket, fs: `${alias}b:`, features }
+  }
+}
+
+function asAlias(name: string, remote: string): Record<string, string | Secret> {
+  const variable = `RCLONE_CONFIG_${name.toUpperCase()}`
+  return { [`${variable}_TYPE`]: 'alias', [`${variable}_REMOTE`]: new Secret(remote) }
 }
 
 /** The same settings as rclone wants them: it takes no password that is not written in its own way. */
@@ -148,6 +178,11 @@ function featuresIn(info: Readonly<Record<string, unknown>>): Features {
     canStream: features.PutStream === true,
     hasFolders: features.CanHaveEmptyDirectories === true,
   }
+}
+
+/** A name as the daemon is to be told it. */
+export function placeOf({ below }: Use, name: string): string {
+  return [below, name].filter(Boolean).join('/')
 }
 
 /** What is configured for a remote: in the file, and over it in the environment. */

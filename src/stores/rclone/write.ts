@@ -10,7 +10,7 @@ import { isRefused } from './failure.ts'
 import { withLargeParts } from './remote.ts'
 import { copyFile, deleteObject, rename, sizeOf } from './requests.ts'
 import { upload } from './upload.ts'
-import { settings, type Use } from './use.ts'
+import { placeOf, settings, type Use } from './use.ts'
 
 /** How long cleaning up after a failure may take. */
 const cleanupMs = 10_000
@@ -97,7 +97,7 @@ async function transferStream(
     await needSpace(ctx.spool, sizeHint ?? 0, `cannot hold a copy for store ${store}`)
     return byFile(use, target, whole, ctx.spool, ctx)
   }
-  const { dir, base } = posix.parse(target)
+  const { dir, base } = posix.parse(placeOf(use, target))
   return upload(use.daemon, { fs: await fsForSize(use, sizeHint, ctx), folder: dir, name: base }, whole, ctx)
 }
 

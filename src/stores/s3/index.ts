@@ -8,6 +8,7 @@ import { NotFound, type PutOptions, type Store } from '../../model/store.ts'
 import { connection, defaultPatience } from './client.ts'
 import { nonceName, type Upload, type Uploaded } from './create.ts'
 import { keyTrouble } from './customer-key.ts'
+import { eitherSlash } from './either-slash.ts'
 import { explained, isAbsent } from './error.ts'
 import { ensureExtras, lockHeaders, retain, retention, tagHeader } from './lock.ts'
 import type { S3Options } from './options.ts'
@@ -28,6 +29,11 @@ export { S3Options } from './options.ts'
  * A put needs s3:PutObject only (with a lock s3:PutObjectRetention, with tags s3:PutObjectTagging).
  */
 export function s3Store(name: string, options: S3Options, patience = defaultPatience): Store {
+  const at = (prefix: string): Store => storeUnder(name, { ...options, prefix }, patience)
+  return options.prefix === '/' ? eitherSlash(at('/'), at('')) : at(options.prefix)
+}
+
+function storeUnder(name: string, options: S3Options, patience: typeof defaultPatience): Store {
   const link = connection(options, patience)
   const root = options.prefix === '' || options.prefix.endsWith('/') ? options.prefix : `${options.prefix}/`
   /** Kinds of puts whose extras this server is known to keep. */

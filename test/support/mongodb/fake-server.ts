@@ -10,9 +10,12 @@ interface Kept {
 
 /**
  * A server in memory, for what no server that can be had here does: views, time series, validators, snapshots. Its answers are those
- * that the documentation of MongoDB gives; it renames no view and no time series, and never onto what is there.
+ * that the documentation of MongoDB gives; it renames no view and no time series, and never onto what is there. `refuses`: the code
+ * with which it refuses to merge users and roles.
  */
-export function fakeServer(more: { snapshots?: boolean; window?: number; dataSize?: number } = {}) {
+export function fakeServer(
+  more: { snapshots?: boolean; window?: number; dataSize?: number; refuses?: number } = {},
+) {
   const databases = new Map<string, Map<string, Kept>>()
   const commands: Document[] = []
   const at = (database: string): Map<string, Kept> => {
@@ -49,7 +52,30 @@ export function fakeServer(more: { snapshots?: boolean; window?: number; dataSiz
     at(database).set(target, kept)
   }
 
+  /** As MongoDB does it for mongorestore, without `drop`: who is there stays. */
+  function merge({ tempUsersCollection, tempRolesCollection, db }: Document): void {
+    if (more.refuses) throw refusal(more.refuses, 'cannot merge')
+    if (!tempUsersCollection && !tempRolesCollection) throw refusal(2, 'Must provide at least one')
+    for (const [from, to] of [
+      [tempUsersCollection, 'system.users'],
+      [tempRolesCollection, 'system.roles'],
+    ]) {
+      if (!from) continue
+      const kept = at('admin').get(to)?.documents ?? []
+      const ids = new Set(kept.map(one => BSON.deserialize(one)._id))
+      const added = need('admin', from.slice('admin.'.length)).documents.filter(one => {
+        const found = BSON.deserialize(one)
+        return !ids.has(found._id) && (db === '' || found.db === db)
+      })
+      at('admin').set(to, { type: 'collection', options: {}, indexes: [], documents: [...kept, ...added] })
+    }
+  }
+
   function answer(database: string, command: Document): Document {
+    if (command._mergeAuthzCollections !== undefined) {
+      merge(command)
+      return { ok: 1 }
+    }
     if (command.create !== undefined) create(database, command)
     if (command.drop !== undefined) {
       need(database, command.drop)
@@ -80,7 +106,10 @@ export function fakeServer(more: { snapshots?: boolean; window?: number; dataSiz
       return [{ v: 2, key: { _id: 1 }, name: '_id_' }, ...need(database, command.listIndexes).indexes].map(
         one => BSON.serialize(one),
       )
-    return need(database, command.find).documents
+    const { filter = {} } = command
+    return need(database, command.find).documents.filter(
+      one => filter.db === undefined || BSON.deserialize(one).db === filter.db,
+    )
   }
 
   const server: Server = {
@@ -101,6 +130,7 @@ export function fakeServer(more: { snapshots?: boolean; window?: number; dataSiz
     },
     async insert(database, collection, documents) {
       const each = documents.flatMap(apart)
+      if (!at(database).has(collection)) create(database, { create: collection })
       need(database, collection).documents.push(...each)
       return each.length
     },
