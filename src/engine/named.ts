@@ -81,7 +81,8 @@ async function byObject(own: readonly CatalogEntry[], there: readonly ForeignObj
     const part = parts[index]
     // What cannot be read is shown, and whoever asks for it is told why.
     if (!part) continue
-    const place = placed(part)
+    // Where versions may not be listed, an object is seen as the newest of them.
+    const place = sizes.has(placed(part)) ? placed(part) : placed({ key: part.key })
     if (known.has(place) || sizes.get(place) !== part.bytes) gone.push(entry)
     else known.add(place)
   }

@@ -188,3 +188,11 @@ test('a manifest that another host writes while this one works is not touched', 
   const { id } = meanwhile as unknown as Manifest
   assert.ok((await about(store, id, ctx)).some(key => key.startsWith(manifestPrefix)))
 })
+
+test('where versions may not be listed, the newest backup is the object that is', async () => {
+  const store = versioned(memoryStore('one', { versions: true }), false)
+  const { run, listed } = place([store])
+  await run(20)
+  const second = await run(10)
+  assert.deepEqual(await listed(store), [second.id])
+})
