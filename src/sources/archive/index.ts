@@ -257,5 +257,5 @@ function earliest(dates: readonly Date[]): Date | null {
 
 async function disposeAll(parts: readonly Part[]): Promise<void> {
   // One that throws, though none should, must not keep the others open.
-  for (const { session } of parts.toReversed()) await session[Symbol.asyncDispose]().catch(() => {})
+  await Promise.allSettled(parts.toReversed().map(async ({ session }) => session[Symbol.asyncDispose]()))
 }
