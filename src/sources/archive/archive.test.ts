@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   cpSync,
   mkdirSync,
@@ -22,7 +23,7 @@ import type { Source, SourceFacts } from '../../model/source.ts'
 import { flow } from '../../platform/flow.ts'
 import { archiveCheck } from './contents.ts'
 import { type ArchiveMember, archiveSource } from './index.ts'
-import { membersIn } from './pack.ts'
+import { membersIn, membersIn as membersInSpool } from './pack.ts'
 
 const names = [
   'plain',
@@ -246,6 +247,27 @@ test('a member that is empty and was not is found', async t => {
 async function* asBytes(bytes: Buffer) {
   yield bytes
 }
+
+test('a member of more than 8 GiB is packed with its whole size', async t => {
+  const { ctx } = placeFor(t)
+  const bytes = 9 * 1024 ** 3
+  await using members = membersInSpool(ctx.spool)
+  const intoFolder = async (path: string) => {
+    mkdirSync(path)
+    // A hole: nothing of it lies on the disk.
+    execFileSync('truncate', [`--size=${bytes}`, join(path, 'huge')])
+    return ['huge']
+  }
+  const huge = { name: 'x', media: 'x', role: 'data' as const, open: () => assert.fail(), intoFolder }
+  await members.add('all', huge, [], ctx)
+  const { program, args } = await members.tar()
+  const tar = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.after(() => tar.kill())
+  const [header] = (await once(tar.stdout, 'data')) as [Buffer]
+  assert.equal(header.toString('latin1', 0, 9), 'all/huge\0')
+  // GNU's number of base 256, where octal digits do not suffice.
+  assert.equal(header.readBigUInt64BE(128), BigInt(bytes))
+})
 
 test('names that lead out of the archive are never written', async t => {
   for (const name of ['', '/etc/passwd', '../up', 'a/../../b', 'nul\0', 'a//b', './a']) {

@@ -26,7 +26,7 @@ export interface Members extends AsyncDisposable {
   add(name: string, artifact: Artifact, steps: readonly Step[], ctx: Context): Promise<void>
   /** Takes members out again. */
   remove(names: readonly string[]): Promise<void>
-  /** What writes them as an ordinary tar, in their order: GNU's tar, whose long names and sizes beyond 8 GiB all tars read. */
+  /** What writes them as an ordinary tar, in their order, in GNU's format: names may be long, and sizes beyond 8 GiB. */
   tar(): Promise<Program>
 }
 
