@@ -32,8 +32,7 @@ import {
   sqliteFile,
   tree,
 } from '../support/cli.ts'
-
-const isRoot = process.getuid?.() === 0
+import { canBeNobody } from '../support/nobody.ts'
 
 /** A host with one SQLite job and one local store. */
 function furnished(more: Record<string, unknown> = {}): Machine {
@@ -127,7 +126,7 @@ test('a configuration that is missing or cannot be read is named', async t => {
   rmSync(host.config)
   await refused(host, ['backup'], [/no job is configured|no configuration/, /cairn init/])
   await refused(host, ['list'], [/no store/, /--store/])
-  if (!isRoot) return t.skip('only root can become another user')
+  if (!canBeNobody(t)) return
   host.configure({})
   chmodSync(host.config, 0o600)
   const state = host.path('nobody')
@@ -268,7 +267,7 @@ test('a source that is not there, not readable, not what it should be, or empty 
     jobs: { wiki: { source: { type: 'files', paths: [host.path('nothing')] }, to: ['disk'] } },
   })
   await refused(host, ['backup'], [/nothing/, /does not exist/])
-  if (!isRoot) return t.skip('only root can become another user')
+  if (!canBeNobody(t)) return
   rmSync(database)
   chmodSync(sqliteFile(database), 0o600)
   const wiki = randomFiles(host.path('wiki'), 1000)
@@ -333,7 +332,7 @@ test('a store that cannot be used fails the backup with its reason, and leaves n
   const host = furnished()
   writeFileSync(host.path('disk'), 'a file')
   await refused(host, ['backup'], [/disk/, /a folder is needed/, /hint: /], { code: 1 })
-  if (!isRoot) return t.skip('only root can become another user')
+  if (!canBeNobody(t)) return
   const other = furnished()
   chmodSync(other.path('shop.db'), 0o644)
   const state = other.path('nobody')
@@ -352,7 +351,7 @@ test('a state folder that cannot be used is a matter of usage', async t => {
   writeFileSync(host.path('file'), '')
   const env = { CAIRN_STATE: host.path('file/state') }
   await refused(host, ['backup'], [/state folder/, /CAIRN_STATE/], { env })
-  if (!isRoot) return t.skip('only root can become another user')
+  if (!canBeNobody(t)) return
   mkdirSync(host.path('closed'), { mode: 0o700 })
   await refused(host, ['backup'], [/state folder/, /permission/i], {
     as: 'nobody',

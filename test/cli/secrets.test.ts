@@ -163,6 +163,7 @@ for (const way of ways) {
       'node',
       'cairn',
       'setpriv',
+      'stdbuf',
       'rclone',
       'pg_dump',
       'pg_restore',

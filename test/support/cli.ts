@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { asNobody } from './nobody.ts'
 
 const cairn = resolve(import.meta.dirname, '../../bin/cairn')
 
@@ -33,7 +34,7 @@ export interface Running {
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly cwd?: string
-  /** Runs as a user who is not root. */
+  /** Runs as a user who is not root; ask {@link canBeNobody} before. */
   readonly as?: 'nobody'
   readonly input?: string
 }
@@ -89,8 +90,7 @@ export function machine(): Machine {
 }
 
 function launch(args: readonly string[], options: RunOptions, folder: string, state: string): Running {
-  const user = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--'] as const
-  const [program = cairn, ...rest] = options.as === 'nobody' ? [...user, cairn, ...args] : [cairn, ...args]
+  const [program = cairn, ...rest] = [...(options.as === 'nobody' ? asNobody : []), cairn, ...args]
   const started = performance.now()
   const child = spawn(program, rest, {
     cwd: options.cwd ?? folder,

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
   closeSync,
@@ -131,26 +131,6 @@ export function hostileTree(t: TestContext): string {
   chmodSync(dir, 0o751)
   utimesSync(dir, 1_234_567_890, 1_234_567_890)
   return dir
-}
-
-/**
- * Runs a module as somebody who is not root; `from` imports a file of this checkout. Returns what it printed; null,
- * and the test skipped, where that cannot be done.
- */
-export async function asNobody(t: TestContext, code: string, ...args: string[]): Promise<string | null> {
-  const root = new URL('../../', import.meta.url).href
-  const whole = `const from = path => import(new URL(path, '${root}').href)\n${code}`
-  const run = [process.execPath, '--no-warnings', '--input-type=module', '-e', whole, ...args]
-  const env = { ...process.env, TMPDIR: '/tmp' }
-  const nobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups', '--', ...run]
-  const [program, rest] = isRoot ? ['setpriv', nobody] : [process.execPath, run.slice(1)]
-  const ran = spawnSync(program, rest, { env, encoding: 'utf8', timeout: 30_000 })
-  if (/EACCES|permission denied/i.test(ran.stderr) && ran.stdout === '') {
-    t.skip('nobody may not read this checkout')
-    return null
-  }
-  if (ran.status !== 0) throw new Error(ran.stderr || String(ran.error))
-  return ran.stdout
 }
 
 /** One block of data in the middle of so many bytes of nothing. */

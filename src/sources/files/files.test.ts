@@ -16,9 +16,9 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
+import { runAsNobody } from '../../../test/support/nobody.ts'
 import { sourceContract } from '../../../test/support/source-contract.ts'
 import {
-  asNobody,
   contextOf,
   describeTree,
   folder,
@@ -210,7 +210,7 @@ test('a file or folder that cannot be read makes the backup fail, and is named',
   chmodSync(dir, 0o755)
   for (const name of ['open', 'secret']) writeFileSync(join(dir, name), 'x')
   chmodSync(join(dir, 'secret'), 0)
-  const said = await asNobody(
+  const said = runAsNobody(
     t,
     `const { capture } = await from('test/support/capture.ts')
     const { testContext } = await from('test/support/context.ts')

@@ -17,9 +17,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
+import { runAsNobody } from '../../../test/support/nobody.ts'
 import { readerOver } from '../../../test/support/reader.ts'
 import {
-  asNobody,
   backupOf,
   contextOf,
   describeTree,
@@ -326,7 +326,7 @@ test('who is not root restores all but the owners, read-only folders included', 
   const to = mkdtempSync(join(tmpdir(), 'cairn-nobody-'))
   t.after(() => rmSync(to, { recursive: true, force: true }))
   chmodSync(to, 0o777)
-  const said = await asNobody(
+  const said = runAsNobody(
     t,
     `const { testContext } = await from('test/support/context.ts')
     const { filesRestorer } = await from('src/sources/files/restorer.ts')

@@ -4,6 +4,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
+import { canBeNobody } from '../../../test/support/nobody.ts'
 import { childEnv, connectionTo, placesOf } from './connection.ts'
 import { passwordIn } from './password-file.ts'
 import { parseUrl } from './url.ts'
@@ -157,7 +158,7 @@ test('a password file: colons and backslashes are escaped, stars fit anything, t
 })
 
 test('a user of the system that has no name, as in many containers, is asked to say one', t => {
-  if (process.getuid?.() !== 0) return t.skip('only root can be somebody else')
+  if (!canBeNobody(t)) return
   const module = JSON.stringify(import.meta.resolve('./connection.ts'))
   const script = `import { connectionTo } from ${module}
     try { connectionTo({ params: {} }, {}) } catch (error) { console.log(error.message, error.remedy) }
