@@ -26,20 +26,24 @@ interface Host {
   app(state?: string): App
   /** Looks when so many hours have gone by. */
   look(hours: number, app?: App): Promise<Look>
-  backup(app?: App): Promise<void>
+  /** Backs up when so many hours have gone by, which must end with this exit code. */
+  backup(app?: App, hours?: number, exit?: number): Promise<void>
   /** What was said since this was last asked. */
   said(): RunEvent[]
 }
 
-/** A job of one file with two stores, in which something must arrive every day. */
-function host(webhooks: object = {}): Host {
+/** A job of one file, or of an archive that lacks one of two, with two stores, in which something must arrive every day. */
+function host(webhooks: object = {}, isArchive = false): Host {
   const folder = mkdtempSync(join(tmpdir(), 'cairn-alarm-'))
   folders.push(folder)
   writeFileSync(join(folder, 'file'), 'content')
   const stores = Object.fromEntries(
     ['disk', 'nas'].map(name => [name, { type: 'local', path: join(folder, name) }]),
   )
-  const source = { type: 'files', paths: [join(folder, 'file')] }
+  const member = (name: string) => ({ name, source: { type: 'file', path: join(folder, name) } })
+  const source = isArchive
+    ? { type: 'archive', name: 'wiki', members: [member('file'), member('other')] }
+    : { type: 'files', paths: [join(folder, 'file')] }
   const config = Config.parse({
     stores,
     compression: 'none',
@@ -56,14 +60,14 @@ function host(webhooks: object = {}): Host {
     folder,
     app,
     look: (hours, using = app()) => lookAt('wiki', using, context(hours)),
-    async backup(using = app()) {
+    async backup(using = app(), hours = 0, exit = 0) {
       const request = {
         job: 'wiki',
         trigger: 'command',
         prune: false,
         retry: { times: 0, afterMs: 0 },
       } as const
-      assert.equal((await runJob(request, using, context(0))).exit, 0)
+      assert.equal((await runJob(request, using, context(hours))).exit, exit)
       events.length = 0
     },
     said: () => events.splice(0),
@@ -123,6 +127,24 @@ test('each store counts: one that nothing reaches is overdue though the other is
   assert.equal(failures(here.said()).length, 2)
   await here.backup()
   assert.deepEqual((await here.look(1)).alarms, [])
+})
+
+test('a backup that lacks a part of its unit is nothing good, in the stores as in the records', async () => {
+  const here = host({}, true)
+  const other = join(here.folder, 'other')
+  writeFileSync(other, 'content')
+  await here.backup()
+  const whole = (await here.look(1)).arrivals
+  rmSync(other)
+  await here.backup(here.app(), 2, 3)
+  assert.deepEqual((await here.look(3)).arrivals, whole)
+  assert.deepEqual((await here.look(24.1)).alarms, ['disk', 'nas'])
+  const disk = join(here.folder, 'disk')
+  rmSync(disk, { recursive: true })
+  symlinkSync(disk, disk)
+  const [first] = (await here.look(3)).arrivals
+  assert.ok(first?.unasked && first.at && whole[0]?.at)
+  assert.ok(Math.abs(first.at.getTime() - whole[0].at.getTime()) < hour, `${first.at}`)
 })
 
 test('where nothing ever arrived, time runs from when the job was first seen', async () => {

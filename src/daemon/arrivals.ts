@@ -1,12 +1,12 @@
 import type { App } from '../app.ts'
-import { readCatalog } from '../engine/catalog.ts'
+import { isIncomplete, readCatalog } from '../engine/catalog.ts'
 import type { Context } from '../model/context.ts'
 import { asFailure } from '../model/failure.ts'
 import { showDuration } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
 import { lastGoodRun } from './run-record.ts'
 
-/** When something good of a job last arrived in one of its stores. */
+/** When something good of a job, which is a complete backup, last arrived in one of its stores. */
 export interface Arrival {
   readonly store: string
   /** Null when nothing ever did. */
@@ -19,7 +19,7 @@ export interface Arrival {
 const answerMs = 5 * 60_000
 
 /**
- * Asks every store of a job, by its catalog, for its newest backup that is not about to be deleted: whoever made it, and
+ * Asks every store of a job, by its catalog, for its newest complete backup that is not about to be deleted: whoever made it, and
  * whether anything was running here or not. A copy made later does not count as newer than its backup. Throws only when
  * the context is aborted.
  */
@@ -33,7 +33,7 @@ async function arrivalIn(store: Store, job: string, app: App, ctx: Context): Pro
     const signal = AbortSignal.any([ctx.signal, AbortSignal.timeout(answerMs)])
     const { entries } = await readCatalog([store], names, { ...ctx, signal }, app.named)
     const ends = entries
-      .filter(({ copies }) => copies.some(({ marks }) => !marks.deletedAt))
+      .filter(entry => !isIncomplete(entry) && entry.copies.some(({ marks }) => !marks.deletedAt))
       .map(({ finishedAt }) => finishedAt.getTime())
     const at = ends.length > 0 ? new Date(Math.max(...ends)) : null
     return { store: store.name, at, unasked: null }

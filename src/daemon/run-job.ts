@@ -205,7 +205,7 @@ function endOf(outcome: Attempt): RunEnd {
   return {
     exit: outcome.exit,
     backups: outcome.units.flatMap(({ unit, id, manifest, stores }) =>
-      manifest && id ? [{ id, unit, stores }] : [],
+      manifest && id ? [{ id, unit, stores, ...(manifest.missing ? { isIncomplete: true } : {}) }] : [],
     ),
     failures: failuresOf(outcome).map(({ what, why, remedy }) => ({ what, why, remedy })),
     prune: outcome.prune,

@@ -19,6 +19,8 @@ export interface RunEnd {
     readonly id: string
     readonly unit: string
     readonly stores: readonly string[]
+    /** A part of the unit is not in it. */
+    readonly isIncomplete?: true
   }[]
   readonly failures: readonly { readonly what: string; readonly why: string; readonly remedy: string }[]
   /** What retention did afterwards; null when it was not its turn. */
@@ -153,7 +155,8 @@ export function lastGoodRun(state: State, jobs: readonly string[], store: string
   const ends = jobs.flatMap(job => {
     for (const { file } of filesOf(folderOf(state), job)) {
       const end = recordIn(file)?.end
-      if (end?.backups.some(({ stores }) => stores.includes(store))) return [end.at.getTime()]
+      if (end?.backups.some(each => !each.isIncomplete && each.stores.includes(store)))
+        return [end.at.getTime()]
     }
     return []
   })

@@ -42,7 +42,7 @@ export const Expect = z
   })
   .meta({
     description:
-      'a good backup must arrive in each store of the job this often; alarm when none did, whoever makes them',
+      'a complete backup must arrive in each store of the job this often; alarm when none did, whoever makes them',
     example: 'every 26h',
   })
 
