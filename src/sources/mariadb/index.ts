@@ -1,23 +1,10 @@
 import * as z from 'zod'
-import type { Context } from '../../model/context.ts'
-import { Failure, usage } from '../../model/failure.ts'
-import type { Inspection, Source, Unit } from '../../model/source.ts'
-import { whySilent } from './activity.ts'
-import { ask } from './ask.ts'
-import { chooseClients } from './clients.ts'
-import {
-  connectionOptions,
-  type Flavour,
-  flavourNames,
-  resolveConnection,
-  showConnection,
-} from './connection.ts'
-import { refusedArgument, type Scope } from './dump.ts'
-import { lackingPrivileges, type Reached, reach } from './server.ts'
-import { openSession } from './session.ts'
-import { quoteName, quoteText } from './sql.ts'
-
-export { mariadbRestorer } from './restorer.ts'
+import type { Restorer } from '../../model/restore.ts'
+import type { Source } from '../../model/source.ts'
+import { restorerWhenNeeded, sourceWhenNeeded } from '../when-needed.ts'
+import { connectionOptions, type Flavour } from './connection.ts'
+import { refusedArgument } from './dump.ts'
+import type { RestorerOptions } from './restorer.ts'
 
 /** What the two products' options have in common; each is a type of its own in the configuration. */
 export const MariadbOptions = z
@@ -75,104 +62,13 @@ export const MariadbOptions = z
 
 export type MariadbOptions = z.output<typeof MariadbOptions>
 
-const wholeUnit = 'all'
-
 /** Databases of a MariaDB or MySQL server and the server's accounts, dumped by that product's own programs. */
 export function mariadbSource(flavour: Flavour, options: MariadbOptions): Source {
-  const server = async (ctx: Context): Promise<Reached> =>
-    await reach(await resolveConnection(flavour, options), options.clients, ctx)
-  let reached: Reached | null = null
-  return {
-    engine: flavour,
-    async inspect(ctx) {
-      reached = await server(ctx)
-      return await inspect(reached, options, ctx)
-    },
-    async open(unit, _parent, census, ctx) {
-      ctx.signal.throwIfAborted()
-      // What inspect found a moment ago need not be asked again.
-      reached ??= await server(ctx)
-      const scope = scopeOf(unit, reached, options)
-      const { args, globals } = options
-      return await openSession({ server: reached, scope, unit: unit.name, census, args, globals }, ctx)
-    },
-    whySilent: async ctx => (reached ? await whySilent(reached, ctx) : ''),
-  }
+  return sourceWhenNeeded(flavour, async () => (await import('./source.ts')).sourceOf(flavour, options))
 }
 
-async function inspect(server: Reached, options: MariadbOptions, ctx: Context): Promise<Inspection> {
-  const { facts, connection } = server
-  chooseClients(server.found, facts.series, `back up ${showConnection(connection)}`)
-  const names = unitNames(server, options)
-  const databases = options.whole ? wholeDatabases(server, options) : names
-  const there = databases.filter(name => facts.databases.has(name))
-  // Of several, one that is missing fails alone, when it is opened.
-  if (there.length === 0) throw missing(server, databases[0] ?? '')
-  for (const name of there) demandPrivileges(server, name)
-  const [[size] = []] = await ask(
-    server,
-    [
-      `SELECT IFNULL(SUM(DATA_LENGTH), 0) FROM information_schema.TABLES WHERE TABLE_SCHEMA IN (${there.map(quoteText).join(', ')})`,
-    ],
-    ctx,
+export function mariadbRestorer(flavour: Flavour, options: RestorerOptions): Restorer {
+  return restorerWhenNeeded({ picksInside: true }, async () =>
+    (await import('./restorer.ts')).restorerOf(flavour, options),
   )
-  const units = names.map(
-    (name): Unit => ({ name, identity: `${facts.identity}/${encodeURIComponent(name)}` }),
-  )
-  return {
-    identity: units.length === 1 && units[0]?.identity ? units[0].identity : facts.identity,
-    version: facts.version,
-    units,
-    estimate: Number(size?.[0] ?? 0),
-  }
-}
-
-function unitNames(server: Reached, options: MariadbOptions): string[] {
-  if (options.whole) return [wholeUnit]
-  if (options.databases === 'all') return wholeDatabases(server, options)
-  if (options.databases) return [...new Set(options.databases)]
-  const one = options.database ?? server.connection.database
-  if (one !== undefined) return [one]
-  throw usage(
-    `cannot back up ${showConnection(server.connection)}`,
-    'no database was named',
-    'say database: NAME, databases: all, or whole: true',
-  )
-}
-
-function wholeDatabases({ facts, connection }: Reached, { exclude }: MariadbOptions): string[] {
-  const names = [...facts.databases.keys()].filter(name => !exclude.includes(name)).sort()
-  if (names.length > 0) return names
-  throw usage(
-    `cannot back up ${showConnection(connection)}`,
-    'there is no database that this user may see and that is not left out',
-    'check the server, the user and "exclude"',
-  )
-}
-
-/** Throws for a unit whose database is not there. */
-function scopeOf(unit: Unit, server: Reached, options: MariadbOptions): Scope {
-  if (options.whole) return { databases: wholeDatabases(server, options), named: true }
-  if (!server.facts.databases.has(unit.name)) throw missing(server, unit.name)
-  return { databases: [unit.name], named: options.createDatabase }
-}
-
-function missing({ connection, facts }: Reached, name: string): Failure {
-  const there = [...facts.databases.keys()].slice(0, 20).join(', ')
-  return new Failure({
-    what: `cannot back up ${showConnection(connection, name)}`,
-    why: `there is no database ${JSON.stringify(name)} that this user may see`,
-    remedy:
-      there === '' ? 'check its name, and GRANT the user its rights' : `check its name; there are ${there}`,
-  })
-}
-
-function demandPrivileges({ connection, facts }: Reached, database: string): void {
-  const lacking = lackingPrivileges(facts.grants, database)
-  if (lacking.length === 0) return
-  throw new Failure({
-    what: `cannot back up ${showConnection(connection, database)}`,
-    why: `the user has not all that a whole dump takes: ${lacking.join(', ')} on ${quoteName(database)}`,
-    remedy: `GRANT ${lacking.join(', ')} ON ${quoteName(database)}.* TO the user; at ${flavourNames[connection.flavour]} what may not be seen is left out of dumps without a word`,
-  })
 }

@@ -64,9 +64,8 @@ type Wanted = ReadonlyMap<string, ReadonlySet<string> | undefined> | null
  * events are made then. What goes wrong before that leaves the target untouched; what goes wrong after is undone: what was
  * replaced lies in another database until the restore stands. Killed in between, it stays there, under its telling name.
  */
-export function mariadbRestorer(flavour: Flavour, options: RestorerOptions): Restorer {
+export function restorerOf(flavour: Flavour, options: RestorerOptions): Pick<Restorer, 'plan' | 'apply'> {
   return {
-    picksInside: true,
     async plan(chain, pick, ctx) {
       return planOf(await prepare(flavour, options, chain, pick, ctx))
     },

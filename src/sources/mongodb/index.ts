@@ -2,6 +2,7 @@ import * as z from 'zod'
 import type { Restorer } from '../../model/restore.ts'
 import type { Source } from '../../model/source.ts'
 import { type SecretSource, secretOption } from '../../platform/secret-source.ts'
+import { restorerWhenNeeded, sourceWhenNeeded } from '../when-needed.ts'
 
 export const MongodbOptions = z
   .strictObject({
@@ -44,14 +45,9 @@ export const MongodbOptions = z
 
 export type MongodbOptions = z.output<typeof MongodbOptions>
 
-/** Databases of a MongoDB server, read by its own driver, which is loaded when it is needed. */
+/** Databases of a MongoDB server, read by its own driver. */
 export function mongodbSource(options: MongodbOptions): Source {
-  return {
-    engine: 'mongodb',
-    inspect: async ctx => (await import('./source.ts')).inspect(options, ctx),
-    open: async (unit, _parent, census, ctx) =>
-      (await import('./source.ts')).open(options, unit, census, ctx),
-  }
+  return sourceWhenNeeded('mongodb', async () => (await import('./source.ts')).sourceOf(options))
 }
 
 export interface RestorerOptions {
@@ -61,11 +57,7 @@ export interface RestorerOptions {
 }
 
 export function mongodbRestorer(options: RestorerOptions): Restorer {
-  const restorer = async (): Promise<Restorer> => (await import('./restorer.ts')).restorerOf(options)
-  return {
-    options: ['noPrivileges'],
-    picksInside: true,
-    plan: async (...args) => (await restorer()).plan(...args),
-    apply: async (...args) => (await restorer()).apply(...args),
-  }
+  return restorerWhenNeeded({ options: ['noPrivileges'], picksInside: true }, async () =>
+    (await import('./restorer.ts')).restorerOf(options),
+  )
 }

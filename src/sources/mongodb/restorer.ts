@@ -35,10 +35,8 @@ interface Prepared {
 export function restorerOf(
   options: RestorerOptions,
   open: (options: RestorerOptions, ctx: Context) => Promise<Server> = reach,
-): Restorer {
+): Pick<Restorer, 'plan' | 'apply'> {
   return {
-    options: ['noPrivileges'],
-    picksInside: true,
     async plan(chain, pick, ctx, read) {
       await using server = await open(options, ctx)
       return planOf(await prepare(options, server, chain, pick, read))

@@ -1,6 +1,6 @@
 import type { Context } from '../../model/context.ts'
 import { usage } from '../../model/failure.ts'
-import type { CensusLevel, Inspection, Session, Unit } from '../../model/source.ts'
+import type { CensusLevel, Inspection, Session, Source, Unit } from '../../model/source.ts'
 import type { MongodbOptions } from './index.ts'
 import { listDatabases } from './inventory.ts'
 import { connect, type Server } from './server.ts'
@@ -8,7 +8,16 @@ import { missing, openSession, sizeOf } from './session.ts'
 
 const wholeUnit = 'all'
 
-export async function inspect(options: MongodbOptions, ctx: Context): Promise<Inspection> {
+/** The driver is loaded with this file. */
+export function sourceOf(options: MongodbOptions): Source {
+  return {
+    engine: 'mongodb',
+    inspect: ctx => inspect(options, ctx),
+    open: (unit, _parent, census, ctx) => open(options, unit, census, ctx),
+  }
+}
+
+async function inspect(options: MongodbOptions, ctx: Context): Promise<Inspection> {
   await using server = await reach(options, ctx)
   const named = namedIn(options, server)
   const there = await listDatabases(server)
@@ -29,7 +38,7 @@ export async function inspect(options: MongodbOptions, ctx: Context): Promise<In
   }
 }
 
-export async function open(
+async function open(
   options: MongodbOptions,
   unit: Unit,
   census: CensusLevel,

@@ -1,22 +1,10 @@
 import * as z from 'zod'
-import type { Context } from '../../model/context.ts'
-import type { Inspection, Source, Unit } from '../../model/source.ts'
-import { whySilent } from './activity.ts'
+import type { Restorer } from '../../model/restore.ts'
+import type { Source } from '../../model/source.ts'
+import { restorerWhenNeeded, sourceWhenNeeded } from '../when-needed.ts'
 import { refusedArgument } from './arguments.ts'
-import { connect } from './connect.ts'
-import {
-  type Connection,
-  connectionOptions,
-  databaseName,
-  onDatabase,
-  resolveConnection,
-} from './connection.ts'
-import { inspectDatabases } from './databases.ts'
-import { identityOf, serverVersion } from './server.ts'
-import { mustHoldSomething, openSession } from './session.ts'
-import { inspectWhole, openWhole } from './whole.ts'
-
-export { postgresRestorer } from './restorer.ts'
+import { connectionOptions, databaseName } from './connection.ts'
+import type { RestorerOptions } from './prepare.ts'
 
 /** The options of PostgreSQL databases, as they stand in the configuration. */
 export const PostgresOptions = z
@@ -110,58 +98,15 @@ function* faults(o: {
 
 /** Databases of a PostgreSQL server and the server's globals, dumped by PostgreSQL's own programs. */
 export function postgresSource(options: PostgresOptions): Source {
-  const running = new Map<string, Connection>()
-  return {
-    engine: 'postgres',
-    async inspect(ctx) {
-      const connection = await resolveConnection(options)
-      if (options.whole) return await inspectWhole(connection, ctx)
-      if (options.databases === undefined) return await inspectOne(connection, options.allowEmpty, ctx)
-      const all = options.databases === 'all'
-      const wanted = all ? { exclude: options.exclude ?? [] } : { names: options.databases as string[] }
-      return await inspectDatabases(connection, wanted, ctx)
-    },
-    async open(unit, _parent, census, ctx) {
-      const { clients, args, format, globals, jobs = 1 } = options
-      const connection = await resolveConnection(options)
-      const common = { census, clients, args, running }
-      if (options.whole) return await openWhole({ connection, ...common }, ctx)
-      const allowEmpty = mayBeEmpty(options, unit)
-      return await openSession(
-        {
-          connection: onDatabase(connection, unit.name),
-          ...common,
-          format,
-          globals,
-          jobs,
-          allowEmpty,
-        },
-        ctx,
-      )
-    },
-    async whySilent(ctx) {
-      const [connection] = running.values()
-      return connection ? await whySilent(connection, [...running.keys()], ctx) : ''
-    },
-  }
+  return sourceWhenNeeded('postgres', async () => (await import('./source.ts')).sourceOf(options))
 }
 
-/** Every server comes with an empty database `postgres`: among all of them it is no mistake. */
-function mayBeEmpty({ allowEmpty, databases }: PostgresOptions, unit: Unit): boolean {
-  return allowEmpty || (databases === 'all' && unit.name === 'postgres')
-}
-
-async function inspectOne(connection: Connection, allowEmpty: boolean, ctx: Context): Promise<Inspection> {
-  await using db = await connect(connection, 'cairn', ctx)
-  const version = await serverVersion(db)
-  if (!allowEmpty) await mustHoldSomething(db)
-  const { bytes } = await db.one<{ bytes: number }>(
-    'SELECT pg_database_size(current_database())::float8 AS bytes',
+export function postgresRestorer(options: RestorerOptions): Restorer {
+  return restorerWhenNeeded(
+    {
+      options: ['noOwner', 'noPrivileges', 'role', 'create', 'jobs', 'schemaOnly', 'dataOnly'],
+      picksInside: true,
+    },
+    async () => (await import('./restorer.ts')).restorerOf(options),
   )
-  return {
-    identity: await identityOf(db, connection),
-    version: version.text,
-    units: [{ name: connection.database }],
-    estimate: bytes,
-  }
 }

@@ -26,10 +26,8 @@ import { applyWhole, isWhole, planWhole } from './whole-restorer.ts'
  * consent, objects that are in the backup are dropped and made anew; others stay. A backup of a whole server brings all
  * its databases in this way, which get their names at once.
  */
-export function postgresRestorer(options: RestorerOptions): Restorer {
+export function restorerOf(options: RestorerOptions): Pick<Restorer, 'plan' | 'apply'> {
   return {
-    options: ['noOwner', 'noPrivileges', 'role', 'create', 'jobs', 'schemaOnly', 'dataOnly'],
-    picksInside: true,
     async plan(chain, pick, ctx, read) {
       const manifest = mine(chain)
       if (isWhole(manifest)) return await planWhole(options, manifest, pick, ctx)

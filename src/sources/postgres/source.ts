@@ -1,0 +1,68 @@
+import type { Context } from '../../model/context.ts'
+import type { Inspection, Source, Unit } from '../../model/source.ts'
+import { whySilent } from './activity.ts'
+import { connect } from './connect.ts'
+import { type Connection, onDatabase, resolveConnection } from './connection.ts'
+import { inspectDatabases } from './databases.ts'
+import type { PostgresOptions } from './index.ts'
+import { identityOf, serverVersion } from './server.ts'
+import { mustHoldSomething, openSession } from './session.ts'
+import { inspectWhole, openWhole } from './whole.ts'
+
+/** Databases of a PostgreSQL server and the server's globals, dumped by PostgreSQL's own programs. */
+export function sourceOf(options: PostgresOptions): Source {
+  const running = new Map<string, Connection>()
+  return {
+    engine: 'postgres',
+    async inspect(ctx) {
+      const connection = await resolveConnection(options)
+      if (options.whole) return await inspectWhole(connection, ctx)
+      if (options.databases === undefined) return await inspectOne(connection, options.allowEmpty, ctx)
+      const all = options.databases === 'all'
+      const wanted = all ? { exclude: options.exclude ?? [] } : { names: options.databases as string[] }
+      return await inspectDatabases(connection, wanted, ctx)
+    },
+    async open(unit, _parent, census, ctx) {
+      const { clients, args, format, globals, jobs = 1 } = options
+      const connection = await resolveConnection(options)
+      const common = { census, clients, args, running }
+      if (options.whole) return await openWhole({ connection, ...common }, ctx)
+      const allowEmpty = mayBeEmpty(options, unit)
+      return await openSession(
+        {
+          connection: onDatabase(connection, unit.name),
+          ...common,
+          format,
+          globals,
+          jobs,
+          allowEmpty,
+        },
+        ctx,
+      )
+    },
+    async whySilent(ctx) {
+      const [connection] = running.values()
+      return connection ? await whySilent(connection, [...running.keys()], ctx) : ''
+    },
+  }
+}
+
+/** Every server comes with an empty database `postgres`: among all of them it is no mistake. */
+function mayBeEmpty({ allowEmpty, databases }: PostgresOptions, unit: Unit): boolean {
+  return allowEmpty || (databases === 'all' && unit.name === 'postgres')
+}
+
+async function inspectOne(connection: Connection, allowEmpty: boolean, ctx: Context): Promise<Inspection> {
+  await using db = await connect(connection, 'cairn', ctx)
+  const version = await serverVersion(db)
+  if (!allowEmpty) await mustHoldSomething(db)
+  const { bytes } = await db.one<{ bytes: number }>(
+    'SELECT pg_database_size(current_database())::float8 AS bytes',
+  )
+  return {
+    identity: await identityOf(db, connection),
+    version: version.text,
+    units: [{ name: connection.database }],
+    estimate: bytes,
+  }
+}
