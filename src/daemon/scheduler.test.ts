@@ -208,7 +208,7 @@ test('when only the schedule ends, its run goes on, and counts, whatever becomes
 })
 
 test('so many at once, the others in their order; who is stopped while waiting is not let in', async () => {
-  const take = slots(() => 2)
+  const { take } = slots(2)
   const forever = new AbortController().signal
   const [one, two] = [await take(forever), await take(forever)]
   const order: string[] = []
@@ -231,11 +231,10 @@ test('so many at once, the others in their order; who is stopped while waiting i
 })
 
 test('when fewer may come in at once from now on, nobody is thrown out, and nobody comes in for a while', async () => {
-  let most = 2
-  const take = slots(() => most)
+  const { take, resize } = slots(2)
   const forever = new AbortController().signal
   const inside = [await take(forever), await take(forever)]
-  most = 1
+  resize(1)
   let isIn = false
   const next = take(forever).then(() => {
     isIn = true
@@ -249,6 +248,15 @@ test('when fewer may come in at once from now on, nobody is thrown out, and nobo
     assert.equal(isIn, expected)
   }
   await next
+})
+
+test('when more may come in at once from now on, those who wait come in without anybody leaving', async () => {
+  const { take, resize } = slots(1)
+  const forever = new AbortController().signal
+  await take(forever)
+  const waiting = [take(forever), take(forever)]
+  resize(3)
+  await Promise.all(waiting)
 })
 
 test('a schedule that is another one when its run ends plans nothing more', async () => {

@@ -55,7 +55,7 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
   const known = new Map<string, Known>()
   const loops = new Map<string, Loops>()
   const isConfigured = (job: string): boolean => current.config.jobs[job] !== undefined
-  const take = slots(() => current.config.serve.parallel)
+  const turns = slots(base.config.serve.parallel)
   const of = (job: string): Known => {
     const found = known.get(job)
     if (found) return found
@@ -98,7 +98,7 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
     try {
       emit({ type: 'notice', text: trigger === 'missed' ? 'begins, late' : 'begins', job })
       const { retry } = current.timing(job)
-      const request = { job, trigger, prune: true, retry, turn: () => take(signal) }
+      const request = { job, trigger, prune: true, retry, turn: () => turns.take(signal) }
       const { exit } = await inApp(job, (app, ctx) => runJob(request, app, ctx))
       emit({ type: 'notice', text: exit === 0 ? 'done' : `failed (exit ${exit})`, job })
     } finally {
@@ -171,6 +171,7 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
       Object.fromEntries([...known].map(([job, what]) => [job, healthOf(what, lastRun(base.state, job))])),
     reload(config) {
       current = appFor(config, base.state)
+      turns.resize(config.serve.parallel)
       for (const [job, each] of loops)
         if (!isConfigured(job) || each.timing !== timingOf(job, current)) end(each, job)
       for (const job of isRunning ? Object.keys(config.jobs) : [])

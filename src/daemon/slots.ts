@@ -1,21 +1,26 @@
-/**
- * Lets so many in at once, in the order in which they came. Disposing what was taken lets the next one in. How many is
- * asked every time: a number that falls throws nobody out.
- */
-export function slots(count: () => number): (signal: AbortSignal) => Promise<Disposable> {
+/** Room for so many at once, given in the order in which they came. */
+export interface Slots {
+  /** Waits for room. Disposing what was taken lets the next one in. */
+  take(signal: AbortSignal): Promise<Disposable>
+  /** From now on so many: more come in at once, and where it is fewer nobody is thrown out. */
+  resize(count: number): void
+}
+
+export function slots(count: number): Slots {
+  let room = count
   let taken = 0
   const waiting: (() => void)[] = []
   const letIn = (): void => {
-    while (taken < count()) {
+    while (taken < room) {
       const next = waiting.shift()
       if (!next) return
       taken++
       next()
     }
   }
-  return async signal => {
+  const take = async (signal: AbortSignal): Promise<Disposable> => {
     signal.throwIfAborted()
-    if (waiting.length === 0 && taken < count()) taken++
+    if (waiting.length === 0 && taken < room) taken++
     else
       await new Promise<void>((resolve, reject) => {
         const enter = (): void => {
@@ -37,5 +42,12 @@ export function slots(count: () => number): (signal: AbortSignal) => Promise<Dis
         letIn()
       },
     }
+  }
+  return {
+    take,
+    resize(to) {
+      room = to
+      letIn()
+    },
   }
 }
