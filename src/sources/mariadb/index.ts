@@ -4,7 +4,7 @@ import type { Source } from '../../model/source.ts'
 import { restorerWhenNeeded, sourceWhenNeeded } from '../when-needed.ts'
 import { connectionOptions, type Flavour } from './connection.ts'
 import { refusedArgument } from './dump.ts'
-import type { RestorerOptions } from './restorer.ts'
+import type { RestorerOptions } from './prepare.ts'
 
 /** What the two products' options have in common; each is a type of its own in the configuration. */
 export const MariadbOptions = z

@@ -151,10 +151,11 @@ export async function contents(target: SqlTarget): Promise<Record<string, string
   return found
 }
 
-/** All databases of a server that are not its own. */
+/** The databases of a server whose names begin as that of the target: in a server that others use too, they have theirs. */
 export async function databases(target: SqlTarget): Promise<string[]> {
   const text = await sql({ ...target, name: '' }, 'SHOW DATABASES')
   return text
     .split('\n')
     .filter(name => name !== '' && !/^(information_schema|performance_schema|sys|mysql)$/.test(name))
+    .filter(name => name.startsWith(target.name))
 }
