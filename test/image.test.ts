@@ -11,7 +11,8 @@ import { commandLine } from '../src/cli/index.ts'
 import { freshFolder, orSkip, service } from './services/index.ts'
 import { run } from './services/process.ts'
 import { filesIn } from './support/cli.ts'
-import { type Engine, engineOf, eventually } from './support/containers.ts'
+import { type Engine, engineOf } from './support/containers.ts'
+import { eventually } from './support/eventually.ts'
 
 /** The image as users run it, built on base images of this machine with Debian's own programs. The build takes a minute where nothing is cached. */
 const root = resolve(import.meta.dirname, '..')

@@ -68,7 +68,7 @@ async function surround(): Promise<Surroundings> {
     controller.abort()
     broker.stop()
     const marks = [mark, dir]
-    const survivors = findSurvivors(marks, 3000)
+    const survivors = findSurvivors(marks, 10_000)
     killSurvivors(marks)
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
     return survivors

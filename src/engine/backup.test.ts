@@ -121,7 +121,7 @@ test('one store that fails loses its copy only, says so, and is cleared; the run
 })
 
 test('a store that stops reading is dropped after the stall, and the others are whole', async () => {
-  const ctx = testContext({ stallMs: 300 })
+  const ctx = testContext({ stallMs: 1_500 })
   const [good, inner] = [memoryStore('good'), memoryStore('hung')]
   const artifacts = [{ name: 'a', bytes: 80 * 1024 * 1024 }]
   const hung = faulty(inner, { put: { hangAfter: 30 * 1024 * 1024 }, only: /^shop\// })

@@ -141,30 +141,28 @@ test('a sink that throws, wherever, is dropped, and the others are whole', async
 
 test('a sink that says it is done before the end has failed, and holds nobody up', async () => {
   const lazy: Sink<string> = { name: 'lazy', take: async () => 'done' }
+  const other = Promise.withResolvers<void>()
   const early: Sink<string> = {
     name: 'early',
     async take(bytes) {
       for await (const _ of bytes) break
-      // It may take its time: nobody waits for it.
-      await sleep(300)
+      // It may take its time: nobody waits for it. Were it waited for, nothing here would ever end.
+      await other.promise
       return 'done'
     },
   }
-  const started = performance.now()
-  let took = 0
-  const timed: Sink<string> = {
-    name: 'timed',
+  const good: Sink<string> = {
+    name: 'good',
     async take(bytes, ctx) {
       const value = await hashing('').take(bytes, ctx)
-      took = performance.now() - started
+      other.resolve()
       return value
     },
   }
-  const outcomes = await fanOut(() => chunked(input), [lazy, timed, early], 65536, testContext())
+  const outcomes = await fanOut(() => chunked(input), [lazy, good, early], 65536, testContext())
   assert.match(errorOf(outcomes[0]).message, /lazy stopped reading/)
   assert.equal(resultOf(outcomes[1]), whole)
   assert.match(errorOf(outcomes[2]).message, /early stopped reading/)
-  assert.ok(took < 250, `${took} ms`)
 })
 
 test('sinks that hang are dropped after the stall, one or several, in a small window or a large one', async () => {
@@ -196,12 +194,12 @@ test('who had taken all there was when another is given up is not blamed for its
   const speaks: Sink<string> = {
     ...hung,
     take(bytes, own) {
-      setTimeout(() => own.alive('thinking'), 100)
+      setTimeout(() => own.alive('thinking'), 300)
       return hung.take(bytes, own)
     },
   }
   const sinks = [speaks, hashing('good'), hashing('too')]
-  const outcomes = await fanOut(() => chunked(input), sinks, 65536, testContext({ stallMs: 300 }))
+  const outcomes = await fanOut(() => chunked(input), sinks, 65536, testContext({ stallMs: 900 }))
   assert.match(errorOf(outcomes[0]).message, /^store hung has stalled/)
   assert.deepEqual(outcomes.slice(1).map(resultOf), [whole, whole])
 })
@@ -215,7 +213,7 @@ test('a sink that leaves its stream and then hangs is dropped after the stall, a
     },
   }
   const sinks = [leaver, hashing('good')]
-  const stalled = fanOut(() => chunked(input), sinks, 65536, testContext({ stallMs: 100 }))
+  const stalled = fanOut(() => chunked(input), sinks, 65536, testContext({ stallMs: 500 }))
   const controller = new AbortController()
   setTimeout(() => controller.abort(new Error('enough')), 50)
   const ctx = testContext({ signal: controller.signal })
@@ -297,7 +295,8 @@ test('a sink that hangs does not hold up the failure of the input for ever', asy
   const started = performance.now()
   const sinks = [hanging('hung', 0), hashing('good')]
   await assert.rejects(fanOut(failing, sinks, 10 * mebibyte, testContext()), /on fire/)
-  assert.ok(performance.now() - started < 8_000)
+  // Five seconds are its grace; the stall would come after sixty.
+  assert.ok(performance.now() - started < 30_000)
 })
 
 test('when no sink is left the input is aborted, and its programs are gone', async () => {

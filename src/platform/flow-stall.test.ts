@@ -92,19 +92,19 @@ test('a frozen program is named, and not those who wait for it', async () => {
 })
 
 test('a reader that asks for no more is no stall of the source', async () => {
-  const ctx = testContext({ stallMs: 300 })
+  const ctx = testContext({ stallMs: 1_000 })
   const pausing = async (steps: Step[]): Promise<void> => {
     let chunks = 0
     for await (const _ of flow(chunked(new Uint8Array(3e6)), [cat, ...steps], ctx))
-      if (chunks++ === 2) await sleep(900)
+      if (chunks++ === 2) await sleep(2_500)
     assert.ok(chunks > 2)
   }
   await Promise.all([[], [cat], [asIs], [cat, asIs, cat]].map(pausing))
 })
 
 test('programs that move bytes among themselves have not stalled, although nothing comes out', async () => {
-  const drips = sh('for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo; sleep 0.1; done')
-  const ctx = testContext({ stallMs: 500 })
+  const drips = sh('for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo; sleep 0.25; done')
+  const ctx = testContext({ stallMs: 2_000 })
   assert.equal((await collect(flow(drips, [sh('wc -l')], ctx))).toString().trim(), '12')
   await pour(drips, [cat], sh('cat >/dev/null'), ctx)
   await pour(chunked(await collect(flow(drips, [], ctx)), 1), [asIs], sh('cat >/dev/null'), ctx)
@@ -117,7 +117,8 @@ test('alive extends the time, and only for as long as it is called', async () =>
   const started = performance.now()
   await assert.rejects(read(flow(silent, [cat], ctx)), /sleep has stalled/)
   const took = performance.now() - started
-  assert.ok(took >= 1150 && took < 4_000, `${took} ms`)
+  // Without the end of the calls it would never have come to that.
+  assert.ok(took >= 1150, `${took} ms`)
   await sleep(0)
   assertNothingRuns(ctx)
 })
@@ -140,7 +141,7 @@ function hanging(name: string): Step {
 }
 
 async function assertStalls(work: (ctx: Context) => Promise<unknown>, culprit: string): Promise<void> {
-  const ctx = testContext({ stallMs: 1_000 })
+  const ctx = testContext({ stallMs: 3_000 })
   const error = await work(ctx).then(
     () => assert.fail(`${culprit} has not stalled`),
     (thrown: unknown) => thrown,

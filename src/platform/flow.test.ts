@@ -115,7 +115,8 @@ test('a program that fails while its input is silent is not waited for', async (
     flow(silent, [asIs, fails], ctx),
   ]
   for (const error of await Promise.all(streams.map(failureOf))) assert.match(error.message, /no such key/)
-  assert.ok(performance.now() - started < 9_000)
+  // What heeds nothing has five seconds; the stall would come after sixty.
+  assert.ok(performance.now() - started < 30_000)
   assertNothingRuns(ctx)
 })
 

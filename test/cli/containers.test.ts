@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { DockerFacts } from '../services/facts.ts'
 import { orSkip, service } from '../services/index.ts'
 import { filesIn, listed, type Machine, machine } from '../support/cli.ts'
-import { type Engine, engineOf, eventually, polite, stubborn } from '../support/containers.ts'
+import { type Engine, engineOf, polite, stubborn } from '../support/containers.ts'
+import { eventually } from '../support/eventually.ts'
 
 /** A host with a folder that an app writes into, a store, and an engine without a network for the containers. */
 interface Stage {

@@ -12,7 +12,6 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { takeLock } from '../../src/platform/lock.ts'
@@ -32,6 +31,7 @@ import {
   sqliteFile,
   tree,
 } from '../support/cli.ts'
+import { freePort } from '../support/free-port.ts'
 import { canBeNobody } from '../support/nobody.ts'
 
 /** A host with one SQLite job and one local store. */
@@ -310,7 +310,7 @@ test('a PostgreSQL that refuses, is not there, is empty or whose programs are mi
   await refused(host, ['backup'], [/password/, /hint: /], { code: 1 })
   shop({ url: `${database.url}_not` })
   await refused(host, ['backup'], [/there is no database/, /hint: /], { code: 1 })
-  shop({ host: '127.0.0.1', port: await closedPort(), user, database: name, password: 'wrong-password' })
+  shop({ host: '127.0.0.1', port: await freePort(), user, database: name, password: 'wrong-password' })
   await refused(host, ['backup'], [/nothing listens/, /hint: /], { code: 1 })
   shop({ host: 'no-such-host.invalid', user, database: name, password: 'wrong-password' })
   await refused(host, ['backup'], [/no-such-host\.invalid/, /hint: /], { code: 1 })
@@ -319,14 +319,6 @@ test('a PostgreSQL that refuses, is not there, is empty or whose programs are mi
     env: { PATH: onlyPrograms(host, 'zstd') },
   })
 })
-
-async function closedPort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address ? address.port : 1
-}
 
 test('a store that cannot be used fails the backup with its reason, and leaves nothing', async t => {
   const host = furnished()
@@ -417,7 +409,7 @@ test('a manifest that is damaged, cut or gone is told, and another store helps o
   await refused(host, ['show', 'latest', '--store', 'disk'], [/manifest .* is damaged/, /SHA-256/], {
     code: 20,
   })
-  flip(host, /0001/)
+  flip(host, /0001-shop/)
   const ran = await host.ok(['restore', 'latest', '--to', host.path('two.db')])
   assert.match(ran.stderr, /warning: .*damaged in store disk.*\n {2}hint: trying the copy in other/)
   flip(host, /manifests/, 'other')

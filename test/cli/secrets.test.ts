@@ -152,12 +152,13 @@ for (const way of ways) {
       assert.equal(ran.code, 0, `${command.join(' ')}: ${ran.stderr}`)
       assertSilent(ran, vault.secrets, command.join(' '))
     }
+    const seen = ['age', 'zstd', 'pg_dump', 'rclone']
+    // A busy machine may keep us from looking while a program ran; not every time.
+    for (let round = 0; round < 10 && !watch.hasSeen(seen); round++) await host.ok(['backup'], options)
     const { leaks, programs, holders } = await watch.stop()
     assert.deepEqual(leaks, [])
-    for (const program of ['age', 'zstd', 'pg_dump', 'rclone'])
-      assert.ok(programs.includes(program), `${programs}`)
-    // rclone starts lsb_release, a script, to learn what system it runs on.
-    const script = ['sh', 'dirname', 'readlink', 'cat', 'lsb_release', 'getopt', 'tr', 'cut', '']
+    for (const program of seen) assert.ok(programs.includes(program), `${programs}`)
+    const script = ['sh', 'dirname', 'readlink', 'cat', '']
     const needy = [
       ...script,
       'node',

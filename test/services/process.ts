@@ -2,7 +2,7 @@
 
 import { execFile, spawn } from 'node:child_process'
 import { openSync, readFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer, type ListenOptions, type Server } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
@@ -93,20 +93,38 @@ export function stopDaemons(daemons: Daemon[]): void {
   }
 }
 
-/** The first of `count` ports in a row on 127.0.0.1 that are free; below those that outgoing connections get. */
+/**
+ * The first of `count` ports in a row on 127.0.0.1 that are free; below those that outgoing connections get, and given to
+ * nobody else on this machine who asks here, as long as this process lives.
+ */
 export async function freePorts(count = 1): Promise<number> {
   for (;;) {
     const first = 10_000 + Math.floor(Math.random() * (20_000 - count))
-    const free = await Promise.all(Array.from({ length: count }, (_, i) => isFree(first + i)))
-    if (free.every(Boolean)) return first
+    const ports = Array.from({ length: count }, (_, i) => first + i)
+    if ((await areOurs(ports)) && (await Promise.all(ports.map(isFree))).every(Boolean)) return first
   }
 }
 
-function isFree(port: number): Promise<boolean> {
-  const server = createServer()
+/** Whoever was given a port has a socket of its name, which no file stands for: it goes with the process. */
+async function areOurs(ports: readonly number[]): Promise<boolean> {
+  const claims = await Promise.all(ports.map(port => listening({ path: `\0cairn-test-port-${port}` })))
+  if (!claims.includes(null)) return true
+  for (const claim of claims) claim?.close()
+  return false
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = await listening({ port, host: '127.0.0.1' })
+  if (server) await new Promise(resolve => server.close(resolve))
+  return server !== null
+}
+
+/** Null where somebody else listens. Does not keep the process alive. */
+function listening(at: ListenOptions): Promise<Server | null> {
+  const server = createServer().unref()
   return new Promise(resolve => {
-    server.once('error', () => resolve(false))
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+    server.once('error', () => resolve(null))
+    server.listen(at, () => resolve(server))
   })
 }
 

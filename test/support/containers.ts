@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { DockerFacts } from '../services/facts.ts'
 import { run } from '../services/process.ts'
 
@@ -39,18 +38,6 @@ export function engineOf({ host, program, config }: DockerFacts): Engine {
         said => said.trim(),
         () => 'gone',
       ),
-  }
-}
-
-export async function eventually(
-  what: string,
-  holds: () => Promise<boolean> | boolean,
-  ms = 20_000,
-): Promise<void> {
-  const deadline = performance.now() + ms
-  while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error(`not within ${ms / 1000} s: ${what}`)
-    await sleep(50)
   }
 }
 

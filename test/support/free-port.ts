@@ -1,10 +1,6 @@
-import { createServer } from 'node:net'
+import { freePorts } from '../services/process.ts'
 
-/** A port on which nothing listens. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise(resolve => server.once('listening', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise(resolve => server.close(resolve))
-  return port
+/** A port on which nothing listens, and which no outgoing connection is given. */
+export function freePort(): Promise<number> {
+  return freePorts()
 }

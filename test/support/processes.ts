@@ -55,6 +55,23 @@ export function processesOf(ctx: Context): Map<number, string> {
   return found
 }
 
+/**
+ * The command lines of all that this process has started, and that those have, arguments parted by NUL. What others run is
+ * theirs: some hand a password of a common server to a program as people do.
+ */
+export function commandLinesOfOurs(): string[] {
+  const parents = new Map<string, string>()
+  const lines = new Map<string, string>()
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid)) continue
+    lines.set(pid, read(pid, 'cmdline'))
+    parents.set(pid, /^PPid:\s*(\d+)/m.exec(read(pid, 'status'))?.[1] ?? '')
+  }
+  const isOurs = (pid: string | undefined): boolean =>
+    pid !== undefined && pid !== '' && (pid === String(process.pid) || isOurs(parents.get(pid)))
+  return [...lines].filter(([pid]) => isOurs(parents.get(pid))).map(([, line]) => line)
+}
+
 export function assertNothingRuns(ctx: Context): void {
   assert.deepEqual([...processesOf(ctx).values()], [])
 }

@@ -172,10 +172,10 @@ test('format directory asks for room first, and a disk that is full all the same
   assert.deepEqual(readdirSync(spool), [])
 })
 
-/** Stands for a pg_dump with jobs, which waits for its workers: one writes every 0.3 s, seven times, or not at all. */
+/** Stands for a pg_dump with jobs, which waits for its workers: one writes every 0.4 s, seven times, or not at all. */
 function slow(ctx: Context, writes: boolean): AsyncIterable<Uint8Array> {
-  const steps = 'for i in 1 2 3 4 5; do sleep 0.3; echo x >> "$0/toc.dat"; done'
-  const script = `mkdir "$0"; (${writes ? steps : 'sleep 9'}) & wait`
+  const steps = 'for i in 1 2 3 4 5 6 7; do sleep 0.4; echo x >> "$0/toc.dat"; done'
+  const script = `mkdir "$0"; (${writes ? steps : 'sleep 60'}) & wait`
   const dump = ([file = '']: readonly string[]) => ({
     program: 'sh',
     args: ['-c', script, file.replace('--file=', '')],
@@ -190,7 +190,7 @@ async function lengthOf(bytes: AsyncIterable<Uint8Array>): Promise<number> {
 }
 
 test('a folder that grows is no stall, one that does not is; an abort leaves nothing', async () => {
-  const ctx = testContext({ stallMs: 800 })
+  const ctx = testContext({ stallMs: 2_000 })
   assert.ok((await lengthOf(slow(ctx, true))) > 0)
   await assert.rejects(lengthOf(slow(ctx, false)), /has stalled/)
   const stop = new AbortController()

@@ -20,6 +20,7 @@ import { freshDatabase, freshServer, orSkip, postgresClients } from '../../../te
 import { freePorts } from '../../../test/services/process.ts'
 import { capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
+import { eventually } from '../../../test/support/eventually.ts'
 import { sql, type Target } from '../../../test/support/postgres/hostile.ts'
 import { flow } from '../../platform/flow.ts'
 import { connect } from './connect.ts'
@@ -58,8 +59,9 @@ async function prepared(): Promise<Server> {
     'ALTER SYSTEM SET ssl = on',
     `ALTER SYSTEM SET ssl_ca_file = 'ca.crt'`,
     'SELECT pg_reload_conf()',
-    'SELECT pg_sleep(0.3)',
   )
+  // A new connection has what the server has read by then.
+  await eventually('TLS is on', async () => (await sql<{ ssl: string }>(facts, 'SHOW ssl'))[0]?.ssl === 'on')
   return facts
 }
 

@@ -5,12 +5,12 @@ import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, w
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { type FreshDatabase, freshDatabase, orSkip, postgresClients } from '../../../test/services/index.ts'
 import { freePorts } from '../../../test/services/process.ts'
 import { capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
+import { eventually } from '../../../test/support/eventually.ts'
 import {
   contents,
   optionsOf,
@@ -20,6 +20,7 @@ import {
   type Target,
   urlOf,
 } from '../../../test/support/postgres/hostile.ts'
+import { commandLinesOfOurs } from '../../../test/support/processes.ts'
 import type { Context } from '../../model/context.ts'
 import type { Session } from '../../model/source.ts'
 import { flow } from '../../platform/flow.ts'
@@ -129,9 +130,14 @@ test('beside a writer, the dump and the census show one moment', async t => {
         .catch(() => client.query('ROLLBACK'))
     }
   })
-  await sleep(300)
+  t.after(() => {
+    writing = false
+  })
+  await eventually('both write', () => transfers > 50)
   const ctx = testContext()
   const { manifest, reader, census } = await capture(postgresSource(optionsOf(from)), ctx)
+  const then = transfers
+  await eventually('they went on', () => transfers > then + 10)
   writing = false
   await Promise.all(writers)
   const to = { ...from, name: `${from.name}_copy` }
@@ -139,7 +145,7 @@ test('beside a writer, the dump and the census show one moment', async t => {
   const restored = await contents(to)
   for (const { name, rows } of census.objects) assert.equal(Number(restored[name]?.split(' ')[0]), rows, name)
   assert.deepEqual(await sql(to, 'SELECT sum(amount)::int AS total FROM account'), [{ total: 2_000_000 }])
-  assert.ok(transfers > 50 && rowsIn(restored) < rowsIn(await contents(from)))
+  assert.ok(rowsIn(restored) < rowsIn(await contents(from)))
 })
 
 test('a pg_dump that is killed, or fails after writing, fails the stream', async t => {
@@ -208,15 +214,12 @@ test('a lock that pg_dump waits for is named, with its holder', async t => {
   const database = await filled(t)
   if (!database) return
   await holding(t, database, 'BEGIN', 'LOCK TABLE t IN ACCESS EXCLUSIVE MODE')
-  const ctx = testContext({ stallMs: 1_500 })
+  const ctx = testContext({ stallMs: 5_000 })
   const { source, session } = await opened(database, ctx)
   const draining = drain(session, ctx)
   draining.catch(() => {})
-  await sleep(1_000)
-  assert.match(
-    (await source.whySilent?.(ctx)) ?? '',
-    /waits for a lock on public\.t held by pid \d+ \(the other\)/,
-  )
+  const told = /waits for a lock on public\.t held by pid \d+ \(the other\)/
+  await eventually('what is waited for is told', async () => told.test((await source.whySilent?.(ctx)) ?? ''))
   await assert.rejects(draining, /pg_dump has stalled/)
   await session[Symbol.asyncDispose]()
   assert.deepEqual(children('pg_dump'), [])
@@ -264,22 +267,22 @@ test('no password stands in the arguments of any program', async t => {
   const ctx = testContext()
   const seen = new Set<string>()
   const looking = setInterval(() => {
-    for (const line of commandLines()) seen.add(line)
+    for (const line of commandLinesOfOurs()) seen.add(line)
   }, 5)
   t.after(() => clearInterval(looking))
-  // An archive goes through pg_restore, a script through psql.
-  for (const format of ['custom', 'plain'] as const) {
-    const options = PostgresOptions.parse({ url: database.url, format })
-    const { manifest, reader } = await capture(postgresSource(options), ctx)
-    const target = urlOf(database, `${database.name}_${format}`)
-    await postgresRestorer({ target }).apply([manifest], nothing, false, reader, ctx)
-    assert.ok(!JSON.stringify(manifest).includes(database.password))
-  }
-  for (const program of ['pg_dump', 'pg_dumpall', 'pg_restore', 'psql'])
-    assert.ok(
-      [...seen].some(line => line.includes(`bin/${program}\0`)),
-      program,
-    )
+  const programs = ['pg_dump', 'pg_dumpall', 'pg_restore', 'psql']
+  const unseen = () => programs.filter(each => ![...seen].some(line => line.includes(`bin/${each}\0`)))
+  // A busy machine may keep us from looking while a program ran; not every time.
+  for (let round = 0; round < 20 && unseen().length > 0; round++)
+    // An archive goes through pg_restore, a script through psql.
+    for (const format of ['custom', 'plain'] as const) {
+      const options = PostgresOptions.parse({ url: database.url, format })
+      const { manifest, reader } = await capture(postgresSource(options), ctx)
+      const target = urlOf(database, `${database.name}_${format}_${round}`)
+      await postgresRestorer({ target }).apply([manifest], nothing, false, reader, ctx)
+      assert.ok(!JSON.stringify(manifest).includes(database.password))
+    }
+  assert.deepEqual(unseen(), [])
   for (const line of seen) assert.ok(!line.includes(database.password), line)
 })
 
@@ -310,16 +313,4 @@ function children(program: string): number[] {
       }
     })
     .map(Number)
-}
-
-function commandLines(): string[] {
-  return readdirSync('/proc')
-    .filter(pid => /^\d+$/.test(pid))
-    .flatMap(pid => {
-      try {
-        return [readFileSync(`/proc/${pid}/cmdline`, 'utf8')]
-      } catch {
-        return []
-      }
-    })
 }

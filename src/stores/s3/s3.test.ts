@@ -274,18 +274,18 @@ test('a read that is cut by the server or the network throws, as something that 
 
 test('a server that hangs in the middle of a read has stalled, and a reader that is slow has not', async t => {
   const { store, proxy } = await throughProxy(t)
-  const ctx = testContext({ stallMs: 600 })
-  await store.put('a', hostileBytes(9 * MiB), {}, ctx)
+  await store.put('a', hostileBytes(9 * MiB), {}, testContext())
+  const ctx = testContext({ stallMs: 2_000 })
   let bytes = 0
   for await (const chunk of store.get('a', {}, ctx)) {
-    if (bytes === 0) await new Promise(resolve => setTimeout(resolve, 1500))
+    if (bytes === 0) await new Promise(resolve => setTimeout(resolve, 4000))
     bytes += chunk.length
   }
   assert.equal(bytes, 9 * MiB)
   proxy.rule = () => ({ hang: true })
   const started = performance.now()
   await assert.rejects(collect(store.get('a', {}, ctx)), /did not answer in time/)
-  assert(performance.now() - started < 3000)
+  assert(performance.now() - started < 20_000)
 })
 
 test('a listing of more than a thousand objects is whole', async t => {

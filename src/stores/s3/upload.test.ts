@@ -125,14 +125,14 @@ for (const [title, kind] of [
     const started = performance.now()
     const body = kind === isWhole ? Buffer.from('x') : large()
     await assert.rejects(store.put('a', body, {}, testContext({ stallMs: 900 })), /did not answer in time/)
-    assert(performance.now() - started < 5000)
+    assert(performance.now() - started < 25_000)
   })
 }
 
 test('a server that is slow but answers is waited for', async t => {
   const { store, proxy } = await throughProxy(t)
   proxy.rule = request => (isPart(request) || isEnd(request) ? { delayMs: 400 } : undefined)
-  await store.put('a', large(), {}, testContext({ stallMs: 3000 }))
+  await store.put('a', large(), {}, testContext({ stallMs: 10_000 }))
 })
 
 test('an abort does not wait for a server that hangs', async t => {
@@ -146,7 +146,8 @@ test('an abort does not wait for a server that hangs', async t => {
     store.put('a', large(), {}, testContext({ signal: abort.signal })),
     error => error === reason,
   )
-  assert(performance.now() - started < 2000)
+  // The time of a stall is sixty seconds.
+  assert(performance.now() - started < 20_000)
 })
 
 test('with a budget too small for a part, parts are gathered in files that are gone afterwards', async t => {
