@@ -86,15 +86,13 @@ async function strike(running: Running, victim: Victim, random: Random, usualMs:
   const over = running.ended.then(() => true)
   const after = victim === 'cairn' ? random.int(80, usualMs) : random.int(0, Math.ceil(usualMs / 3))
   if (await Promise.race([over, sleep(after, false)])) return false
-  if (victim === 'cairn') return process.kill(running.pid, 'SIGKILL')
-  const deadline = performance.now() + usualMs
-  while (performance.now() < deadline) {
+  if (victim === 'cairn') return tryKill(running.pid)
+  for (;;) {
     // For a moment a child is still the setpriv that becomes the program.
     const child = childrenOf(running.pid).find(({ name }) => name === victim)
     if (child) return tryKill(child.pid)
     if (await Promise.race([over, sleep(3, false)])) return false
   }
-  return false
 }
 
 function tryKill(pid: number): boolean {
@@ -105,7 +103,10 @@ function tryKill(pid: number): boolean {
   }
 }
 
-/** Many rounds of kill, look, back up again, look. */
+/**
+ * Many rounds of kill, look, back up again, look; and as many again while most strikes came too late, as on a machine that was
+ * busier when the usual time was taken.
+ */
 async function attack(
   { host, target }: { host: Machine; target: Target },
   victims: readonly [Victim, ...Victim[]],
@@ -116,7 +117,7 @@ async function attack(
   await host.ok(['backup'])
   let usualMs = (await host.ok(['backup'])).seconds * 1000
   let hits = 0
-  for (let round = 0; round < count; round++) {
+  for (let round = 0; round < count || (hits < count / 3 && round < 4 * count); round++) {
     const victim = victims[round % victims.length] ?? 'cairn'
     const label = `seed ${seed}, round ${round}, ${victim}`
     const before = wholeIn(await target.raw())
@@ -124,6 +125,7 @@ async function attack(
     const hit = await strike(running, victim, random, usualMs)
     const ran = await running.ended
     if (hit) hits++
+    else usualMs = Math.min(usualMs, ran.seconds * 1000)
     await allGone(host).catch(error => assert.fail(`${label}: ${error}`))
     const after = (await listed(host)).map(({ id }) => id)
     for (const id of before) assert.ok(after.includes(id), `${label}: ${id} is gone`)
@@ -231,8 +233,8 @@ test('SIGINT and SIGTERM end a backup within seconds, with nothing left and thei
     running.child.kill(signal)
     const ran = await running.ended
     const label = `round ${round}, ${signal}: ${ran.stderr}`
-    assert.ok(performance.now() - at < 7000, label)
-    await allGone(host, 1000)
+    assert.ok(performance.now() - at < 20_000, label)
+    await allGone(host, 3000)
     assert.deepEqual(privateFiles(host), [], label)
     // Whether a manifest that was on its way has arrived is for the next run to see.
     if (!ran.stderr.includes('"phase":"finish"')) assert.deepEqual(leftovers(await target.raw()), [], label)

@@ -206,17 +206,18 @@ test('killed in the middle of a restore, Cairn leaves the target as it was, and 
   const wiki = randomFiles(machine().path('wiki'), 20_000_000, 10)
   const host = await backedUp({ type: 'files', paths: [wiki] }, true)
   await host.ok(['restore', 'latest', '--to', host.path('first')])
-  const usualMs = (await host.ok(['restore', 'latest', '--to', host.path('second')])).seconds * 1000
+  let usualMs = (await host.ok(['restore', 'latest', '--to', host.path('second')])).seconds * 1000
   let hits = 0
-  for (let round = 0; round < share; round++) {
+  // More of them while most came too late, as on a machine that was busier when the usual time was taken.
+  for (let round = 0; round < share || (hits < share / 3 && round < 4 * share); round++) {
     const target = host.path(`back-${round}`)
     const running = host.start(['restore', 'latest', '--to', target])
     const over = running.ended.then(() => true)
-    if (!(await Promise.race([over, sleep(random.int(50, usualMs), false)]))) {
-      running.child.kill('SIGKILL')
-      hits++
-    }
-    await running.ended
+    const isOver = await Promise.race([over, sleep(random.int(50, usualMs), false)])
+    if (!isOver) running.child.kill('SIGKILL')
+    const ran = await running.ended
+    if (ran.signal === 'SIGKILL') hits++
+    else usualMs = Math.min(usualMs, ran.seconds * 1000)
     await allGone(host)
     const there = [...tree(target)].filter(([path]) => !path.includes('.cairn-restore/'))
     const whole = [...tree(wiki)].map(([path, digest]) => [`wiki/${path}`, digest])

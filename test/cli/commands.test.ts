@@ -290,7 +290,7 @@ test('restore --json --dry-run prints a plan and touches nothing', async () => {
 test('a held backup outlives retention; a pruned one is first marked, can be taken back, and then goes for good', async () => {
   const { host } = await furnished({})
   const config = JSON.parse(readFileSync(host.config, 'utf8'))
-  config.defaults = { to: ['disk'], keep: { last: 1 }, undelete: '8 s' }
+  config.defaults = { to: ['disk'], keep: { last: 1 }, undelete: '1 h' }
   host.configure(config)
   for (let count = 0; count < 4; count++) await host.ok(['backup', 'shop'])
   const ids = (await listed(host)).map(({ id }) => id)
@@ -325,7 +325,13 @@ test('a held backup outlives retention; a pruned one is first marked, can be tak
   )
   await host.ok(['verify', third])
   await host.ok(['hold', third])
-  await new Promise(resolve => setTimeout(resolve, 8000))
+
+  // Announced once more, for a time that is soon over: the mark says for how long.
+  await host.ok(['undelete', second])
+  config.defaults.undelete = '1 s'
+  host.configure(config)
+  assert.equal((await steps())[second], 'mark')
+  await new Promise(resolve => setTimeout(resolve, 1_100))
   assert.equal((await host.run(['undelete', second])).code, 2)
   assert.equal((await steps())[second], 'delete')
   assert.deepEqual(

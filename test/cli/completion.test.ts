@@ -65,7 +65,7 @@ function zsh(line: string, wanted: string, { host, env }: ReturnType<typeof furn
     zpty -w shell 'autoload -Uz compinit; compinit -u -D; source <(cairn completion zsh); PS1=READY; echo "[""$?""]"'
     zpty -r shell seen '*\\[0\\]*READY*'
     zpty -w -n shell "$1"$'\t'
-    repeat 100; do sleep 0.05; zpty -r -t shell more 2> /dev/null && seen+=$more; [[ $seen == *"$2"* ]] && break; done
+    repeat 1200; do sleep 0.05; zpty -r -t shell more 2> /dev/null && seen+=$more; [[ $seen == *"$2"* ]] && break; done
     print -r -- "$seen"
     zpty -d shell`
   return execFileSync('zsh', ['-f', '-c', script, 'zsh', line, wanted], { env, cwd: host.folder }).toString()

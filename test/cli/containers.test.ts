@@ -53,6 +53,24 @@ async function stage(t: TestContext): Promise<Stage | undefined> {
   }
 }
 
+function secondsNow(): string {
+  return String(Date.now() / 1000)
+}
+
+/** What Docker tells of its containers between two moments, a line each: `die NAME`. */
+async function eventsSince(
+  engine: Engine,
+  since: string,
+  filters: readonly string[],
+  until = secondsNow(),
+): Promise<string[]> {
+  const format = '{{.Action}} {{index .Actor.Attributes "name"}}'
+  const said = await engine.docker(
+    ...['events', '--since', since, '--until', until, ...filters, '--format', format],
+  )
+  return said.split('\n').filter(Boolean)
+}
+
 async function restored({ host }: Stage, file: string): Promise<string> {
   const to = host.path(`out-${randomBytes(3).toString('hex')}`)
   await host.ok(['restore', 'shop@latest', '--to', to])
@@ -82,6 +100,7 @@ test('a compose project: dependents stop first, start last and when the others a
   })
   t.after(() => project.do('down', '-t', '0'))
   await project.do('up', '-d', '--wait')
+  const up = secondsNow()
   await project.do('stop', '-t', '1', 'idle')
   mkdirSync(host.path('second'))
   writeFileSync(host.path('second/file'), 'second')
@@ -94,30 +113,21 @@ test('a compose project: dependents stop first, start last and when the others a
       hooks: { after: [{ run: look, env: { DOCKER_HOST: { env: 'ENGINE' } } }] },
     },
   )
-  // The event of a stop may come after it.
-  await sleep(500)
+  // It may be told of after it was done.
+  const idle = ['-f', 'event=die', '-f', `container=${project.container('idle')}`]
+  await eventually('its stop is told', async () => (await eventsSince(engine, up, idle)).length === 1)
   const doctor = await host.ok(['doctor', 'shop'], { env: { ENGINE: facts.host } })
   assert.match(
     doctor.out,
     /containers of shop.*stops \S+-worker-\d, \S+-worker-\d, then \S+-web-1, then \S+-db-1\n/,
   )
-  const since = String(Date.now() / 1000)
+  const since = secondsNow()
   const ran = await host.ok(['backup', 'shop'], { env: { ENGINE: facts.host } })
   assert.doesNotMatch(ran.stderr, /warning/)
-  const until = String(Date.now() / 1000)
+  const until = secondsNow()
   const filters = ['die', 'start', 'health_status'].flatMap(event => ['-f', `event=${event}`])
-  const format = '{{.Action}} {{index .Actor.Attributes "name"}}'
-  const said = await engine.docker(
-    'events',
-    '--since',
-    since,
-    '--until',
-    until,
-    ...filters,
-    '--format',
-    format,
-  )
-  const events = said.trim().replaceAll(`${project.name}-`, '').split('\n')
+  const said = await eventsSince(engine, since, filters, until)
+  const events = said.map(each => each.replace(`${project.name}-`, ''))
   const workers = ['worker-1', 'worker-2']
   assert.deepEqual(
     events.slice(0, 2).sort(),
@@ -203,21 +213,23 @@ test('after SIGKILL of Cairn the next run of any job starts what it had stopped,
 test('jobs that stop the same app wait for each other: neither starts it while the other reads', async t => {
   const here = await stage(t)
   if (!here) return
+  const begin = secondsNow()
   const name = await here.app(polite)
-  here.configure({ stop: [name], wait: '2s' })
-  await sleep(500)
-  const since = String(Date.now() / 1000)
+  const filters = ['-f', 'event=die', '-f', 'event=start', '-f', `container=${name}`]
+  await eventually(
+    'its start is told',
+    async () => (await eventsSince(here.engine, begin, filters)).length > 0,
+  )
+  // Long enough for the other one to come to the lock.
+  here.configure({ stop: [name], wait: '8s' })
+  const since = secondsNow()
   const first = here.host.start(['backup', 'shop'])
   await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
   const second = await here.host.ok(['backup', 'twin'])
   assert.match(second.stderr, /waits: the containers of another job are still stopped/)
   assert.equal((await first.ended).code, 0)
-  const filters = ['-f', 'event=die', '-f', 'event=start', '-f', `container=${name}`]
-  const args = ['--since', since, '--until', String(Date.now() / 1000), ...filters]
-  assert.equal(
-    await here.engine.docker('events', ...args, '--format', '{{.Action}}'),
-    'die\nstart\ndie\nstart\n',
-  )
+  const expected = ['die', 'start', 'die', 'start'].map(action => `${action} ${name}`)
+  assert.deepEqual(await eventsSince(here.engine, since, filters), expected)
 })
 
 test('killed while Docker is still stopping: it runs in the end all the same, also when its job is not configured any more', async t => {
@@ -306,7 +318,7 @@ test('one that does not get well after its start, or is gone, is a warning, and 
   const sick = await here.app(polite, ...health)
   const gone = await here.app(polite)
   here.configure(
-    { stop: [sick, gone], startTimeout: '1s', wait: '2s' },
+    { stop: [sick, gone], startTimeout: '1s', wait: '8s' },
     {
       hooks: { before: [`touch ${here.host.path('data/x')}`] },
       source: { type: 'files', paths: [here.host.path('data')] },
@@ -329,7 +341,7 @@ test('Docker restarts while the app stands still: it is started when Docker is b
   const here = await stage(t)
   if (!here) return
   const name = await here.app(polite)
-  here.configure({ stop: [name], wait: '3s' })
+  here.configure({ stop: [name], wait: '8s' })
   const running = here.host.start(['backup', 'shop'])
   await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
   process.kill(here.facts.pid, 'SIGHUP')

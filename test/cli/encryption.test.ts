@@ -67,6 +67,13 @@ function gpgKey(host: Machine, name: string, passphrase = '') {
   return pair
 }
 
+/** Lines that only the secret key has: it begins with the public one. */
+function secretLines(pair: { readonly public: string; readonly secret: string }): string[] {
+  const middle = pair.secret.split('\n').slice(12, 16)
+  assert.ok(middle.every(line => line.length === 64 && !pair.public.includes(line)))
+  return middle
+}
+
 const ways: Record<string, (host: Machine) => Way | Promise<Way>> = {
   'age, for a passphrase': host => {
     const { key, wrong, secrets } = passphrases(host)
@@ -88,7 +95,7 @@ const ways: Record<string, (host: Machine) => Way | Promise<Way>> = {
     const pair = gpgKey(host, 'mine')
     const key = put(host, 'mine.asc', pair.secret)
     const wrong = put(host, 'other.asc', gpgKey(host, 'other').secret)
-    const secrets = pair.secret.split('\n').slice(3, 5)
+    const secrets = secretLines(pair)
     return { encryption: { gpg: { recipients: [pair.public] } }, key, wrong, suffix: '.zst.gpg', secrets }
   },
   aespipe: host => {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { machine } from '../support/cli.ts'
+import { machine, type Running } from '../support/cli.ts'
 import {
+  addLarge,
   contents,
   excuses,
   type FreshMongo,
@@ -79,6 +80,7 @@ test(
     const host = machine()
     const [from, to] = [await freshMongo(), await freshMongo()]
     await fillHostile(from)
+    await addLarge(from)
     await withClient(to, client => client.db(to.name).collection('types').insertOne({ mine: true }))
     const before = await contents(to)
     host.configure({
@@ -91,10 +93,10 @@ test(
     await host.ok(['backup', 'shop'], { env })
     const restore = ['restore', 'shop@latest', '--to', to.url, '--yes']
     const running = host.start(restore, { env })
-    const loaded = await untilLoading(to)
+    const loaded = await untilLoading(to, running)
     running.child.kill('SIGKILL')
     await running.ended
-    assert.ok(loaded.length > 0)
+    assert.ok(loaded.length > 0, 'it ended before it was seen to load')
     assert.deepEqual(await withoutLeftovers(to), before)
 
     await host.ok(restore, { env })
@@ -117,10 +119,14 @@ async function withoutLeftovers(database: FreshMongo): Promise<Record<string, un
   return Object.fromEntries(all.filter(([name]) => !isLeftover(name)))
 }
 
-/** What a restore has begun to load. */
-async function untilLoading(to: FreshMongo): Promise<string[]> {
+/** What a restore has begun to load; nothing if it ends before. */
+async function untilLoading(to: FreshMongo, { ended }: Running): Promise<string[]> {
+  let isOver = false
+  void ended.finally(() => {
+    isOver = true
+  })
   return await withClient(to, async client => {
-    for (let turn = 0; turn < 1000; turn++) {
+    while (!isOver) {
       const all = await client.db(to.name).listCollections({}, { nameOnly: true }).toArray()
       const found = all.map(({ name }) => name).filter(isLeftover)
       if (found.length > 0) return found

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { suite, type TestContext, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { ask, blobsIn, containerSas } from '../services/azurite.ts'
 import {
   type FreshContainer,
@@ -13,6 +12,7 @@ import {
   orSkip,
 } from '../services/index.ts'
 import { childrenOf, machine } from '../support/cli.ts'
+import { eventually } from '../support/eventually.ts'
 import { sql } from '../support/postgres/hostile.ts'
 import { oldHost, roundTrip, sh, shop, shopDigest } from './support.ts'
 
@@ -94,10 +94,12 @@ suite('the README of the rclone images, with Azure', { concurrency: 4 }, () => {
           const { place } = there
           const env = { ...here.env, ...there.env, ...byKey(place), PATH: path }
           const host = machine()
-          const running = host.start(['run'], { env: { ...env, RCLONE_BWLIMIT: '4M' } })
-          // Blocks that are not yet a blob.
-          for (let n = 0; n < 400 && !(await blobsIn(place, place.container, true)).some(isDump); n++)
-            await sleep(50)
+          // Ten blocks of it, in five seconds: between the first and the last there is time to strike.
+          const slowly = { RCLONE_BWLIMIT: '2M', RCLONE_AZUREBLOB_CHUNK_SIZE: '1M' }
+          const running = host.start(['run'], { env: { ...env, ...slowly } })
+          await eventually('blocks that are not yet a blob', async () =>
+            (await blobsIn(place, place.container, true)).some(isDump),
+          )
           const rclone = childrenOf(running.pid).find(({ name }) => name === 'rclone')
           assert.ok(rclone)
           process.kill(victim === 'cairn' ? running.pid : rclone.pid, 'SIGKILL')

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
 import { placeFor, sourceContract } from '../../../test/support/source-contract.ts'
 import { syntheticBytes, syntheticSource } from '../../../test/support/synthetic-source.ts'
@@ -142,7 +143,9 @@ test('a session that lost a part is asked for its last word on the rest, and one
     [{ artifacts: artifacts.slice(0, 1), hangIn: 'finish' }, ['a']],
   ] as const) {
     const over = new AbortController()
-    const ctx = { ...placeFor(t).ctx, stallMs: 300, signal: over.signal }
+    // Who hangs is waited for until then; all else may take its time.
+    const stallMs = 'hangIn' in options ? 2_000 : 60_000
+    const ctx = { ...placeFor(t).ctx, stallMs, signal: over.signal }
     const rest = { ...member('b', syntheticSource(options)), isFolder: true }
     const { plain, facts } = await captured(archiveSource('shop', [sound, rest]), ctx)
     assert.deepEqual(listOf(plain), held)
@@ -163,11 +166,12 @@ test('the census does not wait for a member that is lost', async t => {
   const sound = syntheticSource({ artifacts: [{ name: 'a', bytes: 5 }] })
   const { ctx } = placeFor(t)
   const source = archiveSource('shop', [member('a', sound), member('b', never)])
-  await using session = await source.open({ name: 'shop' }, null, 'counts', { ...ctx, stallMs: 500 })
+  await using session = await source.open({ name: 'shop' }, null, 'counts', ctx)
   const counting = session.census()
   for await (const one of session.artifacts()) await one.spooled?.[Symbol.asyncDispose]()
-  const late = new Promise<null>(resolve => setTimeout(resolve, 2_000, null))
-  const census = await Promise.race([counting, late])
+  const patience = new AbortController()
+  const census = await Promise.race([counting, sleep(20_000, null, patience)])
+  patience.abort()
   assert.deepEqual(
     census?.objects.map(({ name }) => name),
     ['a: a'],

@@ -285,8 +285,9 @@ test('a restore that is killed leaves the target as it was, and the next one cle
     const slow = async function* () {
       for (let at = 0; at < archive.length; at += 100000) {
         yield Uint8Array.from(archive.subarray(at, at + 100000))
-        await new Promise(resolve => setTimeout(resolve, 50))
-        console.log(at)
+        if (at !== 700000) continue
+        console.log('half-way')
+        await new Promise(resolve => setTimeout(resolve, 60_000))
       }
     }
     const { manifest, reader } = backupOf(archive, ctx, { path: process.argv[1] }, slow)
@@ -294,9 +295,10 @@ test('a restore that is killed leaves the target as it was, and the next one cle
   const child = spawn(process.execPath, ['--no-warnings', '--input-type=module', '-e', code, target], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  let lines = 0
-  for await (const _ of child.stdout) if (++lines === 8) child.kill('SIGKILL')
-  assert.equal(child.signalCode ?? (await once(child, 'exit'))[1], 'SIGKILL')
+  const exited = once(child, 'exit')
+  await once(child.stdout, 'data')
+  child.kill('SIGKILL')
+  assert.equal((await exited)[1], 'SIGKILL')
   assert.deepEqual(readdirSync(target), ['.cairn-restore', 'old'])
   assert.equal(readdirSync(join(target, '.cairn-restore')).length, 1)
 

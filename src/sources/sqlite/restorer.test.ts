@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -142,21 +143,22 @@ test('a restore killed while it writes into a database leaves the old content', 
   make(target, 'delete', `CREATE TABLE old (a); ${fill('old', 3000, 1000)}`)
   const large = join(dir, 'large.db')
   make(large, 'delete', `CREATE TABLE t (a); ${fill('t', 20_000, 4000)}`)
-  // The very call the restorer makes, slowed down so that it can be killed in the middle.
+  // The very call the restorer makes, stopped in the middle until it is killed.
   const code = `const { DatabaseSync, backup } = require('node:sqlite')
     const [from, to] = process.argv.slice(1)
+    let steps = 0
     backup(new DatabaseSync(from, { readOnly: true }), to, { rate: 100, progress: () => {
-      process.stdout.write('.')
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+      if (++steps !== 40) return
+      require('node:fs').writeSync(1, 'half-way')
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 60_000)
     } })`
   const child = spawn(process.execPath, ['--no-warnings', '-e', code, large, target], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  let steps = 0
-  for await (const chunk of child.stdout) {
-    steps += chunk.length
-    if (steps > 40) child.kill('SIGKILL')
-  }
+  const exited = once(child, 'exit')
+  await once(child.stdout, 'data')
+  child.kill('SIGKILL')
+  await exited
   assert.ok(statSync(`${target}-journal`).size > 0)
   assert.equal(answer(target, 'SELECT count(*) AS value FROM old'), 3000)
   assert.equal(check(target), 'ok')

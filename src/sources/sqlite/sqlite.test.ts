@@ -15,8 +15,8 @@ import {
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { capture } from '../../../test/support/capture.ts'
+import { eventually } from '../../../test/support/eventually.ts'
 import { canBeNobody, runAsNobody } from '../../../test/support/nobody.ts'
 import { sourceContract } from '../../../test/support/source-contract.ts'
 import {
@@ -63,7 +63,7 @@ for (const mode of ['wal', 'delete'] as const) {
     const ctx = contextOf(t)
     const before = rowsOf(path)
     const { bytes, census } = await capture(sourceOf(path), ctx)
-    await sleep(200)
+    await eventually('it has gone on writing', () => rowsOf(path) > before + 20)
     const after = rowsOf(path)
     writer.kill('SIGKILL')
     const copy = join(dir, 'copy.db')
@@ -71,7 +71,6 @@ for (const mode of ['wal', 'delete'] as const) {
     const counted = census.objects.find(object => object.name === 't')?.rows ?? Number.NaN
     assert.equal(rowsOf(copy), counted)
     assert.ok(before <= counted && counted <= after, `${before} <= ${counted} <= ${after}`)
-    assert.ok(after - before > 20, `the writer wrote only ${after - before} rows`)
     assert.equal(check(copy), 'ok')
     // Each transaction of the writer adds two rows that cancel each other out.
     assert.equal(answer(copy, 'SELECT coalesce(sum(a), 0) AS value FROM t'), 0)
