@@ -1,4 +1,4 @@
-// budget: 150 s
+// budget: 300 s
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// budget: 150 s
+// budget: 180 s
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// budget: 150 s
+// budget: 240 s
 import assert from 'node:assert/strict'
 import { chmodSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-// budget: 120 s
+// budget: 240 s
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { type TestContext, test } from 'node:test'

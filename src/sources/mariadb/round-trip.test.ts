@@ -1,4 +1,4 @@
-// budget: 120 s
+// budget: 180 s
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { freshSqlDatabase, orSkip, sqlServers } from '../../../test/services/index.ts'

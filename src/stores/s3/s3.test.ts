@@ -1,4 +1,4 @@
-// budget: 240 s
+// budget: 300 s
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { type TestContext, test } from 'node:test'
