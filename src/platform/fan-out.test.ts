@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { testContext } from '../../test/support/context.ts'
@@ -9,6 +11,7 @@ import {
   failingAfter,
   processWith,
   silent,
+  stopped,
 } from '../../test/support/processes.ts'
 import { randomFrom, rounds } from '../../test/support/random.ts'
 import type { Context } from '../model/context.ts'
@@ -245,6 +248,21 @@ test('a sink that is slow after the last byte is waited for while it is alive, a
   const outcomes = await fanOut(() => chunked(input), [alive, hung], mebibyte, testContext({ stallMs: 300 }))
   assert.equal(resultOf(outcomes[0]), whole)
   assert.match(errorOf(outcomes[1]).message, /store hung has stalled/)
+})
+
+test('a sink that was answered while we were stopped is not given up', async () => {
+  const answered: Sink<string> = {
+    name: 'answered',
+    async take(bytes, ctx) {
+      const value = await hashing('').take(bytes, ctx)
+      const answer = once(spawn('sh', ['-c', 'sleep 0.2; echo done']).stdout, 'data')
+      await stopped(1_000)
+      return await Promise.race([answer.then(() => value), aborted(ctx.signal)])
+    },
+  }
+  const sinks = [answered, hashing('good')]
+  const outcomes = await fanOut(() => chunked(input), sinks, mebibyte, testContext({ stallMs: 300 }))
+  assert.deepEqual(outcomes.map(resultOf), [whole, whole])
 })
 
 test('a slow source is not blamed on the sinks', async () => {

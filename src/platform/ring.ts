@@ -1,4 +1,4 @@
-import { stall } from './stall.ts'
+import { lookAfter, stall } from './stall.ts'
 
 /** The last chunks of a stream, each held until the slowest of its readers has it. */
 export class Ring {
@@ -111,9 +111,10 @@ export class Ring {
   /** Gives up whoever takes nothing while all wait for it. What a store does after the last byte may be slow, but not silent for ever. */
   #watchReaders(): void {
     clearTimeout(this.#watch)
-    const since = performance.now()
-    const look = (): void => {
+    let since = performance.now()
+    const look = (isLate: boolean): void => {
       const now = performance.now()
+      if (isLate) since = now
       let wait = this.#stallMs
       // Chosen before any is given up: whoever had taken all there was is not to blame, though it is the slowest of those that stay.
       const waitedFor = this.#live().filter(reader => this.#end || reader.position === this.#base)
@@ -122,14 +123,11 @@ export class Ring {
         if (left <= 0) reader.giveUp(stall(`store ${reader.name}`, this.#stallMs))
         else wait = Math.min(wait, left)
       }
-      if (this.#room || (this.#end && this.#live().length > 0)) this.#watch = setTimeout(look, timer(wait))
+      if (this.#room || (this.#end && this.#live().length > 0))
+        this.#watch = lookAfter(wait, this.#stallMs, look)
     }
-    if (this.#live().length > 0) this.#watch = setTimeout(look, timer(this.#stallMs))
+    if (this.#live().length > 0) this.#watch = lookAfter(this.#stallMs, this.#stallMs, look)
   }
-}
-
-function timer(ms: number): number {
-  return Math.min(Math.ceil(ms), 2 ** 31 - 1)
 }
 
 /** One reader's place in the ring. */

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { testContext } from '../../test/support/context.ts'
+import { stopped, until } from '../../test/support/processes.ts'
 import { exitCode } from '../model/failure.ts'
 import { beforeStall, Stalled, stall, watchForStall } from './stall.ts'
 
@@ -47,6 +50,27 @@ test('a promise that settles while the culprit is looked for has not stalled', a
   const value = await beforeStall(sleep(90, 'late'), ctx, () => sleep(150, 'nobody'))
   assert.equal(value, 'late')
   await sleep(100)
+})
+
+test('for the time in which we were stopped nobody is blamed: what came meanwhile was not seen', async () => {
+  const ctx = testContext({ stallMs: 300 })
+  const echo = spawn('sh', ['-c', 'sleep 0.2; echo on'])
+  const said = beforeStall(once(echo.stdout, 'data'), ctx, unasked)
+  const silent = beforeStall(never, ctx, () => 'it').catch((error: unknown) => error)
+  let stalls = 0
+  using _watch = watchForStall(
+    ctx,
+    () => 'the same',
+    () => stalls++,
+  )
+  await stopped(1_000)
+  const since = performance.now()
+  assert.equal(`${await said}`, 'on\n')
+  assert.equal(stalls, 0)
+  // For the time that follows somebody is.
+  assert.ok((await silent) instanceof Stalled)
+  assert.ok(performance.now() - since >= 290)
+  await until(() => stalls === 1, 'the watch has not told it')
 })
 
 test('alive starts the clock anew, for whoever shares it', async () => {

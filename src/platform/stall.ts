@@ -17,11 +17,12 @@ export async function beforeStall<T>(
   culprit: () => string | Promise<string>,
 ): Promise<T> {
   let timer: NodeJS.Timeout | undefined
-  const since = performance.now()
+  let since = performance.now()
   const stalled = new Promise<never>((_resolve, reject) => {
-    const look = (): void => {
+    const look = (isLate: boolean): void => {
+      if (isLate) since = performance.now()
       const left = ctx.stallMs - (performance.now() - Math.max(since, ctx.lastAlive()))
-      if (left > 0) timer = setTimeout(look, timerMs(left))
+      if (left > 0) timer = lookAfter(left, ctx.stallMs, look)
       else void blame().then(who => reject(stall(who, ctx.stallMs)))
     }
     const blame = async (): Promise<string> => {
@@ -30,7 +31,7 @@ export async function beforeStall<T>(
       })
       return Promise.race([(async () => culprit())().catch(() => nobody), late])
     }
-    timer = setTimeout(look, timerMs(ctx.stallMs))
+    timer = lookAfter(ctx.stallMs, ctx.stallMs, look)
   })
   try {
     return await Promise.race([promise, stalled])
@@ -41,8 +42,14 @@ export async function beforeStall<T>(
 
 const nobody = 'an unknown part'
 
-function timerMs(ms: number): number {
-  return Math.min(Math.max(1, Math.ceil(ms)), longestTimerMs)
+/**
+ * A timer that tells whether it is late by half of the time of a stall. Then this process was stopped, or the whole machine, and
+ * what has come meanwhile was not seen: nobody can be blamed for that time.
+ */
+export function lookAfter(ms: number, stallMs: number, look: (isLate: boolean) => void): NodeJS.Timeout {
+  const wait = Math.min(Math.max(1, Math.ceil(ms)), longestTimerMs)
+  const due = performance.now() + wait
+  return setTimeout(() => look(performance.now() - due > stallMs / 2), wait)
 }
 
 /**
@@ -51,17 +58,17 @@ function timerMs(ms: number): number {
  * out exactly, so that whoever waits for one thing only, and knows more about it, speaks first. To be disposed.
  */
 export function watchForStall(ctx: Context, moved: () => string, onStall: () => void): Disposable {
-  const every = timerMs(ctx.stallMs / 3.5)
+  const every = ctx.stallMs / 3.5
   let last: string | undefined
   let since = performance.now()
-  const look = (): void => {
+  const look = (isLate: boolean): void => {
     const now = moved()
-    if (last !== undefined && now !== last) since = performance.now()
+    if (isLate || (last !== undefined && now !== last)) since = performance.now()
     last = now
     if (performance.now() - Math.max(since, ctx.lastAlive()) >= ctx.stallMs) onStall()
-    else timer = setTimeout(look, every)
+    else timer = lookAfter(every, ctx.stallMs, look)
   }
-  let timer = setTimeout(look, every)
+  let timer = lookAfter(every, ctx.stallMs, look)
   return { [Symbol.dispose]: () => clearTimeout(timer) }
 }
 

@@ -87,6 +87,16 @@ export async function processWith(commandLine: string, ctx: Context): Promise<nu
   return pid ?? 0
 }
 
+/** As when the machine sleeps: nothing is done and nothing is noticed; then timers come before what has arrived meanwhile. */
+export function stopped(ms: number): Promise<void> {
+  return new Promise(resolve => {
+    setImmediate(() => {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+      resolve()
+    })
+  })
+}
+
 export async function until(condition: () => boolean, what: string, ms = 20_000): Promise<void> {
   const deadline = performance.now() + ms
   while (!condition()) {
