@@ -15,6 +15,7 @@ import {
   privateFiles,
   type Running,
   randomFiles,
+  tryKill,
 } from '../support/cli.ts'
 import { type Random, randomFrom, rounds } from '../support/random.ts'
 import { rawClient, unfinished } from '../support/s3-bucket.ts'
@@ -92,14 +93,6 @@ async function strike(running: Running, victim: Victim, random: Random, usualMs:
     const child = childrenOf(running.pid).find(({ name }) => name === victim)
     if (child) return tryKill(child.pid)
     if (await Promise.race([over, sleep(3, false)])) return false
-  }
-}
-
-function tryKill(pid: number): boolean {
-  try {
-    return process.kill(pid, 'SIGKILL')
-  } catch {
-    return false
   }
 }
 

@@ -190,6 +190,15 @@ export function childrenOf(pid: number): Process[] {
   return processes().filter(each => each.parent === pid)
 }
 
+/** Kills a process; returns whether it was there to be killed. */
+export function tryKill(pid: number): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL')
+  } catch {
+    return false
+  }
+}
+
 function peek(path: string): string {
   try {
     return readFileSync(path, 'latin1')
