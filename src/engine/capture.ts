@@ -94,10 +94,17 @@ async function hold(
   counting.catch(() => {})
   const artifacts = await eachArtifact(session, take, ctx)
   const census = await beforeStall(counting, ctx, source)
-  if (census && census.level !== 'none')
-    artifacts.push(await take(censusArtifact(census), artifacts.length + 1, ctx))
   ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
-  return { artifacts, census, facts: await finish() }
+  const finishing = finish()
+  const isFinished = finishing.catch(() => {})
+  try {
+    if (census && census.level !== 'none')
+      artifacts.push(await take(censusArtifact(census), artifacts.length + 1, ctx))
+    return { artifacts, census, facts: await finishing }
+  } finally {
+    // A session is not closed while it is asked for its last word.
+    await isFinished
+  }
 }
 
 /**
