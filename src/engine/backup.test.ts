@@ -96,6 +96,17 @@ for (const failIn of ['inspect', 'open', 'artifacts', 'census', 'finish'] as con
   })
 }
 
+test('a source that takes everything back while its census is on its way leaves no backup either', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const slow = faulty(store, { put: { bytesPerSecond: 1000 }, only: /census/ })
+  const source = syntheticSource({ artifacts: three, failIn: 'finish' })
+  const [outcome] = await backup(testJob(source, [slow]), host, ctx)
+  assert.equal(outcome?.manifest, null)
+  assert.match(outcome?.failures.join() ?? '', /finish/)
+  assert.deepEqual(await keysOf(store, ctx), [])
+})
+
 for (const as of ['bytes', 'program'] as const) {
   for (const bytes of [0, 70_000, 200_000]) {
     test(`a stream (${as}) that breaks after ${bytes} of 200000 bytes leaves nothing in the store`, async () => {
