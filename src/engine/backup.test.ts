@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { testContext } from '../../test/support/context.ts'
 import { faulty } from '../../test/support/faulty-store.ts'
 import { keysOf, readingWith, testJob, wholeBackup } from '../../test/support/job.ts'
@@ -96,15 +97,36 @@ for (const failIn of ['inspect', 'open', 'artifacts', 'census', 'finish'] as con
   })
 }
 
-test('a source that takes everything back while its census is on its way leaves no backup either', async () => {
+test('when the data fails while the census is on its way, neither is left', async () => {
   const ctx = testContext()
   const store = memoryStore('one')
-  const slow = faulty(store, { put: { bytesPerSecond: 1000 }, only: /census/ })
-  const source = syntheticSource({ artifacts: three, failIn: 'finish' })
-  const [outcome] = await backup(testJob(source, [slow]), host, ctx)
+  const slow = faulty(store, { put: { bytesPerSecond: 500 }, only: /census/ })
+  const artifacts = [{ name: 'a', bytes: 200_000, breakAfter: { bytes: 100_000, how: 'throw' as const } }]
+  const [outcome] = await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx)
   assert.equal(outcome?.manifest, null)
-  assert.match(outcome?.failures.join() ?? '', /finish/)
+  await sleep(50)
   assert.deepEqual(await keysOf(store, ctx), [])
+})
+
+test('a backup of much data has its census stored while the data is read', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const put: string[] = []
+  const watched: Store = {
+    ...store,
+    async put(key, body, options, inner) {
+      const stored = await store.put(key, body, options, inner)
+      put.push(/census|0001-a/.exec(key)?.[0] ?? '')
+      return stored
+    },
+  }
+  const slow = faulty(watched, { put: { bytesPerSecond: 1_000_000 }, only: /0001-a/ })
+  const artifacts = [{ name: 'a', bytes: 300_000 }]
+  wholeBackup(await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx))
+  assert.deepEqual(
+    put.filter(name => name !== ''),
+    ['census', '0001-a'],
+  )
 })
 
 for (const as of ['bytes', 'program'] as const) {

@@ -15,6 +15,7 @@ import { flow } from '../platform/flow.ts'
 import { edge } from '../platform/run-context.ts'
 import { needSpace } from '../platform/space.ts'
 import { beforeStall, explained } from '../platform/stall.ts'
+import { together } from '../platform/together.ts'
 import type { Delivery } from './delivery.ts'
 import { type Tally, tally } from './pieces.ts'
 
@@ -34,6 +35,15 @@ export interface Task {
   readonly unit: Unit
   /** Is called once the source was let go, also after a failure; throws when what the guards did cannot be undone. */
   released(): Promise<void>
+}
+
+/** It is known before the last of the artifacts is, which are counted from 1. */
+const censusOrdinal = 0
+
+interface Counted {
+  readonly census: Census | null
+  /** The artifact with its details, or none. */
+  readonly delivered: readonly Delivered[]
 }
 
 /** An artifact that was captured; calling it gives its record, once the stores have it. */
@@ -89,22 +99,20 @@ async function hold(
   const take = (artifact: Artifact, ordinal: number, inner: Context): Promise<Delivered> =>
     takeOne(taking, artifact, ordinal, inner)
 
-  const counting = job.census === 'none' || !isRecorded ? Promise.resolve(null) : session.census()
-  // It is awaited below; until then its failure must not count as unhandled.
-  counting.catch(() => {})
-  const artifacts = await eachArtifact(session, take, ctx)
-  const census = await beforeStall(counting, ctx, source)
-  ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
-  const finishing = finish()
-  const isFinished = finishing.catch(() => {})
-  try {
-    if (census && census.level !== 'none')
-      artifacts.push(await take(censusArtifact(census), artifacts.length + 1, ctx))
-    return { artifacts, census, facts: await finishing }
-  } finally {
-    // A session is not closed while it is asked for its last word.
-    await isFinished
+  const wantsCensus = job.census !== 'none' && isRecorded
+  const counting = wantsCensus ? session.census() : Promise.resolve(null)
+  const takeCensus = async (inner: Context): Promise<Counted> => {
+    const census = await beforeStall(counting, inner, source)
+    if (!census || census.level === 'none') return { census, delivered: [] }
+    return { census, delivered: [await take(censusArtifact(census), censusOrdinal, inner)] }
   }
+  const [artifacts, { census, delivered }] = await together(
+    ctx,
+    inner => eachArtifact(session, take, inner),
+    takeCensus,
+  )
+  ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
+  return { artifacts: [...artifacts, ...delivered], census, facts: await finish() }
 }
 
 /**
