@@ -6,6 +6,7 @@ import { testContext } from '../../test/support/context.ts'
 import { faulty } from '../../test/support/faulty-store.ts'
 import { keysOf, readingWith, testJob, wholeBackup } from '../../test/support/job.ts'
 import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-source.ts'
+import type { RunEvent } from '../model/event.ts'
 import { exitCode, Failure } from '../model/failure.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Guard, Source } from '../model/source.ts'
@@ -106,6 +107,17 @@ test('when the data fails while the census is on its way, neither is left', asyn
   assert.equal(outcome?.manifest, null)
   await sleep(50)
   assert.deepEqual(await keysOf(store, ctx), [])
+})
+
+test('a store that fails several artifacts at once is dropped once, for one reason', async () => {
+  const events: RunEvent[] = []
+  const ctx = testContext({ emit: event => events.push(event) })
+  const full = faulty(memoryStore('one'), { put: { failAfter: 1 }, only: /census/ })
+  const slow = faulty(full, { put: { failAfter: 200_000 }, only: /0001/ })
+  const artifacts = [{ name: 'a', bytes: 300_000 }]
+  const [outcome] = await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx)
+  assert.equal(events.filter(({ type }) => type === 'failure').length, 1)
+  assert.equal(outcome?.failures.length, 1)
 })
 
 test('a backup of much data has its census stored while the data is read', async () => {
