@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { createReadStream, createWriteStream } from 'node:fs'
+import { createReadStream } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import type { Context } from '../model/context.ts'
 import { asFailure, Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
@@ -10,10 +9,11 @@ import { beginKey } from '../model/key.ts'
 import { type ArtifactRecord, censusName } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { Artifact, Census, Inspection, Session, Source, SourceFacts, Unit } from '../model/source.ts'
-import { type Bytes, isProgram, type Stage } from '../model/step.ts'
-import { flow } from '../platform/flow.ts'
+import { type Bytes, isProgram, type Program, type Stage, type Step } from '../model/step.ts'
+import { childOf } from '../platform/abort.ts'
+import { flow, save } from '../platform/flow.ts'
 import { edge } from '../platform/run-context.ts'
-import { needSpace } from '../platform/space.ts'
+import { aboutSpace, needSpace } from '../platform/space.ts'
 import { beforeStall, explained } from '../platform/stall.ts'
 import type { Delivery } from './delivery.ts'
 import { type Tally, tally } from './pieces.ts'
@@ -34,6 +34,15 @@ export interface Task {
   readonly unit: Unit
   /** Is called once the source was let go, also after a failure; throws when what the guards did cannot be undone. */
   released(): Promise<void>
+}
+
+/** It is known before the last of the artifacts is, which are counted from 1. */
+const censusOrdinal = 0
+
+interface Counted {
+  readonly census: Census | null
+  /** The artifact with its details, or none. */
+  readonly delivered: readonly Delivered[]
 }
 
 /** An artifact that was captured; calling it gives its record, once the stores have it. */
@@ -89,15 +98,27 @@ async function hold(
   const take = (artifact: Artifact, ordinal: number, inner: Context): Promise<Delivered> =>
     takeOne(taking, artifact, ordinal, inner)
 
-  const counting = job.census === 'none' || !isRecorded ? Promise.resolve(null) : session.census()
-  // It is awaited below; until then its failure must not count as unhandled.
-  counting.catch(() => {})
-  const artifacts = await eachArtifact(session, take, ctx)
-  const census = await beforeStall(counting, ctx, source)
-  if (census && census.level !== 'none')
-    artifacts.push(await take(censusArtifact(census), artifacts.length + 1, ctx))
-  ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
-  return { artifacts, census, facts: await finish() }
+  const wantsCensus = job.census !== 'none' && isRecorded
+  const counting = wantsCensus ? session.census() : Promise.resolve(null)
+  const takeCensus = async (inner: Context): Promise<Counted> => {
+    const census = await beforeStall(counting, inner, source)
+    if (!census || census.level === 'none') return { census, delivered: [] }
+    return { census, delivered: [await take(censusArtifact(census), censusOrdinal, inner)] }
+  }
+  using stop = childOf(ctx.signal)
+  const counted = takeCensus({ ...ctx, signal: stop.signal })
+  // Why it failed is asked for last: where the data fails, the census often does too, and knows less.
+  counted.catch(() => {})
+  try {
+    const artifacts = await eachArtifact(session, take, ctx)
+    const { census, delivered } = await counted
+    ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
+    return { artifacts: [...artifacts, ...delivered], census, facts: await finish() }
+  } catch (error) {
+    stop.abort(error)
+    await counted.catch(() => {})
+    throw error
+  }
 }
 
 /**
@@ -166,28 +187,48 @@ async function takeOne(
   if (artifact.spooled) spooled.use(artifact.spooled)
   const plain = tally()
   const key = keyFor(taking, artifact, ordinal)
-  const encoded = blaming(task.source, judged(taking, artifact, encode(artifact, job.stages, plain)), ctx)
+  const steps = job.stages.map(stage => stage.encode())
   const deliver = async (open: (ctx: Context) => Bytes): Promise<ArtifactRecord> => {
     const replace = job.pattern?.isUnique === false && artifact.role === 'data'
     const stored = await to.stream(key, artifact.name, open, artifact.sizeHint, replace)
     return { ...recordOf(artifact, job.stages, plain), ...stored }
   }
-  if (artifact.spooled) return () => deliver(encoded)
+  const read = (inner: Context): Program | Bytes => {
+    const from = artifact.open(inner)
+    return isProgram(from) ? from : plain.through(from)
+  }
+  const encoded = (inner: Context): Bytes => flow(read(inner), steps, inner)
+  const streamed = blaming(task.source, judged(taking, artifact, encoded), ctx)
+  if (artifact.spooled) return () => deliver(streamed)
   if (job.capture === 'stream') {
-    const record = await deliver(encoded)
+    const record = await deliver(streamed)
     return async () => record
   }
+  const path = await spool(taking, artifact, read, steps, ctx)
+  return () => deliver(() => createReadStream(path, { highWaterMark: 1024 * 1024 }))
+}
+
+/** Encodes an artifact into the spool; returns where it lies. Nothing of it passes us where programs do all the work. */
+async function spool(
+  taking: Taking,
+  artifact: Artifact,
+  read: (ctx: Context) => Program | Bytes,
+  steps: readonly Step[],
+  ctx: Context,
+): Promise<string> {
   const path = join(ctx.spool, randomUUID())
-  spooled.defer(() => unlink(path).catch(() => {}))
+  taking.spooled.defer(() => unlink(path).catch(() => {}))
   try {
-    await pipeline(encoded(edge(ctx)), createWriteStream(path, { mode: 0o600, flags: 'wx' }), {
-      signal: ctx.signal,
-    })
+    const inner = edge(ctx)
+    await save(read(inner), steps, path, inner)
+    if (mustBeLast(taking, artifact)) await taking.finish()
+    return path
   } catch (error) {
     ctx.signal.throwIfAborted()
-    throw asFailure(error, `cannot spool ${artifact.name}`, spoolRemedy)
+    const reason = await explained(error, taking.task.source, ctx)
+    const what = `cannot spool ${artifact.name} in ${ctx.spool}`
+    throw asFailure(aboutSpace(reason, what, spoolRemedy), what, spoolRemedy)
   }
-  return () => deliver(() => createReadStream(path, { highWaterMark: 1024 * 1024 }))
 }
 
 function keyFor({ job, task, begin, keys }: Taking, artifact: Artifact, ordinal: number): string {
@@ -210,24 +251,15 @@ function suffixOf(job: Job): string {
  * Where an object counts as a backup by its name alone, no manifest tells that the source has taken everything back: its
  * last word comes before the end of the stream.
  */
-function judged(
-  { job, finish }: Taking,
-  { role }: Artifact,
-  open: (ctx: Context) => Bytes,
-): (ctx: Context) => Bytes {
-  if (!job.pattern || role !== 'data') return open
-  return async function* (ctx) {
-    yield* open(ctx)
-    await finish()
-  }
+function mustBeLast({ job }: Taking, { role }: Artifact): boolean {
+  return Boolean(job.pattern) && role === 'data'
 }
 
-/** The artifact's bytes through the stages. The plain digest is taken only where the bytes pass through us anyway. */
-function encode(artifact: Artifact, stages: readonly Stage[], plain: Tally): (ctx: Context) => Bytes {
-  const steps = stages.map(stage => stage.encode())
-  return ctx => {
-    const from = artifact.open(ctx)
-    return flow(isProgram(from) ? from : plain.through(from), steps, ctx)
+function judged(taking: Taking, artifact: Artifact, open: (ctx: Context) => Bytes): (ctx: Context) => Bytes {
+  if (!mustBeLast(taking, artifact)) return open
+  return async function* (ctx) {
+    yield* open(ctx)
+    await taking.finish()
   }
 }
 

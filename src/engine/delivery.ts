@@ -65,6 +65,8 @@ export function delivery(
   const live = (): Destination[] => to.filter(({ store }) => !lost.has(store.name))
 
   const drop = (store: string, error: Error): void => {
+    // Of several artifacts on their way at once, the first to fail says why.
+    if (lost.has(store)) return
     const failure = asFailure(error, `store ${store} failed`)
     lost.set(store, failure)
     ctx.emit({ type: 'failure', what: failure.what, why: failure.why, remedy: failure.remedy, store })

@@ -1,7 +1,7 @@
 import * as z from 'zod'
 import type { Restorer } from '../../model/restore.ts'
 import type { Source } from '../../model/source.ts'
-import { restorerWhenNeeded, sourceWhenNeeded } from '../when-needed.ts'
+import { restorerWhenNeeded, sourceWhenNeeded } from '../../platform/when-needed.ts'
 import { connectionOptions, type Flavour } from './connection.ts'
 import { refusedArgument } from './dump.ts'
 import type { RestorerOptions } from './prepare.ts'

@@ -2,7 +2,7 @@ import * as z from 'zod'
 import type { Restorer } from '../../model/restore.ts'
 import type { Source } from '../../model/source.ts'
 import { type SecretSource, secretOption } from '../../platform/secret-source.ts'
-import { restorerWhenNeeded, sourceWhenNeeded } from '../when-needed.ts'
+import { restorerWhenNeeded, sourceWhenNeeded } from '../../platform/when-needed.ts'
 
 export const MongodbOptions = z
   .strictObject({
