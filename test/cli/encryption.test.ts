@@ -201,9 +201,10 @@ test('damage wins over the key: a changed object is exit 20, however it is encry
   for (const title of ['gpg, for a passphrase', 'gpg, for a public key', 'aespipe']) {
     const { at, way } = await host(ways[title] as (host: Machine) => Way)
     await at.ok(['backup'])
-    const [name = ''] = filesIn(at.path('disk', 'files'))
+    const name = filesIn(at.path('disk', 'files')).find(each => each.includes('-data.tar')) ?? ''
     const path = at.path('disk', 'files', name)
     const bytes = readFileSync(path)
+    assert.ok(bytes.byteLength > 200_000)
     bytes[100_000] = (bytes[100_000] ?? 0) ^ 1
     writeFileSync(path, bytes)
     const ran = await at.run(['restore', 'latest', '--to', at.path('back'), '--identity', way.key])

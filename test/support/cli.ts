@@ -257,6 +257,8 @@ export class ProcessWatch {
   readonly #programs = new Set<string>()
   readonly #holders = new Set<string>()
   readonly #mark: string
+  /** The processes of which it is known whether they are the host's: the others' are not looked at again, which takes long. */
+  #known = new Map<string, boolean>()
   #stopped = false
   readonly #looking: Promise<void>
 
@@ -284,8 +286,13 @@ export class ProcessWatch {
 
   async #lookOn(): Promise<void> {
     while (!this.#stopped) {
-      for (const name of readdirSync('/proc')) {
-        if (/^\d+$/.test(name) && Number(name) !== process.pid) this.#look(name)
+      const before = this.#known
+      this.#known = new Map()
+      for (const pid of readdirSync('/proc')) {
+        if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue
+        const isHosts = before.get(pid) ?? this.#isHosts(pid, before)
+        if (isHosts !== undefined) this.#known.set(pid, isHosts)
+        if (isHosts) this.#look(pid)
       }
       await sleep(2)
     }
@@ -295,30 +302,30 @@ export class ProcessWatch {
     const holds = (text: string): boolean => this.#secrets.some(secret => text.includes(secret))
     const argv = peek(`/proc/${pid}/cmdline`)
     const environment = peek(`/proc/${pid}/environ`)
-    const above = ancestors(pid)
-    if (!this.#isMarked(argv) && !this.#isMarked(environment) && !above.some(each => this.#isHosts(each)))
-      return
     if (holds(argv)) this.#leaks.add(argv.replaceAll('\0', ' '))
     const program = argv.split('\0').find(part => part !== '') ?? ''
     const name = program.slice(program.lastIndexOf('/') + 1)
     this.#programs.add(name)
-    const isRclones = above.some(each => peek(`/proc/${each}/comm`).trim() === 'rclone')
-    if (holds(environment) && !isRclones) this.#holders.add(name)
+    if (holds(environment) && !ancestors(pid).some(isRclone)) this.#holders.add(name)
   }
 
-  #isMarked(text: string): boolean {
-    return text.includes(this.#mark)
-  }
-
-  #isHosts(pid: string): boolean {
-    return this.#isMarked(peek(`/proc/${pid}/cmdline`)) || this.#isMarked(peek(`/proc/${pid}/environ`))
+  /** What bears the mark, and what that has started; unknown of what this process has started, which may be about to. */
+  #isHosts(pid: string, before: ReadonlyMap<string, boolean>): boolean | undefined {
+    const above = ancestors(pid)
+    const isMarked = ['cmdline', 'environ'].some(file => peek(`/proc/${pid}/${file}`).includes(this.#mark))
+    if (isMarked || above.some(each => this.#known.get(each) ?? before.get(each))) return true
+    return above.includes(String(process.pid)) ? undefined : false
   }
 }
 
-/** The parent of a process, its parent and so on, but for the tester and those above. */
+function isRclone(pid: string): boolean {
+  return peek(`/proc/${pid}/comm`).trim() === 'rclone'
+}
+
+/** The parent of a process, its parent and so on. */
 function ancestors(pid: string): string[] {
   const found: string[] = []
-  for (let at = parentOf(pid); at > 1 && at !== process.pid; at = parentOf(String(at))) found.push(String(at))
+  for (let at = parentOf(pid); at > 1; at = parentOf(String(at))) found.push(String(at))
   return found
 }
 

@@ -61,15 +61,11 @@ export function processesOf(ctx: Context): Map<number, string> {
  */
 export function commandLinesOfOurs(): string[] {
   const parents = new Map<string, string>()
-  const lines = new Map<string, string>()
-  for (const pid of readdirSync('/proc')) {
-    if (!/^\d+$/.test(pid)) continue
-    lines.set(pid, read(pid, 'cmdline'))
-    parents.set(pid, /^PPid:\s*(\d+)/m.exec(read(pid, 'status'))?.[1] ?? '')
-  }
+  for (const pid of readdirSync('/proc'))
+    if (/^\d+$/.test(pid)) parents.set(pid, /^PPid:\s*(\d+)/m.exec(read(pid, 'status'))?.[1] ?? '')
   const isOurs = (pid: string | undefined): boolean =>
     pid !== undefined && pid !== '' && (pid === String(process.pid) || isOurs(parents.get(pid)))
-  return [...lines].filter(([pid]) => isOurs(parents.get(pid))).map(([, line]) => line)
+  return [...parents].filter(([, parent]) => isOurs(parent)).map(([pid]) => read(pid, 'cmdline'))
 }
 
 export function assertNothingRuns(ctx: Context): void {
