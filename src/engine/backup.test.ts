@@ -109,15 +109,34 @@ test('when the data fails while the census is on its way, neither is left', asyn
   assert.deepEqual(await keysOf(store, ctx), [])
 })
 
-test('a store that fails several artifacts at once is dropped once, for one reason', async () => {
+/** Fails when the census comes, a moment after the data has begun to. */
+const failingLate = (): Store =>
+  faulty(faulty(memoryStore('one'), { put: { failAfter: 1 }, only: /census/ }), {
+    put: { bytesPerSecond: 500 },
+    only: /census/,
+  })
+
+test('a store that fails one of several artifacts on their way is dropped once', async () => {
   const events: RunEvent[] = []
   const ctx = testContext({ emit: event => events.push(event) })
-  const full = faulty(memoryStore('one'), { put: { failAfter: 1 }, only: /census/ })
-  const slow = faulty(full, { put: { failAfter: 200_000 }, only: /0001/ })
+  const twice = faulty(failingLate(), { put: { failAfter: 200_000 }, only: /0001/ })
+  const slow = faulty(twice, { put: { bytesPerSecond: 400_000 }, only: /0001/ })
   const artifacts = [{ name: 'a', bytes: 300_000 }]
-  const [outcome] = await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx)
+  wholeBackup(await backup(testJob(syntheticSource({ artifacts }), [slow, memoryStore('two')]), host, ctx))
   assert.equal(events.filter(({ type }) => type === 'failure').length, 1)
+})
+
+test('when the only store fails one of several artifacts, nobody reads the others to their end', async () => {
+  const events: RunEvent[] = []
+  const ctx = testContext({ emit: event => events.push(event) })
+  const slow = faulty(failingLate(), { put: { bytesPerSecond: 1000 }, only: /0001/ })
+  const artifacts = [{ name: 'a', bytes: 300_000 }]
+  const began = performance.now()
+  const [outcome] = await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx)
+  assert.ok(performance.now() - began < ctx.stallMs / 2)
+  assert.match(outcome?.failures.join() ?? '', /after 1 bytes/)
   assert.equal(outcome?.failures.length, 1)
+  assert.equal(events.filter(({ type }) => type === 'failure').length, 1)
 })
 
 test('a backup of much data has its census stored while the data is read', async () => {
