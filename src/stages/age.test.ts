@@ -1,4 +1,4 @@
-// budget: 240 s
+// budget: 360 s
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

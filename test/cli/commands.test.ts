@@ -1,4 +1,4 @@
-// budget: 180 s
+// budget: 300 s
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// budget: 180 s
+// budget: 240 s
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// budget: 150 s
+// budget: 200 s
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'

@@ -1,4 +1,4 @@
-// budget: 300 s
+// budget: 360 s
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
