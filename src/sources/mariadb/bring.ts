@@ -8,7 +8,7 @@ import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import type { Program } from '../../model/step.ts'
 import { flow, pour } from '../../platform/flow.ts'
-import { ask, clientProgram } from './ask.ts'
+import { ask, clientProgram, withoutTimeouts } from './ask.ts'
 import { showConnection } from './connection.ts'
 import { dumpProgram } from './dump.ts'
 import { judged } from './explain.ts'
@@ -108,11 +108,13 @@ function loader({ server, clients }: Prepared, database: string): Program {
 }
 
 async function* prologue() {
-  yield Buffer.from('SET NAMES utf8mb4;\nSET SESSION foreign_key_checks = 0, unique_checks = 0;\n')
+  yield Buffer.from(
+    `SET NAMES utf8mb4;\nSET SESSION foreign_key_checks = 0, unique_checks = 0;\n${withoutTimeouts}`,
+  )
 }
 
 /** Every database and table that was asked for must have been there. */
-function demandFound({ wanted, goals, isWhole }: Prepared, met: Met): void {
+function demandFound({ wanted, goals, isWhole, manifest: { id } }: Prepared, met: Met): void {
   for (const { from, tables } of goals) {
     const found = met.databases.get(from)
     const missing = !found ? [from] : [...(tables ?? [])].filter(name => !found.tables.has(name))
@@ -128,7 +130,7 @@ function demandFound({ wanted, goals, isWhole }: Prepared, met: Met): void {
           : 'the backup has no such table',
       isView || wanted === null
         ? 'restore the whole database'
-        : 'cairn cat ... census.json lists what it has',
+        : `cairn cat ${id} census.json lists what it has`,
     )
   }
 }
