@@ -75,12 +75,6 @@ test('a mark that rotted, at whatever byte, calls no sound backup damaged', asyn
     for (const other of await keysOf(store, ctx, markPrefix))
       if (other !== key) await store.remove(other, undefined, ctx)
   }
-  // Whole, it counts.
-  const plain = JSON.parse(mark.toString()).plain
-  plain.second.sha256 = '0'.repeat(64)
-  const digest = createHash('sha256').update(JSON.stringify(plain)).digest('hex').slice(0, 16)
-  await overwrite(store, key, Buffer.from(JSON.stringify({ cairn: 1, plain, digest })), ctx)
-  assert.match((await verify(store)).failures[0]?.message ?? '', /second is damaged/)
 })
 
 test('without a key the stored digests alone are checked, and that is said', async () => {
@@ -178,8 +172,10 @@ test('bytes that decode to something else than at the first full reading are dam
   const { store, verify } = await oneBackup(ctx)
   await verify(store)
   const [key = ''] = await keysOf(store, ctx, markPrefix)
-  const mark = (await collect(store.get(key, {}, ctx))).toString()
-  await overwrite(store, key, Buffer.from(mark.replaceAll(/"sha256":"./g, '"sha256":"z')), ctx)
+  const { plain } = JSON.parse((await collect(store.get(key, {}, ctx))).toString())
+  for (const each of Object.values<{ sha256: string }>(plain)) each.sha256 = '0'.repeat(64)
+  const digest = createHash('sha256').update(JSON.stringify(plain)).digest('hex').slice(0, 16)
+  await overwrite(store, key, Buffer.from(JSON.stringify({ cairn: 1, plain, digest })), ctx)
   const { failures } = await verify(store)
   // Where the plain bytes passed through us, the manifest has their digest, and that one counts.
   assert.deepEqual(
