@@ -1,5 +1,5 @@
 import { createWriteStream, existsSync, rmSync, statSync } from 'node:fs'
-import { chmod, chown, link, lstat, mkdir, rename, rmdir } from 'node:fs/promises'
+import { chmod, chown, link, lstat, rename, rmdir } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,6 +8,7 @@ import { asFailure, damage, Failure, usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
 import type { ArtifactReader, RestorePlan, RestoreReport, Restorer, Selection } from '../../model/restore.ts'
 import { syncFolder } from '../../platform/atomic-file.ts'
+import { makePath } from '../../platform/make-path.ts'
 import { privateDir, sweepPrivateDirs } from '../../platform/private-dir.ts'
 import { needSpace } from '../../platform/space.ts'
 import { examine, type Report } from './check.ts'
@@ -104,7 +105,7 @@ function planFor(goal: Goal): RestorePlan {
 async function bringBack(goal: Goal, read: ArtifactReader, ctx: Context): Promise<RestoreReport> {
   if (goal.present) await demandDatabase(goal.target, ctx)
   // A lost volume takes its folders with it.
-  await mkdir(dirname(goal.target), { recursive: true })
+  await makePath(dirname(goal.target))
   const base = stagingBase(goal, ctx)
   sweepPrivateDirs(base)
   const staging = privateDir(base)
