@@ -64,7 +64,7 @@ function openArchiveRestorer(
   own: SourceConfig | null,
   config: Config,
 ): Restorer {
-  if (to !== null) return restorers.unpacked(resolve(to), storeFolders(config))
+  if (to !== null) return restorers.unpacked(to, storeFolders(config))
   if (own?.type === 'archive')
     return restorers.archive(own.members.flatMap(member => restorable(member, config)))
   throw usage(

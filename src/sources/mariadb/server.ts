@@ -115,7 +115,7 @@ function demandFlavour(connection: Connection, flavour: Flavour): void {
   throw usage(
     `cannot work with ${showConnection(connection)}`,
     `the server is ${flavourNames[flavour]}, not ${flavourNames[connection.flavour]}`,
-    `say type: ${flavour}, or ${flavour}:// in the URL`,
+    `say type: ${flavour}, or ${flavour}:// in the URL; a backup of ${flavourNames[connection.flavour]} is restored to ${flavourNames[connection.flavour]}`,
   )
 }
 
