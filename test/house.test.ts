@@ -88,7 +88,7 @@ test('adapters do not import one another; only the lists and the combinators kno
 
 /** The lists, and what chooses among the stages and their keys. */
 const lists = ['sources', 'stages', 'stores', 'notifiers'].map(room => `src/${room}/index.ts`)
-lists.push('src/stages/choose.ts', 'src/stages/keys.ts')
+lists.push('src/stages/choose.ts', 'src/stages/options.ts', 'src/stages/keys.ts')
 
 /** `zstd-frames` is part of `zstd`; `duplex` and `detect` are what stages share about streams and formats. */
 function sameAdapter(left: string, right: string): boolean {

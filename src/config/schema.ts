@@ -1,8 +1,6 @@
 import * as z from 'zod'
-import { usage } from '../model/failure.ts'
 import { webhookOptions } from '../notifiers/index.ts'
 import { Compression, Encryption } from '../stages/index.ts'
-import { crossCheck } from './cross-check.ts'
 import { Containers, Hooks } from './schema/guards.ts'
 import { Key } from './schema/key.ts'
 import { type ArchiveMember, type PartSource, Source } from './schema/sources.ts'
@@ -82,13 +80,3 @@ export type HooksConfig = z.infer<typeof Hooks>
 export type ContainersConfig = z.infer<typeof Containers>
 export type ToConfig = z.infer<typeof To>
 export type KeepConfig = z.infer<typeof Keep>
-
-/** A configuration that did not come from a file. Throws one Failure (exit 2) that lists every error. */
-export function checkedConfig(plain: unknown, origin: string): Config {
-  const result = Config.safeParse(plain)
-  const faults = result.success
-    ? crossCheck(result.data).map(({ text }) => text)
-    : result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
-  if (result.success && faults.length === 0) return result.data
-  throw usage(`${origin} is not valid`, faults.join('; '), 'nothing was touched')
-}

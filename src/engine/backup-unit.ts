@@ -9,7 +9,7 @@ import type { Begin } from '../model/mark.ts'
 import type { PutOptions, Store } from '../model/store.ts'
 import { cleanupContext } from '../platform/run-context.ts'
 import type { Begun } from './begun.ts'
-import { type Captured, capture, type Task } from './capture.ts'
+import { type Captured, capture } from './capture.ts'
 import { lockAncestors } from './chain-locks.ts'
 import { copyBackup, putIncomplete, putVersions } from './copy.ts'
 import { type Delivery, delivery } from './delivery.ts'
@@ -17,6 +17,7 @@ import { announce, type BackupOutcome } from './outcome.ts'
 import { keyOf, manifestOf } from './statement.ts'
 import { forgetSuperseded, statedBefore } from './superseded.ts'
 import { discard } from './sweep.ts'
+import type { Task } from './take.ts'
 
 /** How long a begun backup counts as running when its host is not heard of. */
 const beginExpiresMs = 7 * 24 * 3_600_000

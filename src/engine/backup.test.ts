@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { testContext } from '../../test/support/context.ts'
 import { faulty } from '../../test/support/faulty-store.ts'
 import { keysOf, readingWith, testJob, wholeBackup } from '../../test/support/job.ts'
 import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-source.ts'
+import type { RunEvent } from '../model/event.ts'
 import { exitCode, Failure } from '../model/failure.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Guard, Source } from '../model/source.ts'
@@ -112,6 +114,68 @@ for (const failIn of ['inspect', 'open', 'artifacts', 'census', 'finish'] as con
     assert.deepEqual(readdirSync(ctx.dir), [])
   })
 }
+
+test('when the data fails while the census is on its way, neither is left', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const slow = faulty(store, { put: { bytesPerSecond: 500 }, only: /census/ })
+  const artifacts = [{ name: 'a', bytes: 200_000, breakAfter: { bytes: 100_000, how: 'throw' as const } }]
+  const [outcome] = await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx)
+  assert.equal(outcome?.manifest, null)
+  await sleep(50)
+  assert.deepEqual(await keysOf(store, ctx), [])
+})
+
+/** Fails when the census comes, a moment after the data has begun to. */
+const failingLate = (): Store =>
+  faulty(faulty(memoryStore('one'), { put: { failAfter: 1 }, only: /census/ }), {
+    put: { bytesPerSecond: 500 },
+    only: /census/,
+  })
+
+test('a store that fails one of several artifacts on their way is dropped once', async () => {
+  const events: RunEvent[] = []
+  const ctx = testContext({ emit: event => events.push(event) })
+  const twice = faulty(failingLate(), { put: { failAfter: 200_000 }, only: /0001/ })
+  const slow = faulty(twice, { put: { bytesPerSecond: 400_000 }, only: /0001/ })
+  const artifacts = [{ name: 'a', bytes: 300_000 }]
+  wholeBackup(await backup(testJob(syntheticSource({ artifacts }), [slow, memoryStore('two')]), host, ctx))
+  assert.equal(events.filter(({ type }) => type === 'failure').length, 1)
+})
+
+test('when the only store fails one of several artifacts, nobody reads the others to their end', async () => {
+  const events: RunEvent[] = []
+  const ctx = testContext({ emit: event => events.push(event) })
+  const slow = faulty(failingLate(), { put: { bytesPerSecond: 1000 }, only: /0001/ })
+  const artifacts = [{ name: 'a', bytes: 300_000 }]
+  const began = performance.now()
+  const [outcome] = await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx)
+  assert.ok(performance.now() - began < ctx.stallMs / 2)
+  assert.match(outcome?.failures.join() ?? '', /after 1 bytes/)
+  assert.equal(outcome?.failures.length, 1)
+  assert.equal(events.filter(({ type }) => type === 'failure').length, 1)
+})
+
+test('a backup of much data has its census stored while the data is read', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const put: string[] = []
+  const watched: Store = {
+    ...store,
+    async put(key, body, options, inner) {
+      const stored = await store.put(key, body, options, inner)
+      put.push(/census|0001-a/.exec(key)?.[0] ?? '')
+      return stored
+    },
+  }
+  const slow = faulty(watched, { put: { bytesPerSecond: 1_000_000 }, only: /0001-a/ })
+  const artifacts = [{ name: 'a', bytes: 300_000 }]
+  wholeBackup(await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx))
+  assert.deepEqual(
+    put.filter(name => name !== ''),
+    ['census', '0001-a'],
+  )
+})
 
 for (const as of ['bytes', 'program'] as const) {
   for (const bytes of [0, 70_000, 200_000]) {

@@ -2,11 +2,11 @@ import type { Context } from '../model/context.ts'
 import type { Job } from '../model/job.ts'
 import { backupUnit } from './backup-unit.ts'
 import { type Begun, forgetful, sweepStores } from './begun.ts'
-import type { Task } from './capture.ts'
 import { guardScope } from './guards.ts'
 import { oneByOne, readThenDeliver } from './in-turn.ts'
 import { freeMoment, refuseSameKeys, untilOtherNames } from './moment.ts'
 import type { BackupOutcome } from './outcome.ts'
+import type { Task } from './take.ts'
 import { inspectAll } from './tasks.ts'
 
 /**

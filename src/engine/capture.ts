@@ -1,24 +1,14 @@
-import { randomUUID } from 'node:crypto'
-import { createReadStream, createWriteStream } from 'node:fs'
-import { unlink } from 'node:fs/promises'
-import { join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import type { Context } from '../model/context.ts'
-import { asFailure, Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { beginKey } from '../model/key.ts'
 import { type ArtifactRecord, censusName } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
-import type { Artifact, Census, Inspection, Session, Source, SourceFacts, Unit } from '../model/source.ts'
-import { type Bytes, isProgram, type Stage } from '../model/step.ts'
-import { flow } from '../platform/flow.ts'
-import { edge } from '../platform/run-context.ts'
+import type { Artifact, Census, Session, SourceFacts } from '../model/source.ts'
+import { childOf } from '../platform/abort.ts'
 import { needSpace } from '../platform/space.ts'
-import { beforeStall, explained } from '../platform/stall.ts'
+import { beforeStall } from '../platform/stall.ts'
 import type { Delivery } from './delivery.ts'
-import { type Tally, tally } from './pieces.ts'
-
-const spoolRemedy = 'make room, set CAIRN_SPOOL to a larger disk, or use capture: stream'
+import { type Delivered, spoolRemedy, type Taking, type Task, takeOne } from './take.ts'
 
 /** What a session gave: everything the manifest tells about it. */
 export interface Captured {
@@ -27,17 +17,14 @@ export interface Captured {
   readonly facts: SourceFacts
 }
 
-/** One unit to back up. */
-export interface Task {
-  readonly source: Source
-  readonly inspection: Inspection
-  readonly unit: Unit
-  /** Is called once the source was let go, also after a failure; throws when what the guards did cannot be undone. */
-  released(): Promise<void>
-}
+/** It is known before the last of the artifacts is, which are counted from 1. */
+const censusOrdinal = 0
 
-/** An artifact that was captured; calling it gives its record, once the stores have it. */
-type Delivered = () => Promise<ArtifactRecord>
+interface Counted {
+  readonly census: Census | null
+  /** The artifact with its details, or none. */
+  readonly delivered: readonly Delivered[]
+}
 
 /**
  * Holds the source for as long as it is read, and no longer: with `capture: spool` the encoded artifacts go to local
@@ -89,15 +76,27 @@ async function hold(
   const take = (artifact: Artifact, ordinal: number, inner: Context): Promise<Delivered> =>
     takeOne(taking, artifact, ordinal, inner)
 
-  const counting = job.census === 'none' || !isRecorded ? Promise.resolve(null) : session.census()
-  // It is awaited below; until then its failure must not count as unhandled.
-  counting.catch(() => {})
-  const artifacts = await eachArtifact(session, take, ctx)
-  const census = await beforeStall(counting, ctx, source)
-  if (census && census.level !== 'none')
-    artifacts.push(await take(censusArtifact(census), artifacts.length + 1, ctx))
-  ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
-  return { artifacts, census, facts: await finish() }
+  const wantsCensus = job.census !== 'none' && isRecorded
+  const counting = wantsCensus ? session.census() : Promise.resolve(null)
+  const takeCensus = async (inner: Context): Promise<Counted> => {
+    const census = await beforeStall(counting, inner, source)
+    if (!census || census.level === 'none') return { census, delivered: [] }
+    return { census, delivered: [await take(censusArtifact(census), censusOrdinal, inner)] }
+  }
+  using stop = childOf(ctx.signal)
+  const counted = takeCensus({ ...ctx, signal: stop.signal })
+  // Why it failed is asked for last: where the data fails, the census often does too, and knows less.
+  counted.catch(() => {})
+  try {
+    const artifacts = await eachArtifact(session, take, ctx)
+    const { census, delivered } = await counted
+    ctx.emit({ type: 'phase', phase: 'finish', job: job.name, unit: unit.name })
+    return { artifacts: [...artifacts, ...delivered], census, facts: await finish() }
+  } catch (error) {
+    stop.abort(error)
+    await counted.catch(() => {})
+    throw error
+  }
 }
 
 /**
@@ -110,20 +109,6 @@ async function putBegin(job: Job, begin: Begin, to: Delivery): Promise<boolean> 
   if (job.pattern) return (await to.offer(key, () => record)).length === to.live().length
   await to.put(key, () => record)
   return true
-}
-
-/** What all artifacts of one backup share. */
-interface Taking {
-  readonly job: Job
-  readonly task: Task
-  readonly begin: Begin
-  readonly to: Delivery
-  /** What is removed from the spool in the end. */
-  readonly spooled: AsyncDisposableStack
-  /** The session's last word; it is asked for once. */
-  finish(): Promise<SourceFacts>
-  /** The keys that were given away. */
-  readonly keys: Set<string>
 }
 
 /** Takes the artifacts as the session names them, as many at once as it allows; the first failure stops all. */
@@ -155,111 +140,6 @@ async function eachArtifact(
     stop.abort(error)
     await Promise.allSettled(open)
     throw error
-  }
-}
-
-async function takeOne(
-  taking: Taking,
-  artifact: Artifact,
-  ordinal: number,
-  ctx: Context,
-): Promise<Delivered> {
-  const { job, task, to, spooled } = taking
-  if (artifact.spooled) spooled.use(artifact.spooled)
-  const plain = tally()
-  const key = keyFor(taking, artifact, ordinal)
-  const encoded = blaming(task.source, judged(taking, artifact, encode(artifact, job.stages, plain)), ctx)
-  const deliver = async (open: (ctx: Context) => Bytes): Promise<ArtifactRecord> => {
-    const replace = job.pattern?.isUnique === false && artifact.role === 'data'
-    const stored = await to.stream(key, artifact.name, open, artifact.sizeHint, replace)
-    return { ...recordOf(artifact, job.stages, plain), ...stored }
-  }
-  if (artifact.spooled) return () => deliver(encoded)
-  if (job.capture === 'stream') {
-    const record = await deliver(encoded)
-    return async () => record
-  }
-  const path = join(ctx.spool, randomUUID())
-  spooled.defer(() => unlink(path).catch(() => {}))
-  try {
-    await pipeline(encoded(edge(ctx)), createWriteStream(path, { mode: 0o600, flags: 'wx' }), {
-      signal: ctx.signal,
-    })
-  } catch (error) {
-    ctx.signal.throwIfAborted()
-    throw asFailure(error, `cannot spool ${artifact.name}`, spoolRemedy)
-  }
-  return () => deliver(() => createReadStream(path, { highWaterMark: 1024 * 1024 }))
-}
-
-function keyFor({ job, task, begin, keys }: Taking, artifact: Artifact, ordinal: number): string {
-  const backup = { ...begin, unit: task.unit.name, startedAt: new Date(begin.startedAt) }
-  const { name, role } = artifact
-  const key = job.naming(backup, { name, role, ordinal, suffix: suffixOf(job) })
-  if (keys.has(key)) {
-    const why = `${name} would overwrite another part of the same backup: ${key}`
-    throw new Failure({ what: `cannot name the objects of job ${job.name}`, why, remedy: 'leave out "key"' })
-  }
-  keys.add(key)
-  return key
-}
-
-function suffixOf(job: Job): string {
-  return job.stages.map(stage => stage.suffix).join('')
-}
-
-/**
- * Where an object counts as a backup by its name alone, no manifest tells that the source has taken everything back: its
- * last word comes before the end of the stream.
- */
-function judged(
-  { job, finish }: Taking,
-  { role }: Artifact,
-  open: (ctx: Context) => Bytes,
-): (ctx: Context) => Bytes {
-  if (!job.pattern || role !== 'data') return open
-  return async function* (ctx) {
-    yield* open(ctx)
-    await finish()
-  }
-}
-
-/** The artifact's bytes through the stages. The plain digest is taken only where the bytes pass through us anyway. */
-function encode(artifact: Artifact, stages: readonly Stage[], plain: Tally): (ctx: Context) => Bytes {
-  const steps = stages.map(stage => stage.encode())
-  return ctx => {
-    const from = artifact.open(ctx)
-    return flow(isProgram(from) ? from : plain.through(from), steps, ctx)
-  }
-}
-
-/** When the stream stalls, asks the source why before anybody is blamed. */
-function blaming(source: Source, open: (ctx: Context) => Bytes, ctx: Context): (ctx: Context) => Bytes {
-  return async function* (inner) {
-    try {
-      yield* open(edge(inner))
-    } catch (error) {
-      throw await explained(error, source, ctx)
-    }
-  }
-}
-
-function recordOf(
-  artifact: Artifact,
-  stages: readonly Stage[],
-  plain: Tally,
-): Omit<ArtifactRecord, 'stored' | 'objects'> {
-  const passed = plain.total()
-  return {
-    name: artifact.name,
-    media: artifact.media,
-    role: artifact.role,
-    stages: stages.map(stage => ({ name: stage.name, ...stage.facts })),
-    plain: plain.used ? passed : { bytes: null, sha256: null },
-    undo: stages
-      .toReversed()
-      .map(stage => stage.undo)
-      .join(' | '),
   }
 }
 

@@ -63,11 +63,17 @@ export function delivery(
   const reached = new Set<string>()
   const versions = new Map<string, Record<string, string>>()
   const live = (): Destination[] => to.filter(({ store }) => !lost.has(store.name))
+  /** Aborted when no store is left: of several streams one may know first. */
+  const gone = new AbortController()
+  const whileAny = { ...ctx, signal: AbortSignal.any([ctx.signal, gone.signal]) }
 
   const drop = (store: string, error: Error): void => {
+    // Of several artifacts on their way at once, the first to fail says why.
+    if (lost.has(store)) return
     const failure = asFailure(error, `store ${store} failed`)
     lost.set(store, failure)
     ctx.emit({ type: 'failure', what: failure.what, why: failure.why, remedy: failure.remedy, store })
+    if (live().length === 0) gone.abort(noneLeft(lost))
   }
   const settle = (outcomes: readonly SinkOutcome<StoredObject>[], key: string, bytes: number): void => {
     for (const outcome of outcomes) {
@@ -108,8 +114,9 @@ export function delivery(
     reached,
     versions: store => versions.get(store) ?? {},
     async stream(key, artifact, open, sizeHint, replace = false) {
+      whileAny.signal.throwIfAborted()
       const abandon = new AbortController()
-      const inner = { ...ctx, signal: AbortSignal.any([ctx.signal, abandon.signal]) }
+      const inner = { ...ctx, signal: AbortSignal.any([whileAny.signal, abandon.signal]) }
       const store = storing(artifact, live(), ctx)
       const counted = tally(store.report)
       const objects: StoredPart[] = []
@@ -136,7 +143,7 @@ export function delivery(
           fanCtx.signal.addEventListener('abort', () => abandon.abort(fanCtx.signal.reason), { once: true })
           return counted.through(piece)
         }
-        const outcomes = await fanOut(input, sinks, windowBytes, ctx)
+        const outcomes = await fanOut(input, sinks, windowBytes, whileAny)
         settle(outcomes, part, counted.piece().bytes)
         objects.push({ key: part, ...counted.piece() })
       }

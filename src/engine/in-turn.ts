@@ -2,8 +2,8 @@
 
 import type { Context } from '../model/context.ts'
 import { asFailure, type Failure } from '../model/failure.ts'
-import type { Task } from './capture.ts'
 import type { BackupOutcome } from './outcome.ts'
+import type { Task } from './take.ts'
 import type { Unheld } from './tasks.ts'
 
 /** What became of the units; and why what the guards did could not be undone, or null. */

@@ -2,7 +2,7 @@ import type { Context } from '../model/context.ts'
 import type { MarkState } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
 import { eachOf } from '../platform/each-of.ts'
-import type { CatalogEntry } from './catalog.ts'
+import type { CatalogEntry } from './entry.ts'
 import { type ForeignObject, foreignIn, type NamedObjects, spellingOf } from './foreign.ts'
 import { readManifest } from './stated.ts'
 

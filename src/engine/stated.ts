@@ -4,7 +4,7 @@ import { asFailure, damage, Failure } from '../model/failure.ts'
 import { parseManifestKey } from '../model/key.ts'
 import { decodeManifest, type Manifest, manifestLimit, NewerFormat } from '../model/manifest.ts'
 import { NotFound } from '../model/store.ts'
-import type { CatalogEntry, Copy } from './catalog.ts'
+import type { CatalogEntry, Copy } from './entry.ts'
 import { foreignManifest } from './foreign.ts'
 import { collect } from './objects.ts'
 

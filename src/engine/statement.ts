@@ -8,7 +8,8 @@ import { censusName, encodeManifest, type Manifest, manifestLimit, type Warning 
 import type { Begin } from '../model/mark.ts'
 import type { Census } from '../model/source.ts'
 import { toolVersion } from '../model/version.ts'
-import type { Captured, Task } from './capture.ts'
+import type { Captured } from './capture.ts'
+import type { Task } from './take.ts'
 
 /** The manifest of what was captured. Throws a Failure when even without warnings it is larger than a manifest may be. */
 export function manifestOf(

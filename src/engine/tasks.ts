@@ -2,8 +2,8 @@ import type { Context } from '../model/context.ts'
 import { asFailure, type Failure, usage } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { beforeStall } from '../platform/stall.ts'
-import type { Task } from './capture.ts'
 import { announce, type BackupOutcome } from './outcome.ts'
+import type { Task } from './take.ts'
 
 /** One unit to back up, before anybody holds its source. */
 export type Unheld = Omit<Task, 'released'>

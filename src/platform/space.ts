@@ -25,6 +25,14 @@ export async function needSpace(
   })
 }
 
+/** Where an error of ours or of a program says that the disk is full: a Failure that says what to do. Any other error as it is. */
+export function aboutSpace(error: unknown, what: string, remedy: string): unknown {
+  const { code } = error as NodeJS.ErrnoException
+  const why = error instanceof Failure ? error.why : (error as Error).message
+  const isFull = code === 'ENOSPC' || code === 'EDQUOT' || /No space left|Disk quota/.test(why)
+  return isFull ? new Failure({ what, why, remedy, cause: error }) : error
+}
+
 /** The path, or the first above it that exists. */
 export async function nearestExisting(path: string): Promise<string> {
   const found = await stat(path).catch(() => null)

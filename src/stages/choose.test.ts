@@ -13,7 +13,8 @@ import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Stage } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
 import { generateIdentity } from './age.ts'
-import { Compression, Encryption, readingStages, writingStages } from './choose.ts'
+import { readingStages, writingStages } from './choose.ts'
+import { Compression, Encryption } from './options.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'cairn-choose-'))
 const own = mkdtempSync(join(tmpdir(), 'cairn-choose-'))

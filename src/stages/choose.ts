@@ -1,45 +1,15 @@
-import * as z from 'zod'
 import type { Context } from '../model/context.ts'
 import { usage } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Stage } from '../model/step.ts'
-import { AespipeOptions, aespipeReader, aespipeWriter } from './aespipe.ts'
-import { AgeOptions, agePassphraseStage, ageStage, exampleRecipient } from './age.ts'
+import { aespipeReader, aespipeWriter } from './aespipe.ts'
+import { AgeOptions, agePassphraseStage, ageStage } from './age.ts'
 import { type DecoderOf, detectedStage } from './detected.ts'
-import { GpgOptions, gpgReader, gpgWriter } from './gpg.ts'
+import { gpgReader, gpgWriter } from './gpg.ts'
 import { GzipOptions, gzipStage } from './gzip.ts'
 import { gpgKeys, keysFrom, lockOf, readAll } from './keys.ts'
+import type { Compression, Encryption } from './options.ts'
 import { ZstdOptions, zstdStage } from './zstd.ts'
-
-const oneOf = (options: object): boolean =>
-  Object.values(options).filter(each => each !== undefined).length === 1
-
-export const Compression = z
-  .union([
-    z.literal('none'),
-    z
-      .strictObject({ zstd: ZstdOptions.optional(), gzip: GzipOptions.optional() })
-      .refine(oneOf, { message: 'say one of "zstd" and "gzip"' }),
-  ])
-  .meta({ description: 'zstd (by default), gzip, or "none"', example: { zstd: { level: 1 } } })
-export type Compression = z.infer<typeof Compression>
-
-export const Encryption = z
-  .union([
-    z.literal('none'),
-    z
-      .strictObject({
-        age: AgeOptions.optional(),
-        gpg: GpgOptions.optional(),
-        aespipe: AespipeOptions.optional(),
-      })
-      .refine(oneOf, { message: 'say one of "age", "gpg" and "aespipe"' }),
-  ])
-  .meta({
-    description: 'age (recommended), gpg, aespipe, or "none"',
-    example: { age: { recipients: [exampleRecipient] } },
-  })
-export type Encryption = z.infer<typeof Encryption>
 
 /**
  * The stages that a job's bytes pass through, compression first. Throws a Failure with exit 2, before anything is

@@ -3,8 +3,8 @@ import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Secret } from '../model/secret.ts'
 import { type SecretSource, secretSource } from '../platform/secret-source.ts'
 import { identityProblem, looksLikeIdentity } from './age-keys.ts'
-import type { Encryption } from './choose.ts'
 import type { GpgKeys } from './gpg.ts'
+import type { Encryption } from './options.ts'
 
 /** What opens an artifact: each stage that encrypts needs one of these. */
 export type Lock = 'age identity' | 'age passphrase' | 'gpg passphrase' | 'gpg identity' | 'aespipe key file'

@@ -1,6 +1,6 @@
 // What the configuration calls a source, opened; and what brings its backups back.
 
-import { basename, resolve } from 'node:path'
+import { basename } from 'node:path'
 import type { Config, JobConfig, MemberConfig, PartConfig, SourceConfig } from '../config/schema.ts'
 import { usage } from '../model/failure.ts'
 import type { Manifest } from '../model/manifest.ts'

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { usage } from '../../model/failure.ts'
-import { type Config, checkedConfig } from '../schema.ts'
+import { checkedConfig } from '../checked.ts'
+import type { Config } from '../schema.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import { moonflower } from './moonflower.ts'
 import { pgdumpS3 } from './pgdump-s3.ts'

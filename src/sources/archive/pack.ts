@@ -2,11 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Context } from '../../model/context.ts'
-import { Failure } from '../../model/failure.ts'
 import type { Artifact } from '../../model/source.ts'
 import type { Program, Step } from '../../model/step.ts'
 import { save } from '../../platform/flow.ts'
-import { needSpace } from '../../platform/space.ts'
+import { aboutSpace, needSpace } from '../../platform/space.ts'
 
 const remedy = 'make room, or set CAIRN_SPOOL to a larger disk'
 
@@ -52,14 +51,7 @@ export function membersIn(spool: string): Members {
       } catch (error) {
         await drop(path)
         ctx.signal.throwIfAborted()
-        if (!isFull(error)) throw error
-        const why = error instanceof Failure ? error.why : (error as Error).message
-        throw new Failure({
-          what: `cannot spool ${artifact.name} in ${ctx.spool}`,
-          why,
-          remedy,
-          cause: error,
-        })
+        throw aboutSpace(error, `cannot spool ${artifact.name} in ${ctx.spool}`, remedy)
       }
     },
     async remove(names) {
@@ -119,13 +111,4 @@ function nameFault(name: string): string | null {
   if (name === '' || name.includes('\0')) return 'there is no such file'
   const parts = name.split('/')
   return parts.some(part => part === '' || part === '.' || part === '..') ? 'it leads elsewhere' : null
-}
-
-function isFull(error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException
-  return (
-    code === 'ENOSPC' ||
-    code === 'EDQUOT' ||
-    (error instanceof Failure && /No space left|Disk quota/.test(error.why))
-  )
 }

@@ -1,8 +1,8 @@
 import type { Context } from '../../model/context.ts'
 import { usage } from '../../model/failure.ts'
 import type { CensusLevel, Inspection, Session, Source, Unit } from '../../model/source.ts'
-import type { MongodbOptions } from './index.ts'
 import { listDatabases } from './inventory.ts'
+import type { MongodbOptions } from './options.ts'
 import { connect, type Server } from './server.ts'
 import { missing, openSession, sizeOf } from './session.ts'
 
