@@ -62,6 +62,7 @@ function causes(
 export function explainQuery(error: unknown, connection: Connection): Failure {
   const why = error instanceof Error ? error.message : String(error)
   const remedies: Readonly<Record<string, string>> = {
+    '22021': 'a name in this SQL_ASCII database is not UTF-8: rename what has it',
     '42501': 'use a role that may do this',
     '55006': 'close the applications that use the database, and try again',
     '53200': 'raise max_locks_per_transaction at the server',

@@ -63,7 +63,7 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
       if (options.globals !== 'only')
         yield databaseArtifact(held.dumping, { ...options, snapshot, bytes: facts.bytes })
       if (!options.globals) return
-      yield globalsArtifact(held.dumping)
+      yield globalsArtifact(held.dumping, facts.options.encoding)
       if (options.globals === 'only') return
       const settings = await databaseSettings(held.db)
       if (settings !== '') yield settingsArtifact(settings)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
-import { type FreshDatabase, freshDatabase, orSkip } from '../../../test/services/index.ts'
+import { type FreshDatabase, freshDatabase, freshServer, orSkip } from '../../../test/services/index.ts'
 import { capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
 import { contents, optionsOf, sql, urlOf } from '../../../test/support/postgres/hostile.ts'
@@ -78,4 +78,32 @@ test('what the role or the database is set to does not keep backups and restores
     assert.equal((await contents({ ...to, name }))['public.t'], wanted)
   }
   await sql({ ...from, name: 'postgres' }, `DROP DATABASE ${to.name}_new`)
+})
+
+test('roles with names beyond ASCII are saved and made where everything is LATIN1', async t => {
+  const server = await orSkip(t, freshServer(15))
+  if (!server) return
+  const at = (name: string) => ({ ...server, name })
+  const latin = `TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`
+  await sql(at('postgres'), `CREATE DATABASE latin ${latin}`, `CREATE DATABASE other ${latin}`)
+  await sql(
+    at('latin'),
+    'CREATE ROLE "Rôle"',
+    'CREATE TABLE t AS SELECT 1 AS n',
+    'ALTER TABLE t OWNER TO "Rôle"',
+  )
+  // All of the server is LATIN1: its other databases are what restores make roles from.
+  for (const name of ['postgres', 'template1'])
+    await sql(
+      at('other'),
+      `ALTER DATABASE ${name} RENAME TO utf8_${name}`,
+      `CREATE DATABASE ${name} ${latin}`,
+    )
+  const ctx = testContext()
+  const { manifest, reader, bytes } = await capture(postgresSource(optionsOf(at('latin'))), ctx)
+  assert.match(Buffer.from(bytes.get('postgres/globals.sql') ?? []).toString(), /CREATE ROLE "Rôle"/)
+  await sql(at('latin'), 'DROP TABLE t', 'DROP ROLE "Rôle"')
+  await postgresRestorer({ target: urlOf(at('back'), 'back') }).apply([manifest], nothing, false, reader, ctx)
+  const owners = await sql(at('back'), `SELECT tableowner::text FROM pg_tables WHERE tablename = 't'`)
+  assert.deepEqual(owners, [{ tableowner: 'Rôle' }])
 })
