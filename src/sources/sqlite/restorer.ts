@@ -237,11 +237,19 @@ async function overwrite(target: string, file: string, ctx: Context): Promise<vo
         continue
       }
       // A target that is locked fails with code 0, "not an error" (Node 24).
-      if (code !== 0 && code !== 5) throw asFailure(error, `cannot write into ${target}`)
+      if (code !== 0 && code !== 5)
+        throw asFailure(error, `cannot write into ${target}`, remedyFor(code, target))
       if (performance.now() > until) throw locked(target, error)
     }
     await sleep(50)
   }
+}
+
+/** SQLite writes only into what it can read: what is damaged (SQLITE_CORRUPT, SQLITE_NOTADB) has to go first. */
+function remedyFor(code: number | null, target: string): string {
+  if (code === 13) return 'make room in the file system of the target'
+  if (code !== 11 && code !== 26) return ''
+  return `the database that is there is damaged: move it away together with ${target}-wal and ${target}-shm, and restore again`
 }
 
 async function leaveWal(target: string): Promise<void> {
