@@ -12,6 +12,7 @@ import { ask, clientProgram, withoutTimeouts } from './ask.ts'
 import { showConnection } from './connection.ts'
 import { dumpProgram } from './dump.ts'
 import { judged } from './explain.ts'
+import { toldByFiles } from './partial.ts'
 import type { Prepared } from './prepare.ts'
 import { type Met, nothingMet, type Redirection, redirect } from './redirect.ts'
 import { reach } from './server.ts'
@@ -157,6 +158,8 @@ async function saveDefinitions(
 ): Promise<string | null> {
   const used = goals.filter(goal => goal.replaces.length > 0)
   if (used.length === 0) return null
+  // What is saved wrong here could not be put back.
+  await toldByFiles(server.connection, clients, ctx)
   const path = join(folder, 'old.sql')
   const file = spoolFile(path)
   for (const goal of used) {

@@ -47,7 +47,7 @@ export async function toldByFiles(connection: Connection, clients: Clients, ctx:
   const [found] = isAmong(breaking, options)
   if (!found) return options
   throw usage(
-    `cannot back up ${showConnection(connection)}`,
+    `cannot dump from ${showConnection(connection)}`,
     `an option file tells the dump program ${found}: the dump would go elsewhere, or could not be restored`,
     `take it out of the file, or name another one: defaultsFile (\`mariadb-dump --print-defaults\` shows what is read)`,
   )
