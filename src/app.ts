@@ -130,6 +130,7 @@ export function appFor(config: Config, state: State): App {
     throw usage(
       `there is no store "${named}"`,
       known.length > 0 ? `there are ${known.join(', ')}` : 'none is configured',
+      `an address says more: ./${named}, /path, s3://bucket/prefix, rclone:remote:path`,
     )
   }
   const app: App = {

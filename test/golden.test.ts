@@ -132,7 +132,10 @@ test('unfinished-manifest-missing: there is no backup', async () => {
 test('newer-format: it is refused, and the newer Cairn is named', async () => {
   const shown = await machine().run(['show', 'latest', '--store', await copyOf('newer-format')])
   assert.notEqual(shown.code, exitCode.ok)
-  assert.match(shown.stderr, /version 2.*use a newer Cairn/)
+  assert.match(shown.stderr, /cannot read the manifest.* version 2.*\n {2}hint: use a newer Cairn/)
+  // It is no damage.
+  const verified = await machine().run(['verify', '--store', await copyOf('newer-format')])
+  assert.deepEqual([verified.code, /damaged/.test(verified.stderr)], [exitCode.failed, false])
 })
 
 test('the fixtures are the ones that were made with version 1', () => {

@@ -20,11 +20,19 @@ export function run(job: string | undefined, options: Options): Promise<ExitCode
     )
     const entries = catalog.entries.filter(entry => options.deleted || isLive(entry))
     if (options.json) await outJson(entries.map(toJson))
-    else if (entries.length === 0) say(job ? `no backup of ${job} yet` : 'no backup yet')
+    else if (entries.length === 0) say(nothingIn(job, options.store))
     else await out(toTable(entries))
     saySilent(catalog)
     return catalog.silent.length > 0 ? exitCode.partial : exitCode.ok
   })
+}
+
+/** Where an address was given that holds nothing, it may be the wrong one: a folder or a prefix above or below. */
+function nothingIn(job: string | undefined, stores: readonly string[]): string {
+  const none = job ? `no backup of ${job}` : 'no backup'
+  return stores.length === 0
+    ? `${none} yet`
+    : `${none} in ${stores.join(', ')}: is it the right folder, bucket and prefix?`
 }
 
 function toJson(entry: CatalogEntry) {

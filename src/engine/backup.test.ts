@@ -54,6 +54,23 @@ test('a backup is its artifacts and the same manifest in every store, and comes 
   assert.deepEqual(manifests[0], manifests[1])
 })
 
+test('an artifact that fails while the session still looks for the next one fails the backup, and nothing else', async () => {
+  const ctx = testContext()
+  const store = memoryStore('one')
+  const artifacts = [
+    { name: 'first', bytes: 10, breakAfter: { bytes: 0, how: 'throw' } as const },
+    { name: 'second', bytes: 10 },
+  ]
+  const source = syntheticSource({ artifacts, concurrency: 2, msBeforeName: 50 })
+  const [outcome] = await backup(testJob(source, [store]), host, ctx)
+  assert.match(outcome?.failures[0]?.message ?? '', /first/)
+  assert.deepEqual(
+    source.observed.sessions.map(({ disposals }) => disposals),
+    [1],
+  )
+  assert.deepEqual(await keysOf(store, ctx), [])
+})
+
 test('names that hurt stay in the manifest: keys are of the safe characters, each its own, under the job', async () => {
   const ctx = testContext()
   const store = memoryStore('one')

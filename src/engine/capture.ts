@@ -129,6 +129,8 @@ async function eachArtifact(
         taken[place] = delivered
         open.delete(task)
       })
+      // It may fail while the session is still asked for the next one: an unhandled failure would end this process.
+      task.catch(error => stop.abort(error))
       open.add(task)
       if (open.size >= session.concurrency) await Promise.race(open)
     }

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { manifestOf } from '../../test/support/capture.ts'
 import { testContext } from '../../test/support/context.ts'
+import type { Context } from '../model/context.ts'
+import type { Manifest } from '../model/manifest.ts'
 import type { Restorer } from '../model/restore.ts'
 import { memoryStore } from '../stores/memory.ts'
-import { planRestore } from './restore.ts'
+import { planRestore, restore } from './restore.ts'
 
-test('options and names that a restorer does not know are refused before it is asked', async () => {
-  const ctx = testContext()
+function someManifest(ctx: Context): Manifest {
   const at = new Date()
   const facts = {
     kind: 'files',
@@ -17,7 +18,12 @@ test('options and names that a restorer does not know are refused before it is a
     options: {},
     warnings: [],
   } as const
-  const manifest = manifestOf({ engine: 'files', identity: 'x', version: '1', unit: 'x' }, [], facts, ctx)
+  return manifestOf({ engine: 'files', identity: 'x', version: '1', unit: 'x' }, [], facts, ctx)
+}
+
+test('options and names that a restorer does not know are refused before it is asked', async () => {
+  const ctx = testContext()
+  const manifest = someManifest(ctx)
   const plan = { target: 'x', steps: [], replaces: [], warnings: [] }
   const restorer = (more: Partial<Restorer>): Restorer => ({
     plan: async () => plan,
@@ -34,4 +40,36 @@ test('options and names that a restorer does not know are refused before it is a
   assert.equal(await planned({ options: ['schemaOnly'] }, { options: { schemaOnly: true } }), plan)
   await assert.rejects(planned({}, { only: ['t'] }), { exit: 2, message: /only "t"/ })
   assert.equal(await planned({ picksInside: true }, { only: ['t'] }), plan)
+})
+
+test('fewer rows than the source held are told, and are a part only; what was not asked for is not missed', async () => {
+  const ctx = testContext()
+  const census = { level: 'counts', objects: 2, rows: 1000, artifact: 'census.json' } as const
+  const brought = async (at: 'snapshot' | 'near', rows: number | null, objects = 2, pick: object = {}) => {
+    const manifest = { ...someManifest(ctx), census: { ...census, at, unseen: [] } }
+    const restorer: Restorer = {
+      picksInside: true,
+      plan: () => Promise.reject(new Error('not here')),
+      apply: async () => ({ target: 'x', objects, rows, warnings: ['a'] }),
+    }
+    const chosen = { allow: new Set<string>(), ...pick }
+    const { warnings, isShort } = await restore(
+      manifest,
+      [memoryStore('disk')],
+      restorer,
+      chosen,
+      false,
+      () => [],
+      ctx,
+    )
+    return [warnings.slice(1).map(text => /1000 rows .* and (\d+) are there/.exec(text)?.[1]), isShort]
+  }
+  assert.deepEqual(await brought('snapshot', 999), [['999'], true])
+  assert.deepEqual(await brought('snapshot', 1000), [[], undefined])
+  // Who restored may not see the other table.
+  assert.deepEqual(await brought('snapshot', 500, 1), [['500'], undefined])
+  assert.deepEqual(await brought('near', 990), [[], undefined])
+  assert.deepEqual(await brought('near', 900), [['900'], undefined])
+  assert.deepEqual(await brought('snapshot', null), [[], undefined])
+  assert.deepEqual(await brought('snapshot', 3, 1, { only: ['t'] }), [[], undefined])
 })

@@ -25,7 +25,8 @@ export async function restore(
     ctx.signal.throwIfAborted()
     ctx.emit({ type: 'phase', phase: 'restore', job: manifest.job, unit: manifest.unit })
     try {
-      return await restorer.apply([manifest], pick, replace, artifactReader(store, stagesOf, ctx), ctx)
+      const reader = artifactReader(store, stagesOf, ctx)
+      return measured(await restorer.apply([manifest], pick, replace, reader, ctx), manifest, pick)
     } catch (error) {
       ctx.signal.throwIfAborted()
       failure = asFailure(error, `cannot restore ${manifest.id}`)
@@ -36,6 +37,27 @@ export async function restore(
     }
   }
   throw failure ?? usage(`cannot restore ${manifest.id}`, 'no store has a whole copy')
+}
+
+/** Where the census is not of the dump's own moment, rows come and go between the two: so many of a hundred are no sign. */
+const nearPercent = 5
+
+/** The census is the yardstick: what came back whole and is less than the source held is told, and counts as a part. */
+function measured(
+  report: RestoreReport,
+  { census }: Manifest,
+  { only, options = {} }: Selection,
+): RestoreReport {
+  const isPart = only !== undefined || options.schemaOnly === true || options.dataOnly === true
+  if (isPart || census?.rows == null || report.rows === null) return report
+  const isExact = census.at === 'snapshot'
+  const least = isExact ? census.rows : census.rows * (1 - nearPercent / 100)
+  if (report.rows >= least) return report
+  const held = `the source held ${isExact ? '' : 'about '}${census.rows} rows when it was backed up`
+  const warning = `${held}, and ${report.rows} are there now: compare with \`cairn show\` and census.json`
+  // Who may not see all that was restored counts less.
+  const isShort = isExact && (report.objects ?? 0) >= census.objects
+  return { ...report, warnings: [...report.warnings, warning], ...(isShort ? { isShort } : {}) }
 }
 
 /** What would happen. Reads the target, and what it must of the backup, from the first store that can be read. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Context } from '../model/context.ts'
 import { asFailure, damage, Failure } from '../model/failure.ts'
 import { parseManifestKey } from '../model/key.ts'
-import { decodeManifest, type Manifest, manifestLimit } from '../model/manifest.ts'
+import { decodeManifest, type Manifest, manifestLimit, NewerFormat } from '../model/manifest.ts'
 import { NotFound } from '../model/store.ts'
 import type { CatalogEntry, Copy } from './entry.ts'
 import { foreignManifest } from './foreign.ts'
@@ -19,25 +19,31 @@ export async function readManifest(
 ): Promise<{ manifest: Manifest; file: Uint8Array }> {
   if (copy.foreign) return { manifest: foreignManifest(copy.foreign), file: new Uint8Array() }
   const parsed = parseManifestKey(copy.manifestKey)
-  const what = `the manifest of ${parsed?.id} in store ${copy.store.name} is damaged`
+  const which = `the manifest of ${parsed?.id} in store ${copy.store.name}`
+  const what = `${which} is damaged`
   let file: Buffer
   try {
     file = await collect(copy.store.get(copy.manifestKey, {}, ctx), manifestLimit)
   } catch (error) {
-    if (error instanceof NotFound) throw damage(what, 'it is missing')
-    throw asFailure(error, `cannot read the manifest of ${parsed?.id} in store ${copy.store.name}`)
+    if (error instanceof NotFound) throw damage(what, 'it is missing', elsewhere)
+    throw asFailure(error, `cannot read ${which}`)
   }
   const digest = createHash('sha256').update(file).digest('hex').slice(0, 16)
-  if (digest !== parsed?.digest) throw damage(what, 'its SHA-256 is not the one in its name')
+  if (digest !== parsed?.digest) throw damage(what, 'its SHA-256 is not the one in its name', elsewhere)
   try {
     const manifest = decodeManifest(file)
     if (manifest.id !== parsed.id || manifest.job !== parsed.job)
       throw new Error('it belongs to another backup')
     return { manifest, file }
   } catch (error) {
-    throw damage(what, (error as Error).message)
+    const why = (error as Error).message
+    if (error instanceof NewerFormat)
+      throw new Failure({ what: `cannot read ${which}`, why, remedy: 'use a newer Cairn' })
+    throw damage(what, why, elsewhere)
   }
 }
+
+const elsewhere = 'take its copy in another store, or an older backup: cairn list shows what there is'
 
 /** The manifest of a backup, from the first copy that gives a sound one; throws the first copy's failure when none does. */
 export async function manifestFrom(

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import { testContext } from '../../test/support/context.ts'
 import { faulty } from '../../test/support/faulty-store.ts'
@@ -58,6 +59,22 @@ test('a sound backup is read to the last byte, and the first full reading writes
   assert.equal((await keysOf(store, ctx, markPrefix)).filter(key => key.endsWith('.verified.json')).length, 1)
   await verify(store)
   assert.equal((await keysOf(store, ctx, markPrefix)).length, 1)
+})
+
+test('a mark that rotted, at whatever byte, calls no sound backup damaged', async () => {
+  const ctx = testContext()
+  const { store, verify } = await oneBackup(ctx)
+  await verify(store)
+  const [key = ''] = await keysOf(store, ctx, markPrefix)
+  const mark = await collect(store.get(key, {}, ctx))
+  for (let at = 0; at < mark.length; at++) {
+    const rotten = Buffer.from(mark)
+    rotten[at] = (mark[at] ?? 0) ^ 1
+    await overwrite(store, key, rotten, ctx)
+    assert.deepEqual((await verify(store)).failures, [], `byte ${at}`)
+    for (const other of await keysOf(store, ctx, markPrefix))
+      if (other !== key) await store.remove(other, undefined, ctx)
+  }
 })
 
 test('without a key the stored digests alone are checked, and that is said', async () => {
@@ -155,8 +172,10 @@ test('bytes that decode to something else than at the first full reading are dam
   const { store, verify } = await oneBackup(ctx)
   await verify(store)
   const [key = ''] = await keysOf(store, ctx, markPrefix)
-  const mark = (await collect(store.get(key, {}, ctx))).toString()
-  await overwrite(store, key, Buffer.from(mark.replaceAll(/"sha256":"./g, '"sha256":"z')), ctx)
+  const { plain } = JSON.parse((await collect(store.get(key, {}, ctx))).toString())
+  for (const each of Object.values<{ sha256: string }>(plain)) each.sha256 = '0'.repeat(64)
+  const digest = createHash('sha256').update(JSON.stringify(plain)).digest('hex').slice(0, 16)
+  await overwrite(store, key, Buffer.from(JSON.stringify({ cairn: 1, plain, digest })), ctx)
   const { failures } = await verify(store)
   // Where the plain bytes passed through us, the manifest has their digest, and that one counts.
   assert.deepEqual(

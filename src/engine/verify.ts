@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { type ContentCheck, NotWhole } from '../model/content.ts'
 import type { Context } from '../model/context.ts'
 import { asFailure, damage, type Failure } from '../model/failure.ts'
@@ -138,7 +139,7 @@ function plainFault(
   return null
 }
 
-/** The plain digests that an earlier full reading wrote down; null when there was none. */
+/** The plain digests that an earlier full reading wrote down; null when there was none, and where the mark itself is not what was written. */
 async function recordedDigests(
   store: Store,
   id: string,
@@ -147,10 +148,10 @@ async function recordedDigests(
   try {
     for await (const { key } of store.list(`${markPrefix}${id}/`, ctx)) {
       if (parseMarkKey(key)?.mark !== 'verified') continue
-      const mark: { plain?: Record<string, Plain> } = JSON.parse(
+      const mark: { plain?: Record<string, Plain>; digest?: string } = JSON.parse(
         (await collect(store.get(key, {}, ctx))).toString(),
       )
-      return mark.plain ?? null
+      if (mark.plain && mark.digest === digestOf(mark.plain)) return mark.plain
     }
   } catch {
     // A mark is a help, not a condition: without it the stored digests and the stages' own checks still hold.
@@ -158,9 +159,14 @@ async function recordedDigests(
   return null
 }
 
+/** A mark has no digest in its name: without this, one that rotted would call a sound backup damaged. */
+function digestOf(plain: Readonly<Record<string, Plain>>): string {
+  return createHash('sha256').update(JSON.stringify(plain)).digest('hex').slice(0, 16)
+}
+
 async function record(store: Store, id: string, plain: Record<string, Plain>, ctx: Context): Promise<void> {
   try {
-    await putMark(store, id, 'verified', { plain }, ctx)
+    await putMark(store, id, 'verified', { plain, digest: digestOf(plain) }, ctx)
   } catch {
     ctx.signal.throwIfAborted()
     // An identity that may only read can still verify.

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type ManifestKey, manifestKey, parseManifestKey } from './key.ts'
+import {
+  beginKey,
+  type ManifestKey,
+  manifestKey,
+  parseBeginKey,
+  parseManifestKey,
+  parseMarkKey,
+} from './key.ts'
 
 const key: ManifestKey = {
   id: '20261121T020000Z-k7f3q9x2'.replace('9', '7'),
@@ -44,4 +51,13 @@ test('a key of an earlier Cairn tells no unit', () => {
   const spelled = manifestKey({ ...key, unit: null })
   assert.match(spelled, /0123456789abcdef\.json$/)
   assert.deepEqual(parseManifestKey(spelled), { ...key, unit: null })
+})
+
+test('a key whose time is none is a stranger: not a manifest, a mark or a begin record', () => {
+  const id = '20261399T996199Z-k7f3q7x2'
+  assert.equal(parseManifestKey(manifestKey({ ...key, id })), null)
+  assert.equal(parseBeginKey(beginKey('shop', id)), null)
+  assert.ok(parseBeginKey(beginKey('shop', key.id)))
+  const mark = (at: string) => parseMarkKey(`.cairn/v1/marks/${key.id}/${at}-k7f3q7x2.hold.json`)
+  assert.deepEqual([mark('20261399T020000000Z'), mark('20261121T020000123Z')?.mark], [null, 'hold'])
 })

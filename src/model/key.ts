@@ -124,6 +124,11 @@ function unspelled(text: string): string {
   ).toString('utf8')
 }
 
+/** Whether the digits at the beginning of an id, or of a mark, are a time that there is. */
+function isTime(text: string): boolean {
+  return !Number.isNaN(startOf(text.replace(/^(\d{8}T\d{6}).*/s, '$1Z')).getTime())
+}
+
 /** Null for a key that is not a manifest's. */
 export function parseManifestKey(key: string): ManifestKey | null {
   if (!key.startsWith(manifestPrefix)) return null
@@ -131,7 +136,7 @@ export function parseManifestKey(key: string): ManifestKey | null {
     /^([a-z0-9][a-z0-9._-]*)\/(\d{8}T\d{6}Z-[a-z2-7]{8})\.([a-z0-9-]+)\.([a-z]+)\.([a-z0-9-]+)\.(\d+)\.([0-9a-f]{16})(?:\.([a-z0-9_-]*))?\.json$/.exec(
       key.slice(manifestPrefix.length),
     )
-  if (!match) return null
+  if (!match || !isTime(match[2] ?? '')) return null
   const [, job = '', id = '', engine = '', kind = '', encryption = '', bytes = '', digest = '', unit] = match
   return {
     ...{ id, job, engine, kind, encryption, bytes: Number(bytes), digest },
@@ -144,13 +149,13 @@ export function parseMarkKey(key: string): { id: string; at: string; mark: strin
   const match = /^([^/]+)\/(\d{8}T\d{9}Z)-[a-z2-7]{8}\.([a-z]+)\.json$/.exec(key.slice(markPrefix.length))
   if (!key.startsWith(markPrefix) || !match) return null
   const [, id = '', at = '', mark = ''] = match
-  return { id, at, mark }
+  return isTime(at) ? { id, at, mark } : null
 }
 
 /** Null for a key that is not a begin record's. */
 export function parseBeginKey(key: string): { job: string; id: string } | null {
   const match = /^([^/]+)\/(\d{8}T\d{6}Z-[a-z2-7]{8})\.json$/.exec(key.slice(beginPrefix.length))
-  if (!key.startsWith(beginPrefix) || !match) return null
+  if (!key.startsWith(beginPrefix) || !match || !isTime(match[2] ?? '')) return null
   const [, job = '', id = ''] = match
   return { job, id }
 }

@@ -99,7 +99,10 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
   return Buffer.from(`${JSON.stringify(manifest, null, 1)}\n`)
 }
 
-/** Throws an Error that says what is wrong with it. */
+/** A manifest is as it should be, and of a later Cairn. */
+export class NewerFormat extends Error {}
+
+/** Throws an Error that says what is wrong with it, and NewerFormat where nothing is. */
 export function decodeManifest(file: Uint8Array): Manifest {
   let parsed: unknown
   try {
@@ -109,7 +112,7 @@ export function decodeManifest(file: Uint8Array): Manifest {
   }
   const version = (parsed as { cairn?: unknown } | null)?.cairn
   if (typeof version === 'number' && version > 1) {
-    throw new Error(`its format is version ${version}, and this Cairn reads version 1: use a newer Cairn`)
+    throw new NewerFormat(`its format is version ${version}, and this Cairn reads version 1`)
   }
   const result = Manifest.safeParse(parsed)
   if (!result.success) {

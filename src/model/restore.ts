@@ -61,6 +61,8 @@ export interface RestoreReport {
   readonly objects: number | null
   readonly rows: number | null
   readonly warnings: readonly string[]
+  /** There are fewer rows than the census counted in the same moment; a warning says so. */
+  readonly isShort?: true
 }
 
 /**

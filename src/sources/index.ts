@@ -1,4 +1,6 @@
+import { resolve } from 'node:path'
 import type { ContentCheck } from '../model/content.ts'
+import { usage } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Restorer } from '../model/restore.ts'
 import type { Source } from '../model/source.ts'
@@ -59,14 +61,14 @@ export const restorers = {
   mysql: (to: string | null, own: MariadbOptions | null): Restorer => ofFlavour('mysql', to, own),
   mongodb: (to: string | null, own: MongodbOptions | null): Restorer =>
     mongodbRestorer({ target: to === null ? undefined : secretSource(to), source: own?.uri }),
-  sqlite: (to: string | null): Restorer => sqliteRestorer(to === null ? {} : { to }),
+  sqlite: (to: string | null): Restorer => sqliteRestorer(to === null ? {} : { to: pathOf(to) }),
   files: (to: string | null, protect: readonly string[]): Restorer =>
-    filesRestorer({ protect, ...(to === null ? {} : { to }) }),
+    filesRestorer({ protect, ...(to === null ? {} : { to: pathOf(to) }) }),
   file: (path: string): Restorer => fileRestorer(path),
   archive: (members: readonly RestorableMember[]): Restorer => archiveRestorer(members),
   /** The members of an archive, put into a folder as they are. */
   unpacked: (folder: string, protect: readonly string[]): Restorer =>
-    unpackingRestorer(filesRestorer({ to: folder, protect })),
+    unpackingRestorer(filesRestorer({ to: resolve(pathOf(folder)), protect })),
 } as const
 
 /**
@@ -84,6 +86,16 @@ export function contentCheck(
   const isDump = role === 'data'
   if (engine === 'postgres') return bytes => lookAtScript(bytes, isDump)
   return engine === 'mariadb' || engine === 'mysql' ? bytes => lookAtDump(bytes, isDump) : null
+}
+
+/** Throws a usage Failure for a URL: as a path it would make a folder that is named like a password. It is not repeated. */
+function pathOf(to: string): string {
+  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(to)) return to
+  throw usage(
+    'cannot restore to a URL',
+    'this backup is of files, which are restored to a folder or a file',
+    'give a path: --to /path; `cairn list` shows what each backup is of',
+  )
 }
 
 function ofFlavour(flavour: 'mariadb' | 'mysql', to: string | null, own: MariadbOptions | null): Restorer {

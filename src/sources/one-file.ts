@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { createReadStream, createWriteStream, existsSync } from 'node:fs'
-import { access, chmod, chown, constants, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { access, chmod, chown, constants, open, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, isAbsolute } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import * as z from 'zod'
@@ -10,6 +10,7 @@ import type { Restorer } from '../model/restore.ts'
 import type { Session, Source } from '../model/source.ts'
 import type { Bytes } from '../model/step.ts'
 import { syncFolder } from '../platform/atomic-file.ts'
+import { makePath } from '../platform/make-path.ts'
 
 export const FileOptions = z.strictObject({
   path: z
@@ -145,7 +146,7 @@ async function writeAside(path: string, bytes: Bytes, ctx: Context): Promise<voi
   const temporary = `${path}.${randomUUID()}.cairn-restore`
   const before = await stat(path).catch(() => null)
   try {
-    await mkdir(dirname(path), { recursive: true })
+    await makePath(dirname(path))
     await pipeline(bytes, createWriteStream(temporary, { flags: 'wx', mode: 0o600, flush: true }), {
       signal: ctx.signal,
     })

@@ -193,7 +193,7 @@ function noIdentity(): Failure {
   return wrongKey(
     'cannot decrypt',
     'no identity is configured',
-    'set identity: { file: PATH } of the age stage',
+    'give the key file with --identity FILE, or set identity: { file: PATH } of the age stage',
   )
 }
 

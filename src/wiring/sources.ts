@@ -1,6 +1,6 @@
 // What the configuration calls a source, opened; and what brings its backups back.
 
-import { basename, resolve } from 'node:path'
+import { basename } from 'node:path'
 import type { Config, JobConfig, MemberConfig, PartConfig, SourceConfig } from '../config/schema.ts'
 import { usage } from '../model/failure.ts'
 import type { Manifest } from '../model/manifest.ts'
@@ -64,7 +64,7 @@ function openArchiveRestorer(
   own: SourceConfig | null,
   config: Config,
 ): Restorer {
-  if (to !== null) return restorers.unpacked(resolve(to), storeFolders(config))
+  if (to !== null) return restorers.unpacked(to, storeFolders(config))
   if (own?.type === 'archive')
     return restorers.archive(own.members.flatMap(member => restorable(member, config)))
   throw usage(

@@ -253,6 +253,13 @@ test('restore brings everything back into what is empty, and asks before it repl
   assert.ok(!existsSync(target))
   await host.ok(['restore', 'wiki@latest', '--to', target])
   assert.deepEqual(tree(`${target}/wiki`), tree(files))
+  // A URL is no path: the password would become the name of a folder.
+  for (const backup of ['wiki@latest', 'shop@latest']) {
+    const ran = await host.run(['restore', backup, '--to', 'postgresql://me:secret@db/shop'])
+    assert.equal(ran.code, 2)
+    assert.doesNotMatch(ran.stderr, /secret/)
+    assert.ok(!existsSync(host.path('postgresql:')))
+  }
 
   writeFileSync(`${target}/wiki/file-0`, 'changed')
   writeFileSync(`${target}/wiki/mine`, 'mine')

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import type { Context } from '../../model/context.ts'
 import { asFailure, damage, usage } from '../../model/failure.ts'
 import type { ArtifactReader, RestoreReport, Restorer } from '../../model/restore.ts'
+import { makePath } from '../../platform/make-path.ts'
 import { privateDir, sweepPrivateDirs } from '../../platform/private-dir.ts'
 import { applyToFolder, type Extraction, extract, folderItself } from './extract.ts'
 import { demandSpace, type Goal, goalsOf, planFor, replacedPrefix } from './goal.ts'
@@ -96,7 +97,7 @@ interface Staged {
 async function prepare(goal: Goal): Promise<Staged> {
   let made: string | undefined
   try {
-    made = await mkdir(goal.folder, { recursive: true })
+    made = await makePath(goal.folder)
     const base = join(goal.folder, stagingName)
     sweepPrivateDirs(base)
     const dir = privateDir(base)

@@ -84,8 +84,19 @@ async function* scriptBytes(script: string): Bytes {
   yield Buffer.from(`${ourSession}${script}`)
 }
 
-/** Whatever the server's defaults are: backslashes escape, "…" is a text, and no query is cut short or ended by a limit. */
-const ourSession = `SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', group_concat_max_len = 1048576;\n`
+/** No statement is ended for taking long. Each product passes over what is meant for the other. */
+export const withoutTimeouts = `/*M!100101 SET SESSION max_statement_time = 0 */;
+/*!50708 SET SESSION max_execution_time = 0 */;
+`
+
+/**
+ * Whatever the server's defaults are: backslashes escape, "…" is a text, and no query is cut short or ended by a limit. What
+ * limit the dumper would have is kept for who asks.
+ */
+const ourSession = `
+SET @cairn_select_limit = @@SESSION.sql_select_limit, SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', SESSION time_zone = '+00:00',
+  SESSION group_concat_max_len = 1048576, SESSION sql_select_limit = 18446744073709551615;
+${withoutTimeouts}`
 
 async function* linesOf(bytes: Bytes): AsyncGenerator<string, void, undefined> {
   let rest: Buffer = Buffer.alloc(0)

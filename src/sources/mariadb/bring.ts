@@ -8,10 +8,11 @@ import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import type { Program } from '../../model/step.ts'
 import { flow, pour } from '../../platform/flow.ts'
-import { ask, clientProgram } from './ask.ts'
+import { ask, clientProgram, withoutTimeouts } from './ask.ts'
 import { showConnection } from './connection.ts'
 import { dumpProgram } from './dump.ts'
 import { judged } from './explain.ts'
+import { toldByFiles } from './partial.ts'
 import type { Prepared } from './prepare.ts'
 import { type Met, nothingMet, type Redirection, redirect } from './redirect.ts'
 import { reach } from './server.ts'
@@ -108,11 +109,13 @@ function loader({ server, clients }: Prepared, database: string): Program {
 }
 
 async function* prologue() {
-  yield Buffer.from('SET NAMES utf8mb4;\nSET SESSION foreign_key_checks = 0, unique_checks = 0;\n')
+  yield Buffer.from(
+    `SET NAMES utf8mb4;\nSET SESSION foreign_key_checks = 0, unique_checks = 0;\n${withoutTimeouts}`,
+  )
 }
 
 /** Every database and table that was asked for must have been there. */
-function demandFound({ wanted, goals, isWhole }: Prepared, met: Met): void {
+function demandFound({ wanted, goals, isWhole, manifest: { id } }: Prepared, met: Met): void {
   for (const { from, tables } of goals) {
     const found = met.databases.get(from)
     const missing = !found ? [from] : [...(tables ?? [])].filter(name => !found.tables.has(name))
@@ -128,7 +131,7 @@ function demandFound({ wanted, goals, isWhole }: Prepared, met: Met): void {
           : 'the backup has no such table',
       isView || wanted === null
         ? 'restore the whole database'
-        : 'cairn cat ... census.json lists what it has',
+        : `cairn cat ${id} census.json lists what it has`,
     )
   }
 }
@@ -155,6 +158,8 @@ async function saveDefinitions(
 ): Promise<string | null> {
   const used = goals.filter(goal => goal.replaces.length > 0)
   if (used.length === 0) return null
+  // What is saved wrong here could not be put back.
+  await toldByFiles(server.connection, clients, ctx)
   const path = join(folder, 'old.sql')
   const file = spoolFile(path)
   for (const goal of used) {

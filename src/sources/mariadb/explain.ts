@@ -24,6 +24,7 @@ const remedies: Readonly<Record<number, string>> = {
   1153: 'raise max_allowed_packet at the server that is restored to, above its largest row',
   1205: 'try again when nobody else works on these tables',
   1213: 'try again when nobody else works on these tables',
+  1290: 'the server runs with an option that forbids it: turn off read_only, or restore to its primary',
   1356: 'a view uses a table, a column or a function that is gone, or that its definer may not use: repair or drop the view',
   1412: 'a table was altered or truncated while it was dumped: run again when no migration runs',
   1419: 'SET GLOBAL log_bin_trust_function_creators = 1 at the server, or restore as an administrator',

@@ -19,6 +19,8 @@ export interface ServerFacts {
   readonly foldsCase: boolean
   /** Databases with their character set and collation, without the server's own. */
   readonly databases: ReadonlyMap<string, DatabaseFacts>
+  /** How many rows a SELECT gives, unless it says otherwise (sql_select_limit). */
+  readonly selectLimit: bigint
   /** The lines of SHOW GRANTS for whom we are. */
   readonly grants: readonly string[]
 }
@@ -42,7 +44,7 @@ export async function reach(
 ): Promise<Reached> {
   const found = await findClients(connection.flavour, folder, ctx)
   const server = { connection, clients: found[0] }
-  const [version = [], variables = [], databases = [], grants = [], cipher = []] = await ask(
+  const [version = [], variables = [], databases = [], grants = [], cipher = [], limit = []] = await ask(
     server,
     [
       'SELECT VERSION()',
@@ -50,6 +52,7 @@ export async function reach(
       'SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA',
       'SHOW GRANTS',
       `SHOW SESSION STATUS LIKE 'Ssl_cipher'`,
+      'SELECT @cairn_select_limit',
     ],
     ctx,
   )
@@ -69,6 +72,7 @@ export async function reach(
       maxAllowedPacket: Number(named.get('max_allowed_packet') ?? 0),
       foldsCase: (named.get('lower_case_table_names') ?? '0') !== '0',
       databases: databasesOf(databases),
+      selectLimit: BigInt(limit[0]?.[0] ?? 0),
       grants: grants.map(([grant = '']) => grant),
     },
   }
@@ -93,12 +97,25 @@ function demandEncrypted(connection: Connection, cipher: string): void {
   })
 }
 
+/** The dumper reads each table by one SELECT, and does not say when that was cut short. Throws a Failure. */
+export function demandNoLimit({ connection, facts }: Reached): void {
+  if (facts.selectLimit >= noLimit) return
+  throw new Failure({
+    what: `cannot back up ${showConnection(connection)}`,
+    why: `sql_select_limit is ${facts.selectLimit} for this user: the dump would hold no more rows of any table`,
+    remedy:
+      'SET GLOBAL sql_select_limit = 18446744073709551615 at the server, or take it out of init_connect',
+  })
+}
+
+const noLimit = 2n ** 63n
+
 function demandFlavour(connection: Connection, flavour: Flavour): void {
   if (connection.flavour === flavour) return
   throw usage(
     `cannot work with ${showConnection(connection)}`,
     `the server is ${flavourNames[flavour]}, not ${flavourNames[connection.flavour]}`,
-    `say type: ${flavour}, or ${flavour}:// in the URL`,
+    `say type: ${flavour}, or ${flavour}:// in the URL; a backup of ${flavourNames[connection.flavour]} is restored to ${flavourNames[connection.flavour]}`,
   )
 }
 

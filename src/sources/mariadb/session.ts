@@ -9,7 +9,8 @@ import { flavourNames, showConnection } from './connection.ts'
 import { dumpProgram, type Scope } from './dump.ts'
 import { numberOf } from './explain.ts'
 import { changes, type Inventory, limits, takeInventory } from './inventory.ts'
-import type { Reached } from './server.ts'
+import { leavingOut, toldByFiles } from './partial.ts'
+import { demandNoLimit, type Reached } from './server.ts'
 
 export interface SessionOptions {
   readonly server: Reached
@@ -25,6 +26,8 @@ export interface SessionOptions {
 /** What was found when the session was opened, and what is learnt while it is. */
 interface Held extends Omit<SessionOptions, 'globals'> {
   readonly clients: Clients
+  /** The options by which not everything comes into the dump. */
+  readonly partial: readonly string[]
   readonly before: Inventory
   /** When the dump was started, and with it its snapshot. */
   dumpedAt: Date | null
@@ -40,13 +43,17 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   const { server } = options
   const purpose = `back up ${showConnection(server.connection, options.unit)}`
   const clients = chooseClients(server.found, server.facts.series, purpose)
+  demandNoLimit(server)
+  const told = await toldByFiles(server.connection, clients, ctx)
+  const partial = leavingOut([...told, ...options.args])
   const before = await takeInventory(server, options.scope.databases, ctx)
   const held: Held = {
     ...options,
     clients,
+    partial,
     before,
     dumpedAt: null,
-    warnings: limits(before),
+    warnings: [...partsOnly(partial), ...limits(before)],
     globals: options.globals ? 'full' : 'none',
   }
   let reading: Promise<Artifact | null> = Promise.resolve(null)
@@ -107,8 +114,14 @@ async function accountsArtifact(held: Held, ctx: Context): Promise<Artifact | nu
   }
 }
 
-/** Where it cannot be taken the backup stands without one, with a warning. */
+function partsOnly(partial: readonly string[]): Warning[] {
+  if (partial.length === 0) return []
+  return [{ what: `something is left out of the dump by args or option files: ${partial.join(', ')}` }]
+}
+
+/** Where it cannot be taken the backup stands without one, with a warning. Of a part there is none: it would promise too much. */
 async function census(held: Held, ctx: Context): Promise<Census> {
+  if (held.partial.length > 0) return { level: 'none', at: 'near', objects: [], unseen: [] }
   try {
     return await takeCensus(held.server, held.before, held.census, ctx)
   } catch (error) {

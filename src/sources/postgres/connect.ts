@@ -6,6 +6,7 @@ import type { Context } from '../../model/context.ts'
 import { asFailure, Failure, usage } from '../../model/failure.ts'
 import { type Connection, passwordOf, placesOf, showConnection } from './connection.ts'
 import { codeOf, explainConnect, explainQuery } from './explain.ts'
+import { withoutTimeouts } from './sql.ts'
 
 /** A connection of our own, for questions; the data goes through PostgreSQL's programs. */
 export interface Database extends AsyncDisposable {
@@ -134,6 +135,16 @@ function isTlsFault(error: unknown): boolean {
   )
 }
 
+/**
+ * Undoes what a server, a role or a database may be set to and what would change our questions. First of all whose functions
+ * and operators they mean: the owner of a database could let a superuser carry out his own. Then how dates are written, and
+ * time limits, those that the server knows: they end a backup half-way.
+ */
+const settled = `
+  SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set_config('DateStyle', 'ISO', false),
+         pg_catalog.set_config('standard_conforming_strings', 'on', false);
+  ${withoutTimeouts}`
+
 async function logIn(
   connection: Connection,
   applicationName: string,
@@ -165,6 +176,7 @@ async function logIn(
   const close = closing(client, socket, ctx)
   try {
     await client.connect()
+    await client.query(settled)
     return database(client, connection, () => lost, close, ctx)
   } catch (error) {
     await close()

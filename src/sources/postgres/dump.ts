@@ -82,8 +82,12 @@ export function wholeArtifact(d: Dumping, bytes: number): Artifact {
   }
 }
 
-/** Roles, memberships and tablespaces: what the database needs and a dump of it does not hold. */
-export function globalsArtifact(d: Dumping): Artifact {
+/**
+ * Roles, memberships and tablespaces: what the database needs and a dump of it does not hold. In UTF-8, as whoever restores
+ * them reads them; where the database has no encoding (SQL_ASCII), as the bytes they are.
+ */
+export function globalsArtifact(d: Dumping, encoding: unknown): Artifact {
+  const login = loginOf(noticingItsEnd(d.connection, d.num), applicationName('pg_dumpall'))
   return {
     name: 'postgres/globals.sql',
     media: 'sql',
@@ -91,7 +95,8 @@ export function globalsArtifact(d: Dumping): Artifact {
     open: () => ({
       program: d.clients.path('pg_dumpall'),
       args: ['--globals-only', ...globalArgs(d)],
-      ...loginOf(noticingItsEnd(d.connection, d.num), applicationName('pg_dumpall')),
+      ...login,
+      env: { ...login.env, ...(encoding === 'SQL_ASCII' ? {} : { PGCLIENTENCODING: 'UTF8' }) },
       judge: judged('pg_dumpall'),
     }),
   }

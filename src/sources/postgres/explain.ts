@@ -62,6 +62,8 @@ function causes(
 export function explainQuery(error: unknown, connection: Connection): Failure {
   const why = error instanceof Error ? error.message : String(error)
   const remedies: Readonly<Record<string, string>> = {
+    '25006': 'the server is a standby: use its primary',
+    '22021': 'a name in this SQL_ASCII database is not UTF-8: rename what has it',
     '42501': 'use a role that may do this',
     '55006': 'close the applications that use the database, and try again',
     '53200': 'raise max_locks_per_transaction at the server',
@@ -102,6 +104,7 @@ const remedies: readonly (readonly [RegExp, string])[] = [
   ],
   [/invalid command \\+(un)?restrict/i, 'update psql: it must be of the same minor version as pg_restore'],
   [/No space left|could not extend/i, 'free some space at the server'],
+  [/during recovery|in a read-only transaction/i, 'the server is a standby: restore to its primary'],
   [/deadlock|lock timeout/i, 'try again when nobody else works on these tables'],
 ]
 

@@ -12,6 +12,7 @@ import { asBlock } from './globals.ts'
 import { ourTransaction } from './our-transaction.ts'
 import { connectBeside } from './scratch.ts'
 import { holdsSomething } from './server.ts'
+import { withoutTimeouts } from './sql.ts'
 
 /** What all programs of one restore share. */
 export interface Loading {
@@ -61,6 +62,7 @@ export async function loadDirectly(o: Loading, archive: Archive, ctx: Context): 
   const { jobs } = o.options
   // A crash of the server loses the whole new database at the worst; its new name is flushed together with all before it.
   const hasty = withSetting(noticingItsEnd(o.connection, o.versionNum), 'synchronous_commit=off')
+  const writing = withSetting(hasty, 'default_transaction_read_only=off')
   await archive.restore({
     program: o.clients.path('pg_restore'),
     args: [
@@ -70,7 +72,7 @@ export async function loadDirectly(o: Loading, archive: Archive, ctx: Context): 
       ...(jobs === undefined ? [] : [`--jobs=${jobs}`]),
       ...restoreArgs(o, ctx),
     ],
-    ...loginOf(hasty, o.name),
+    ...loginOf(writing, o.name),
     judge: judged('pg_restore'),
     onStderr: collecting(warnings),
   })
@@ -157,14 +159,21 @@ function listFile(list: string, ctx: Context): string {
   return path
 }
 
-/** The plan's finding is checked again where nobody can come between: inside the transaction. */
+/**
+ * The plan's finding is checked again where nobody can come between: inside the transaction. What the target is set to
+ * (`search_path`, `default_transaction_read_only`, time limits) does not get between us and a restore that was asked for;
+ * the path is that of the target again before the archive's first line.
+ */
 async function* prologue(o: Around): Bytes {
   const check = `IF ${holdsSomething} THEN RAISE EXCEPTION 'the target is not empty any more'; END IF`
   const lines = [
-    'BEGIN;',
+    `SET search_path = pg_catalog;`,
+    withoutTimeouts,
+    'BEGIN READ WRITE;',
     `SELECT pg_catalog.pg_advisory_xact_lock(${lockKey});`,
     o.mustBeEmpty ? `DO $cairn$ BEGIN ${check}; END $cairn$;` : '',
     o.before.length > 0 ? asBlock(o.before) : '',
+    'RESET search_path;',
   ]
   yield Buffer.from(`${lines.join('\n')}\n`)
 }

@@ -34,7 +34,11 @@ export async function partOf(
   const there = await lookUp(picked, found, ctx)
   const entries = new Set(picked.entries)
   for (const [name, id] of picked.schemas) if (!found.schemas.has(name)) entries.add(id)
-  if (found.state !== 'used') for (const id of picked.prerequisites) entries.add(id)
+  const schemas = toc
+    .filter(({ kind, tag }) => kind === 'SCHEMA' && found.schemas.has(tag))
+    .map(({ id }) => id)
+  if (found.state !== 'used')
+    for (const id of picked.prerequisites) if (!schemas.includes(id)) entries.add(id)
   const warnings: string[] = []
   for (const { entry, to } of picked.ties) {
     const missing = to.filter(each => !there.has(each))

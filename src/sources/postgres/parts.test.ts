@@ -142,6 +142,30 @@ test('tables, with odd names and in parts, and schemas come into another databas
   await assert.rejects(plan(['customers']), { exit: 2, message: /there are several: .*app.customers/ })
 })
 
+test('a table comes with what it needs from other schemas, where there is nothing yet', async t => {
+  const both = await orSkip(t, Promise.all([freshDatabase(15), freshDatabase(15)]))
+  if (!both) return
+  const [from, to] = both
+  await sql(
+    from,
+    'CREATE SCHEMA extensions; CREATE EXTENSION citext SCHEMA extensions; CREATE SCHEMA types',
+    `CREATE TYPE types.mood AS ENUM ('good'); CREATE SCHEMA unneeded; CREATE TYPE unneeded.x AS ENUM ('x')`,
+    `CREATE TABLE t AS SELECT 'A'::extensions.citext AS c, 'good'::types.mood AS m`,
+  )
+  // Another database's schemas are not those of the one that is made.
+  await sql({ ...to, name: 'postgres' }, 'CREATE SCHEMA IF NOT EXISTS types')
+  const ctx = testContext()
+  const { manifest, reader } = await capture(postgresSource(PostgresOptions.parse(plainOptions(from))), ctx)
+  for (const name of [to.name, `${to.name}_new`]) {
+    const restorer = postgresRestorer({ target: urlOf(to, name) })
+    await restorer.apply([manifest], { only: ['t'], allow: new Set() }, false, reader, ctx)
+    const target = { ...to, name }
+    assert.equal((await contents(target))['public.t'], (await contents(from))['public.t'])
+    assert.deepEqual(await sql(target, `SELECT FROM pg_namespace WHERE nspname = 'unneeded'`), [])
+  }
+  await sql({ ...to, name: 'postgres' }, 'DROP SCHEMA types', `DROP DATABASE ${to.name}_new`)
+})
+
 test('a part of an archive that turns out damaged leaves the table as it was', async t => {
   const m = await made(t, 'custom')
   if (!m) return

@@ -17,7 +17,7 @@ export interface Picked {
   readonly entries: ReadonlySet<number>
   /** Schemas that must be there, with the entry that makes each. */
   readonly schemas: ReadonlyMap<string, number>
-  /** What must be there too: types, functions, extensions. They are brought only where there is nothing yet. */
+  /** What must be there too: types, functions, extensions, and their schemas. They are brought only where there is nothing yet. */
   readonly prerequisites: ReadonlySet<number>
   /** Entries that tie a picked table to others that are not picked: foreign keys, partitions. */
   readonly ties: readonly { readonly entry: TocEntry; readonly to: readonly Relation[] }[]
@@ -182,7 +182,7 @@ function needed(byId: ReadonlyMap<number, TocEntry>, chosen: ReadonlySet<number>
     for (const need of byId.get(id)?.needs ?? []) {
       const entry = byId.get(need)
       if (!entry || chosen.has(need) || found.has(need)) continue
-      if (relationKinds.has(entry.kind) || / DATA$|^(CONSTRAINT|INDEX|SCHEMA)$/.test(entry.kind)) continue
+      if (relationKinds.has(entry.kind) || / DATA$|^(CONSTRAINT|INDEX)$/.test(entry.kind)) continue
       found.add(need)
       visit(need)
     }

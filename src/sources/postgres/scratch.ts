@@ -5,7 +5,6 @@ import { cleanupContext } from '../../platform/run-context.ts'
 import { connect, type Database } from './connect.ts'
 import { type Connection, onDatabase } from './connection.ts'
 import { codeOf } from './explain.ts'
-import { liftTimeouts } from './server.ts'
 import { quoteName, quoteText } from './sql.ts'
 
 /**
@@ -44,12 +43,6 @@ export async function openScratch(target: Connection, ctx: Context): Promise<Scr
   const beside = await connectBeside(target, ctx)
   const made = new Map<string, ScratchGoal>()
   let published = false
-  try {
-    await liftTimeouts(beside)
-  } catch (error) {
-    await beside.close()
-    throw error
-  }
   return {
     async create(goal) {
       const scratch = `cairn_restoring_${randomBytes(6).toString('hex')}`
@@ -71,13 +64,18 @@ export async function openScratch(target: Connection, ctx: Context): Promise<Scr
   }
 }
 
-/** A connection to some other database of the server, to create and drop databases from. */
+/**
+ * A connection to some other database of the server, to create and drop databases from, which writes also where that must be
+ * said (`default_transaction_read_only`).
+ */
 export async function connectBeside(connection: Connection, ctx: Context): Promise<Database> {
   let first: unknown
   for (const database of ['postgres', 'template1', connection.user]) {
     if (database === connection.database) continue
     try {
-      return await connect(onDatabase(connection, database), 'cairn', ctx)
+      const db = await connect(onDatabase(connection, database), 'cairn', ctx)
+      await db.rows('SET default_transaction_read_only = off')
+      return db
     } catch (error) {
       first ??= error
     }

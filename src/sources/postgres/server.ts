@@ -82,11 +82,3 @@ export async function clusterOf(db: Database, { host, port }: Connection): Promi
 export function identityIn(cluster: string, database: string): string {
   return `${cluster}/${encodeURIComponent(database)}`
 }
-
-/** Time limits that a server or role may have set end a backup half-way; those the server knows are lifted. */
-export async function liftTimeouts(db: Database): Promise<void> {
-  await db.rows(
-    `SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout',
-      'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')`,
-  )
-}

@@ -11,7 +11,7 @@ import { type Connection, noticingItsEnd, showConnection } from './connection.ts
 import { type DumpFormat, type Dumping, databaseArtifact, globalsArtifact } from './dump.ts'
 import { type DatabaseFacts, databaseFacts } from './facts.ts'
 import { mustReadAll, unseenBy } from './readable.ts'
-import { isEmpty, liftTimeouts, serverVersion } from './server.ts'
+import { isEmpty, serverVersion } from './server.ts'
 import { databaseSettings, settingsName } from './settings.ts'
 import { quoteText } from './sql.ts'
 
@@ -63,7 +63,7 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
       if (options.globals !== 'only')
         yield databaseArtifact(held.dumping, { ...options, snapshot, bytes: facts.bytes })
       if (!options.globals) return
-      yield globalsArtifact(held.dumping)
+      yield globalsArtifact(held.dumping, facts.options.encoding)
       if (options.globals === 'only') return
       const settings = await databaseSettings(held.db)
       if (settings !== '') yield settingsArtifact(settings)
@@ -88,7 +88,6 @@ async function hold(o: SessionOptions, watches: AsyncDisposableStack, ctx: Conte
     const clients = await chooseClients(majorOf(num), purpose, o.clients, ctx)
     const client = await clientVersion(clients.path('pg_dump'), ctx)
     if (!o.allowEmpty) await mustHoldSomething(db)
-    await liftTimeouts(db)
     await db.rows('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     const { snapshot, at } = await db.one<{ snapshot: string; at: Date }>(
       'SELECT pg_export_snapshot() AS snapshot, now() AS at',
@@ -152,7 +151,6 @@ async function census(held: Held, level: CensusLevel, warnings: Warning[], ctx: 
     // A row count waits for locks too.
     await using db = await connect(noticingItsEnd(connection, num), name, ctx)
     await using _watched = watch(connection, name, 'the census', ctx)
-    await liftTimeouts(db)
     await db.rows('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
     await db.rows(`SET TRANSACTION SNAPSHOT ${quoteText(held.snapshot)}`)
     const taken = await takeCensus(db, level, ctx.alive)

@@ -13,6 +13,10 @@ export function quoteText(text: string): string {
   return `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`
 }
 
+/** Lifts the time limits that a server, a role or a database has set, for a session; those that the server knows. */
+export const withoutTimeouts = `SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+   WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout');`
+
 /** A value in a libpq connection string. */
 export function quoteConninfo(value: string): string {
   return `'${value.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`

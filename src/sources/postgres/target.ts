@@ -65,7 +65,8 @@ export async function survey(connection: Connection, ctx: Context): Promise<Surv
     roles: new Set(row.roles),
     tablespaces: new Set(row.tablespaces),
     extensions: new Set(row.extensions),
-    schemas: new Set(row.schemas),
+    // Of another database: what every new one has.
+    schemas: new Set(own === null ? ['public'] : row.schemas),
     connection: { ...db.connection, database: connection.database },
     scratch: await scratchDatabases(db),
   }

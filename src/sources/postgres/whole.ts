@@ -11,7 +11,7 @@ import { connectableDatabases, connectSomewhere, showServer } from './databases.
 import { type Dumping, wholeArtifact } from './dump.ts'
 import { databaseFacts } from './facts.ts'
 import { mustReadAll, unseenBy } from './readable.ts'
-import { clusterOf, liftTimeouts, serverVersion } from './server.ts'
+import { clusterOf, serverVersion } from './server.ts'
 import type { SessionOptions } from './session.ts'
 
 /** The unit of a whole server. */
@@ -155,7 +155,6 @@ async function census(
 }
 
 async function countIn(db: Database, level: CensusLevel, ctx: Context): Promise<Census> {
-  await liftTimeouts(db)
   await db.rows('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY')
   return await takeCensus(db, level, ctx.alive)
 }

@@ -107,6 +107,23 @@ test('a backup that breaks off, or is no database, leaves the target and its fol
   }
 })
 
+test('a database that is damaged itself cannot be written into: once it is moved away as the hint says, the restore works', async t => {
+  const { dir, path } = hostile(t)
+  const ctx = contextOf(t)
+  const { manifest, reader } = await capture(sourceOf(path), ctx)
+  const target = join(dir, 'target.db')
+  make(target, 'wal', 'CREATE TABLE old (a)')
+  writeFileSync(target, readFileSync(target).subarray(0, 3000))
+  const restorer = sqliteRestorer({ to: target })
+  await assert.rejects(restorer.apply([manifest], pick, true, reader, ctx), {
+    message: /cannot write into .*malformed/,
+    remedy: /move it away together with .*-wal and .*-shm/,
+  })
+  for (const end of ['', '-wal', '-shm']) rmSync(target + end, { force: true })
+  await restorer.apply([manifest], pick, false, reader, ctx)
+  assert.deepEqual(dump(target), dump(path))
+})
+
 test('a -wal file of a database that is gone is not mixed into the restored one', async t => {
   const dir = folder(t)
   const path = killedInWal(dir)

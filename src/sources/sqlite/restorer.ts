@@ -1,5 +1,5 @@
 import { createWriteStream, existsSync, rmSync, statSync } from 'node:fs'
-import { chmod, chown, link, lstat, mkdir, rename, rmdir } from 'node:fs/promises'
+import { chmod, chown, link, lstat, rename, rmdir } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,6 +8,7 @@ import { asFailure, damage, Failure, usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
 import type { ArtifactReader, RestorePlan, RestoreReport, Restorer, Selection } from '../../model/restore.ts'
 import { syncFolder } from '../../platform/atomic-file.ts'
+import { makePath } from '../../platform/make-path.ts'
 import { privateDir, sweepPrivateDirs } from '../../platform/private-dir.ts'
 import { needSpace } from '../../platform/space.ts'
 import { examine, type Report } from './check.ts'
@@ -104,7 +105,7 @@ function planFor(goal: Goal): RestorePlan {
 async function bringBack(goal: Goal, read: ArtifactReader, ctx: Context): Promise<RestoreReport> {
   if (goal.present) await demandDatabase(goal.target, ctx)
   // A lost volume takes its folders with it.
-  await mkdir(dirname(goal.target), { recursive: true })
+  await makePath(dirname(goal.target))
   const base = stagingBase(goal, ctx)
   sweepPrivateDirs(base)
   const staging = privateDir(base)
@@ -236,11 +237,19 @@ async function overwrite(target: string, file: string, ctx: Context): Promise<vo
         continue
       }
       // A target that is locked fails with code 0, "not an error" (Node 24).
-      if (code !== 0 && code !== 5) throw asFailure(error, `cannot write into ${target}`)
+      if (code !== 0 && code !== 5)
+        throw asFailure(error, `cannot write into ${target}`, remedyFor(code, target))
       if (performance.now() > until) throw locked(target, error)
     }
     await sleep(50)
   }
+}
+
+/** SQLite writes only into what it can read: what is damaged (SQLITE_CORRUPT, SQLITE_NOTADB) has to go first. */
+function remedyFor(code: number | null, target: string): string {
+  if (code === 13) return 'make room in the file system of the target'
+  if (code !== 11 && code !== 26) return ''
+  return `the database that is there is damaged: move it away together with ${target}-wal and ${target}-shm, and restore again`
 }
 
 async function leaveWal(target: string): Promise<void> {

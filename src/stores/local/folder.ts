@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { access, lstat, mkdir, open, realpath, rmdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Failure } from '../../model/failure.ts'
+import { makePath } from '../../platform/make-path.ts'
 import { nearestExisting } from '../../platform/space.ts'
 import { codeOf, orNull, telling } from './error.ts'
 import type { Place } from './path.ts'
@@ -13,7 +14,7 @@ import type { Place } from './path.ts'
  */
 export async function makeFolders(place: Place, folder: string): Promise<string> {
   if (await isReal(place, folder)) return place.root
-  const made = await mkdir(place.root, { recursive: true, mode: 0o700 })
+  const made = await makePath(place.root, 0o700)
   let path = place.root
   for (const segment of folder === '' ? [] : folder.split('/')) {
     path = join(path, segment)
