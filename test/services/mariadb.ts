@@ -104,7 +104,8 @@ async function initialize(
   await writeFile(script, statements)
   const user = process.getuid?.() === 0 ? [`--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'] : []
   if (user.length > 0) await run('chown', ['-R', `${nobody}:${nobody}`, start.dir])
-  const args = ['--no-defaults', `--datadir=${facts.data}`, ...options]
+  // A server that starts removes the temporary tables of others in its own folder for them.
+  const args = ['--no-defaults', `--datadir=${facts.data}`, `--tmpdir=${start.dir}`, ...options]
   const command = 'exec "$@" <"$0" >"$0.log" 2>&1'
   await run('setpriv', [...user, '--', 'sh', '-c', command, script, server, ...args]).catch(async error => {
     const log = await readFile(`${script}.log`, 'utf8').catch(() => '')

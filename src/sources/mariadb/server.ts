@@ -3,6 +3,7 @@ import { Failure, usage } from '../../model/failure.ts'
 import { ask, type Row, type Server } from './ask.ts'
 import { type Clients, findClients, type Series, seriesOf } from './clients.ts'
 import { type Connection, type Flavour, flavourNames, showConnection } from './connection.ts'
+import { isOneOf } from './sql.ts'
 
 /** Databases that belong to the server itself. */
 const systemDatabases = ['information_schema', 'performance_schema', 'sys', 'mysql']
@@ -34,48 +35,60 @@ export interface DatabaseFacts {
 export interface Reached extends Server {
   readonly found: readonly Clients[]
   readonly facts: ServerFacts
+  /** What the databases take that were named, in bytes. */
+  readonly namedBytes: number
 }
 
-/** Logs in and looks around. Throws a Failure with what to do: no programs, no login, the wrong product. */
+/** Logs in and looks around, also how large the databases of these names are. Throws a Failure with what to do: no programs, no login, the wrong product. */
 export async function reach(
   connection: Connection,
   folder: string | undefined,
   ctx: Context,
+  named: readonly string[] = [],
 ): Promise<Reached> {
   const found = await findClients(connection.flavour, folder, ctx)
   const server = { connection, clients: found[0] }
-  const [version = [], variables = [], databases = [], grants = [], cipher = [], limit = []] = await ask(
-    server,
-    [
-      'SELECT VERSION()',
-      `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'max_allowed_packet', 'lower_case_table_names')`,
-      'SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA',
-      'SHOW GRANTS',
-      `SHOW SESSION STATUS LIKE 'Ssl_cipher'`,
-      'SELECT @cairn_select_limit',
-    ],
-    ctx,
-  )
+  const [version = [], variables = [], databases = [], grants = [], cipher = [], limit = [], size = []] =
+    await ask(
+      server,
+      [
+        'SELECT VERSION()',
+        `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'max_allowed_packet', 'lower_case_table_names')`,
+        'SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA',
+        'SHOW GRANTS',
+        `SHOW SESSION STATUS LIKE 'Ssl_cipher'`,
+        'SELECT @cairn_select_limit',
+        sizeOf(named),
+      ],
+      ctx,
+    )
   demandEncrypted(connection, cipher[0]?.[1] ?? '')
   const text = version[0]?.[0] ?? ''
   demandFlavour(connection, /mariadb/i.test(text) ? 'mariadb' : 'mysql')
-  const named = new Map(variables.map(([name = '', value = '']) => [name, value]))
-  const id = named.get('server_uuid') || named.get('server_uid')
+  const set = new Map(variables.map(([name = '', value = '']) => [name, value]))
+  const id = set.get('server_uuid') || set.get('server_uid')
   const { host = 'localhost', port = 3306, socket } = connection
   return {
     ...server,
     found,
+    namedBytes: Number(size[0]?.[0] ?? 0),
     facts: {
       version: text,
       series: seriesOf(text),
       identity: `${connection.flavour}:${encodeURIComponent(id || (socket ?? `${host}:${port}`))}`,
-      maxAllowedPacket: Number(named.get('max_allowed_packet') ?? 0),
-      foldsCase: (named.get('lower_case_table_names') ?? '0') !== '0',
+      maxAllowedPacket: Number(set.get('max_allowed_packet') ?? 0),
+      foldsCase: (set.get('lower_case_table_names') ?? '0') !== '0',
       databases: databasesOf(databases),
       selectLimit: BigInt(limit[0]?.[0] ?? 0),
       grants: grants.map(([grant = '']) => grant),
     },
   }
+}
+
+/** A question; of a server with very many tables it takes a while. */
+export function sizeOf(databases: readonly string[]): string {
+  if (databases.length === 0) return 'SELECT 0'
+  return `SELECT IFNULL(SUM(DATA_LENGTH), 0) FROM information_schema.TABLES WHERE ${isOneOf('TABLE_SCHEMA', databases)}`
 }
 
 function databasesOf(rows: readonly Row[]): Map<string, DatabaseFacts> {

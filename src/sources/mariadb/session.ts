@@ -44,9 +44,11 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   const purpose = `back up ${showConnection(server.connection, options.unit)}`
   const clients = chooseClients(server.found, server.facts.series, purpose)
   demandNoLimit(server)
-  const told = await toldByFiles(server.connection, clients, ctx)
+  const looking = takeInventory(server, options.scope.databases, ctx)
+  const looked = looking.catch(() => {})
+  const told = await toldByFiles(server.connection, clients, ctx).finally(() => looked)
   const partial = leavingOut([...told, ...options.args])
-  const before = await takeInventory(server, options.scope.databases, ctx)
+  const before = await looking
   const held: Held = {
     ...options,
     clients,

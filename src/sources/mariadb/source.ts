@@ -4,19 +4,27 @@ import type { Inspection, Source, Unit } from '../../model/source.ts'
 import { whySilent } from './activity.ts'
 import { ask } from './ask.ts'
 import { chooseClients } from './clients.ts'
-import { type Flavour, flavourNames, resolveConnection, showConnection } from './connection.ts'
+import {
+  type Connection,
+  type Flavour,
+  flavourNames,
+  resolveConnection,
+  showConnection,
+} from './connection.ts'
 import type { Scope } from './dump.ts'
 import type { MariadbOptions } from './options.ts'
-import { lackingPrivileges, type Reached, reach } from './server.ts'
+import { lackingPrivileges, type Reached, reach, sizeOf } from './server.ts'
 import { openSession } from './session.ts'
-import { quoteName, quoteText } from './sql.ts'
+import { quoteName } from './sql.ts'
 
 const wholeUnit = 'all'
 
 /** Databases of a MariaDB or MySQL server and the server's accounts, dumped by that product's own programs. */
 export function sourceOf(flavour: Flavour, options: MariadbOptions): Source {
-  const server = async (ctx: Context): Promise<Reached> =>
-    await reach(await resolveConnection(flavour, options), options.clients, ctx)
+  const server = async (ctx: Context): Promise<Reached> => {
+    const connection = await resolveConnection(flavour, options)
+    return await reach(connection, options.clients, ctx, namedIn(connection, options) ?? [])
+  }
   let reached: Reached | null = null
   return {
     engine: flavour,
@@ -45,13 +53,8 @@ async function inspect(server: Reached, options: MariadbOptions, ctx: Context): 
   // Of several, one that is missing fails alone, when it is opened.
   if (there.length === 0) throw missing(server, databases[0] ?? '')
   for (const name of there) demandPrivileges(server, name)
-  const [[size] = []] = await ask(
-    server,
-    [
-      `SELECT IFNULL(SUM(DATA_LENGTH), 0) FROM information_schema.TABLES WHERE TABLE_SCHEMA IN (${there.map(quoteText).join(', ')})`,
-    ],
-    ctx,
-  )
+  const isKnown = namedIn(connection, options) !== null
+  const [[size] = []] = isKnown ? [[[server.namedBytes]]] : await ask(server, [sizeOf(there)], ctx)
   const units = names.map(
     (name): Unit => ({ name, identity: `${facts.identity}/${encodeURIComponent(name)}` }),
   )
@@ -63,12 +66,18 @@ async function inspect(server: Reached, options: MariadbOptions, ctx: Context): 
   }
 }
 
+/** The databases that the options or the URL name; null where the server says which there are. */
+function namedIn(connection: Connection, options: MariadbOptions): string[] | null {
+  if (options.whole || options.databases === 'all') return null
+  const one = options.database ?? connection.database
+  return [...new Set(options.databases ?? (one === undefined ? [] : [one]))]
+}
+
 function unitNames(server: Reached, options: MariadbOptions): string[] {
   if (options.whole) return [wholeUnit]
-  if (options.databases === 'all') return wholeDatabases(server, options)
-  if (options.databases) return [...new Set(options.databases)]
-  const one = options.database ?? server.connection.database
-  if (one !== undefined) return [one]
+  const named = namedIn(server.connection, options)
+  if (named === null) return wholeDatabases(server, options)
+  if (named.length > 0) return named
   throw usage(
     `cannot back up ${showConnection(server.connection)}`,
     'no database was named',
