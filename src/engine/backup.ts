@@ -24,11 +24,15 @@ export async function backup(
   // What a run that died had stopped is put right first, whatever becomes of this run.
   for (const guard of job.guards) await guard.recover(ctx)
   for (const { warning } of job.stages) if (warning) ctx.emit({ type: 'warning', ...warning })
-  await sweepStores(job, host, begun, ctx)
+  const sweeping = sweepStores(job, host, begun, ctx)
+  const isSwept = sweeping.catch(() => {})
+  // While guards hold something up, no store is waited for.
+  if (job.guards.length > 0) await sweeping
   const guards = guardScope(job.guards)
   await guards.enter(ctx)
   try {
-    const { tasks, outcomes } = await inspectAll(job, ctx)
+    const { tasks, outcomes } = await inspectAll(job, ctx).finally(() => isSwept)
+    await sweeping
     const units = tasks.map(({ unit }) => unit.name)
     refuseSameKeys(job, units, ctx.clock.now())
     const at = await freeMoment(job, units, ctx)

@@ -5,12 +5,16 @@ import { pieceKey } from '../model/key.ts'
 import type { StoredPart } from '../model/manifest.ts'
 import type { Bytes } from '../model/step.ts'
 import type { PutOptions, Store, StoredObject } from '../model/store.ts'
+import { eachOf } from '../platform/each-of.ts'
 import { fanOut, type Sink, type SinkOutcome } from '../platform/fan-out.ts'
 import { split, tally } from './pieces.ts'
 import { progress } from './progress.ts'
 
 /** Bytes held between the fastest and the slowest store. */
 const windowBytes = 32 * 1024 * 1024
+
+/** So many listings are asked for at once. */
+const listAtOnce = 4
 
 /** What lies in the stores for one artifact, the same in each. */
 export interface Stored {
@@ -192,9 +196,9 @@ async function missingFrom(
   // A folder for all of its objects; in the root, where others have theirs, each by itself.
   const folders = new Set(objects.map(({ key }) => key.slice(0, key.lastIndexOf('/') + 1) || key))
   try {
-    for (const folder of folders) {
+    await eachOf([...folders], listAtOnce, async folder => {
       for await (const { key, bytes } of store.list(folder, ctx)) sizes.set(key, bytes)
-    }
+    })
   } catch {
     ctx.signal.throwIfAborted()
     return null
