@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -37,4 +38,21 @@ test('a name that is neither a store nor an address is refused with the names th
   const stores = { disk: { type: 'local', path: '/a' } }
   assert.throws(() => app({ stores }).store('dsk'), /there are disk/)
   assert.throws(() => app().stores([]), /no store is known/)
+})
+
+test('only the engines that are used are loaded', () => {
+  const script = `
+    import { registerHooks } from 'node:module'
+    const loaded = []
+    registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) })
+    const { sources } = await import(${JSON.stringify(import.meta.resolve('./sources/index.ts'))})
+    await import(${JSON.stringify(import.meta.resolve('./app.ts'))})
+    const engines = () => loaded.flatMap(url => /sources\\/(\\w+)\\/session\\.ts$/.exec(url)?.[1] ?? [])
+    const before = engines()
+    await sources.mariadb({ host: '127.0.0.1', port: 1, args: [], exclude: [] }).inspect({}).catch(() => {})
+    console.log(JSON.stringify([before, engines().filter(name => !before.includes(name))]))`
+  const said = execFileSync(process.execPath, ['--no-warnings', '--input-type=module', '-e', script])
+  const [before, after] = JSON.parse(said.toString()) as [string[], string[]]
+  for (const engine of ['postgres', 'mariadb', 'mongodb']) assert.ok(!before.includes(engine), engine)
+  assert.deepEqual(after, ['mariadb'])
 })

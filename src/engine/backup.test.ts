@@ -6,7 +6,6 @@ import { testContext } from '../../test/support/context.ts'
 import { faulty } from '../../test/support/faulty-store.ts'
 import { keysOf, readingWith, testJob, wholeBackup } from '../../test/support/job.ts'
 import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-source.ts'
-import type { RunEvent } from '../model/event.ts'
 import { exitCode, Failure } from '../model/failure.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Guard, Source } from '../model/source.ts'
@@ -54,23 +53,6 @@ test('a backup is its artifacts and the same manifest in every store, and comes 
   assert.deepEqual(manifests[0], manifests[1])
 })
 
-test('an artifact that fails while the session still looks for the next one fails the backup, and nothing else', async () => {
-  const ctx = testContext()
-  const store = memoryStore('one')
-  const artifacts = [
-    { name: 'first', bytes: 10, breakAfter: { bytes: 0, how: 'throw' } as const },
-    { name: 'second', bytes: 10 },
-  ]
-  const source = syntheticSource({ artifacts, concurrency: 2, msBeforeName: 50 })
-  const [outcome] = await backup(testJob(source, [store]), host, ctx)
-  assert.match(outcome?.failures[0]?.message ?? '', /first/)
-  assert.deepEqual(
-    source.observed.sessions.map(({ disposals }) => disposals),
-    [1],
-  )
-  assert.deepEqual(await keysOf(store, ctx), [])
-})
-
 test('names that hurt stay in the manifest: keys are of the safe characters, each its own, under the job', async () => {
   const ctx = testContext()
   const store = memoryStore('one')
@@ -114,68 +96,6 @@ for (const failIn of ['inspect', 'open', 'artifacts', 'census', 'finish'] as con
     assert.deepEqual(readdirSync(ctx.dir), [])
   })
 }
-
-test('when the data fails while the census is on its way, neither is left', async () => {
-  const ctx = testContext()
-  const store = memoryStore('one')
-  const slow = faulty(store, { put: { bytesPerSecond: 500 }, only: /census/ })
-  const artifacts = [{ name: 'a', bytes: 200_000, breakAfter: { bytes: 100_000, how: 'throw' as const } }]
-  const [outcome] = await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx)
-  assert.equal(outcome?.manifest, null)
-  await sleep(50)
-  assert.deepEqual(await keysOf(store, ctx), [])
-})
-
-/** Fails when the census comes, a moment after the data has begun to. */
-const failingLate = (): Store =>
-  faulty(faulty(memoryStore('one'), { put: { failAfter: 1 }, only: /census/ }), {
-    put: { bytesPerSecond: 500 },
-    only: /census/,
-  })
-
-test('a store that fails one of several artifacts on their way is dropped once', async () => {
-  const events: RunEvent[] = []
-  const ctx = testContext({ emit: event => events.push(event) })
-  const twice = faulty(failingLate(), { put: { failAfter: 200_000 }, only: /0001/ })
-  const slow = faulty(twice, { put: { bytesPerSecond: 400_000 }, only: /0001/ })
-  const artifacts = [{ name: 'a', bytes: 300_000 }]
-  wholeBackup(await backup(testJob(syntheticSource({ artifacts }), [slow, memoryStore('two')]), host, ctx))
-  assert.equal(events.filter(({ type }) => type === 'failure').length, 1)
-})
-
-test('when the only store fails one of several artifacts, nobody reads the others to their end', async () => {
-  const events: RunEvent[] = []
-  const ctx = testContext({ emit: event => events.push(event) })
-  const slow = faulty(failingLate(), { put: { bytesPerSecond: 1000 }, only: /0001/ })
-  const artifacts = [{ name: 'a', bytes: 300_000 }]
-  const began = performance.now()
-  const [outcome] = await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx)
-  assert.ok(performance.now() - began < ctx.stallMs / 2)
-  assert.match(outcome?.failures.join() ?? '', /after 1 bytes/)
-  assert.equal(outcome?.failures.length, 1)
-  assert.equal(events.filter(({ type }) => type === 'failure').length, 1)
-})
-
-test('a backup of much data has its census stored while the data is read', async () => {
-  const ctx = testContext()
-  const store = memoryStore('one')
-  const put: string[] = []
-  const watched: Store = {
-    ...store,
-    async put(key, body, options, inner) {
-      const stored = await store.put(key, body, options, inner)
-      put.push(/census|0001-a/.exec(key)?.[0] ?? '')
-      return stored
-    },
-  }
-  const slow = faulty(watched, { put: { bytesPerSecond: 1_000_000 }, only: /0001-a/ })
-  const artifacts = [{ name: 'a', bytes: 300_000 }]
-  wholeBackup(await backup(testJob(syntheticSource({ artifacts }), [slow]), host, ctx))
-  assert.deepEqual(
-    put.filter(name => name !== ''),
-    ['census', '0001-a'],
-  )
-})
 
 for (const as of ['bytes', 'program'] as const) {
   for (const bytes of [0, 70_000, 200_000]) {
@@ -250,61 +170,6 @@ test('objects are split where the smallest store ends them, the same in every st
       assert.deepEqual(await collect(reader.open(record)), Buffer.from(syntheticBytes(name, bytes)))
     }
   }
-})
-
-test('with capture: spool, or what is spooled already, the source is let go before any store gets data', async () => {
-  for (const capture of ['spool', 'stream'] as const) await letGoBeforeStored(capture)
-})
-
-async function letGoBeforeStored(capture: 'spool' | 'stream'): Promise<void> {
-  const ctx = testContext()
-  const plain = syntheticSource({ artifacts: three })
-  let removed = 0
-  const spooled = {
-    async [Symbol.asyncDispose]() {
-      removed++
-    },
-  }
-  const source: typeof plain = {
-    ...plain,
-    async open(...args) {
-      const session = await plain.open(...args)
-      if (capture === 'spool') return session
-      return {
-        ...session,
-        async *artifacts() {
-          for await (const artifact of session.artifacts()) yield { ...artifact, spooled }
-        },
-      }
-    },
-  }
-  const inner = memoryStore('slow')
-  let heldWhileStoring = false
-  const store = {
-    ...inner,
-    put: (...args: Parameters<typeof inner.put>) => {
-      if (
-        args[0].startsWith('shop/') &&
-        !args[0].includes('census') &&
-        source.observed.sessions.some(session => session.disposedAt === null)
-      ) {
-        heldWhileStoring = true
-      }
-      return inner.put(...args)
-    },
-  }
-  wholeBackup(await backup(testJob(source, [store], { capture }), host, ctx))
-  assert.equal(heldWhileStoring, false)
-  assert.deepEqual(readdirSync(ctx.spool), [])
-  assert.equal(removed, capture === 'spool' ? 0 : three.length)
-}
-
-test('a spool without room for what the source expects is refused before the source is opened', async () => {
-  const ctx = testContext()
-  const source = syntheticSource({ artifacts: three, estimate: 1e19 })
-  const outcomes = await backup(testJob(source, [memoryStore('one')], { capture: 'spool' }), host, ctx)
-  assert.match(outcomes[0]?.failures[0]?.why ?? '', /are needed/)
-  assert.deepEqual(source.observed.sessions, [])
 })
 
 test('guards are left in the opposite order whatever happens, also those that failed to be entered', async () => {
@@ -431,6 +296,38 @@ test('a source that cannot be looked at does not stop the others of its job; two
   assert.deepEqual(await keysOf(store, ctx), keys)
 })
 
+test('leftovers are cleared away before any guard is entered, and else while the sources are looked at', async () => {
+  const ctx = testContext()
+  const calls: string[] = []
+  const inner = memoryStore('one')
+  const store: Store = {
+    ...inner,
+    async *list(prefix, at) {
+      if (calls.length < 2) await sleep(100)
+      calls.push('listed')
+      yield* inner.list(prefix, at)
+    },
+  }
+  const source = syntheticSource({ artifacts: three })
+  const inspect = source.inspect.bind(source)
+  source.inspect = at => {
+    calls.push('inspected')
+    return inspect(at)
+  }
+  const none = async (): Promise<void> => {}
+  const guard: Guard = {
+    name: 'g',
+    enter: async () => void calls.push('entered'),
+    leave: none,
+    recover: none,
+  }
+  wholeBackup(await backup(testJob(source, [store], { guards: [guard] }), host, ctx))
+  assert.ok(calls.indexOf('listed') < calls.indexOf('entered'), `${calls}`)
+  calls.length = 0
+  wholeBackup(await backup(testJob(source, [store]), host, ctx))
+  assert.deepEqual(calls.slice(0, 2), ['inspected', 'listed'])
+})
+
 test('what a run that died had stopped is put right before anything else, by its journal', async () => {
   const ctx = testContext()
   const { journal } = openState({ CAIRN_STATE: ctx.dir })
@@ -479,21 +376,6 @@ test('several units are a backup each; one that fails does not stop the others',
   )
   assert.equal(exitOf(outcomes), exitCode.partial)
   assert.equal((await readCatalog([store], null, ctx)).entries.length, 2)
-})
-
-test('artifacts of a parallel session are read as many at once as it says, and recorded in its order', async () => {
-  const ctx = testContext()
-  const artifacts = Array.from({ length: 9 }, (_, n) => ({
-    name: `part ${n}`,
-    bytes: 50_000 - n,
-    msPerChunk: (n * 7) % 5,
-  }))
-  const source = syntheticSource({ artifacts, concurrency: 3 })
-  const manifest = wholeBackup(await backup(testJob(source, [memoryStore('one')]), host, ctx))
-  assert.deepEqual(
-    manifest.artifacts.slice(0, 9).map(({ name }) => name),
-    artifacts.map(({ name }) => name),
-  )
 })
 
 test('an interrupted backup throws the reason and leaves nothing', async () => {

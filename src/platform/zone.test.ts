@@ -21,7 +21,7 @@ function zoneFile(rule: string, offset = 0): Buffer {
   }
   const type = Buffer.alloc(6)
   type.writeInt32BE(offset)
-  const body = Buffer.concat([type, Buffer.from('XXX\0')])
+  const body = Buffer.concat([type, Buffer.from('LMT\0')])
   return Buffer.concat([header('2', 1, 4), body, header('2', 1, 4), body, Buffer.from(`\n${rule}\n`)])
 }
 

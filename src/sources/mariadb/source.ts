@@ -53,8 +53,7 @@ async function inspect(server: Reached, options: MariadbOptions, ctx: Context): 
   // Of several, one that is missing fails alone, when it is opened.
   if (there.length === 0) throw missing(server, databases[0] ?? '')
   for (const name of there) demandPrivileges(server, name)
-  const isKnown = namedIn(connection, options) !== null
-  const [[size] = []] = isKnown ? [[[server.namedBytes]]] : await ask(server, [sizeOf(there)], ctx)
+  const isNamed = namedIn(connection, options) !== null
   const units = names.map(
     (name): Unit => ({ name, identity: `${facts.identity}/${encodeURIComponent(name)}` }),
   )
@@ -62,8 +61,13 @@ async function inspect(server: Reached, options: MariadbOptions, ctx: Context): 
     identity: units.length === 1 && units[0]?.identity ? units[0].identity : facts.identity,
     version: facts.version,
     units,
-    estimate: Number(size?.[0] ?? 0),
+    estimate: isNamed ? server.namedBytes : await bytesOf(there, server, ctx),
   }
+}
+
+async function bytesOf(databases: readonly string[], server: Reached, ctx: Context): Promise<number> {
+  const [[size] = []] = await ask(server, [sizeOf(databases)], ctx)
+  return Number(size?.[0] ?? 0)
 }
 
 /** The databases that the options or the URL name; null where the server says which there are. */
