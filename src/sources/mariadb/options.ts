@@ -1,6 +1,6 @@
 import * as z from 'zod'
+import { refusedArgument } from './arguments.ts'
 import { connectionOptions } from './connection.ts'
-import { refusedArgument } from './dump.ts'
 
 /** What the two products' options have in common; each is a type of its own in the configuration. */
 export const MariadbOptions = z

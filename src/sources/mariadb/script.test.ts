@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { inChunks, seeded } from '../../../test/support/samples.ts'
-import { refusedArgument } from './dump.ts'
+import { refusedArgument } from './arguments.ts'
 import { type Piece, pieces } from './script.ts'
 import { lackingPrivileges } from './server.ts'
 import { meaningOf, namesDatabase, tableFor, triggerFor, withoutSequences } from './statements.ts'
