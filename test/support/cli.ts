@@ -243,7 +243,7 @@ export interface Watched {
   readonly leaks: string[]
   /** The programs that a host ran, as far as they were seen: some live for no longer than a look at all takes. */
   readonly programs: string[]
-  /** Those of them that had a secret in their environment, but for what rclone starts: that is its own affair. */
+  /** Those that Cairn itself started with a secret in their environment. What these start in turn is their own affair. */
   readonly holders: string[]
 }
 
@@ -306,7 +306,7 @@ export class ProcessWatch {
     const program = argv.split('\0').find(part => part !== '') ?? ''
     const name = program.slice(program.lastIndexOf('/') + 1)
     this.#programs.add(name)
-    if (holds(environment) && !ancestors(pid).some(isRclone)) this.#holders.add(name)
+    if (holds(environment) && isCairn(parentOf(pid))) this.#holders.add(name)
   }
 
   /** What bears the mark, and what that has started; unknown of what this process has started, which may be about to. */
@@ -318,8 +318,8 @@ export class ProcessWatch {
   }
 }
 
-function isRclone(pid: string): boolean {
-  return peek(`/proc/${pid}/comm`).trim() === 'rclone'
+function isCairn(pid: number): boolean {
+  return peek(`/proc/${pid}/cmdline`).includes('/src/main.ts')
 }
 
 /** The parent of a process, its parent and so on. */
