@@ -41,7 +41,7 @@ export async function benchDialects(
 ): Promise<Comparison[]> {
   bench.needSpace(6 * size.bytes + 2e9)
   const facts = await bench.postgres()
-  const bucket = await bucketOf(await bench.s3())
+  const bucket = await bucketOf(await bench.s3('lightly'))
   const database = `bench_${randomBytes(4).toString('hex')}`
   const { user, password, host, port } = facts
   const url = (name: string): string => `postgresql://${user}:${password}@${host}:${port}/${name}`

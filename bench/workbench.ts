@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { generateIdentity } from '../src/stages/index.ts'
 import type { MariadbFacts, PostgresFacts, S3Facts } from '../test/services/facts.ts'
+import { fullerRclone } from '../test/services/places.ts'
 import { createRegistry } from '../test/services/registry.ts'
 import { type Measurable, type Measured, measure } from './measure.ts'
 
@@ -15,7 +16,8 @@ export interface Workbench {
   readonly identity: string
   postgres(): Promise<PostgresFacts>
   mariadb(): Promise<MariadbFacts>
-  s3(): Promise<S3Facts>
+  /** Ceph's gateway; `lightly`, what asks least of the processors that both sides need: rclone, where Go has built it. */
+  s3(how?: 'lightly'): Promise<S3Facts>
   /** Writes the configuration that `cairn` uses from now on. */
   configure(config: object): void
   cairn(args: readonly string[], env?: Readonly<Record<string, string>>): Promise<Measured>
@@ -52,7 +54,10 @@ export async function openWorkbench(cairn: string): Promise<Workbench> {
     configure: content => writeFileSync(config, JSON.stringify(content, null, 1)),
     postgres: async () => (await services.get('postgres', 15)) as PostgresFacts,
     mariadb: async () => (await services.get('mariadb', 10.11)) as MariadbFacts,
-    s3: async () => (await services.get('s3')) as S3Facts,
+    s3: async how => {
+      const light = how === 'lightly' && existsSync(fullerRclone)
+      return (await services.get(light ? 's3-rclone' : 's3')) as S3Facts
+    },
     needSpace(bytes) {
       const { bavail, bsize } = statfsSync(folder)
       if (bavail * bsize >= bytes) return

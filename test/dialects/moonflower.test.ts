@@ -22,8 +22,11 @@ interface Place {
 }
 
 /** Two databases, a bucket, and the environment of the reference's own table. */
-async function place(t: TestContext, lock = false): Promise<Place | null> {
-  const bucket = await orSkip(t, freshBucket({ lock }))
+async function place(
+  t: TestContext,
+  made: { lock?: boolean; server?: 's3-rclone' } = {},
+): Promise<Place | null> {
+  const bucket = await orSkip(t, freshBucket(made))
   const database = await orSkip(t, freshDatabase(15))
   const second = await orSkip(t, freshDatabase(15))
   if (!bucket || !database || !second) return null
@@ -85,6 +88,27 @@ test('moonflower: each database is gzipped SQL under its old name, and comes bac
   assert.equal(restored.code, 0, restored.stderr)
   assert.equal(await shopDigest(other), await shopDigest(database))
   assert.equal((await host.cairn(['verify'])).code, 0)
+})
+
+test('moonflower: on a server that refuses keys with a slash in front, they are written and found without', async t => {
+  const here = await place(t, { server: 's3-rclone' })
+  if (!here) return
+  const { bucket, database, host } = here
+  const ran = await host.cairn(['backup', '--verbose'])
+  assert.equal(ran.code, 0, ran.stderr)
+  const key = (await keysIn(t, bucket)).find(each => each.startsWith(`${database.name}_`)) ?? ''
+  assert.ok(sh('gunzip', await bytesOf(t, bucket, key)).includes('PostgreSQL database dump'))
+  const listed = (await host.cairn(['list', '--json'])).json<{ id: string; unit: string; kind: string }[]>()
+  assert.equal(listed.filter(({ kind }) => kind === 'logical').length, 2)
+  const { id } = listed.find(({ unit }) => unit === database.name) ?? { id: '' }
+  const other = await freshDatabase(15)
+  const restored = await host.cairn(['restore', id, '--to', other.url])
+  assert.equal(restored.code, 0, restored.stderr)
+  assert.equal(await shopDigest(other), await shopDigest(database))
+  const verified = await host.cairn(['verify'])
+  assert.equal(verified.code, 0, verified.stderr)
+  const pruned = await host.cairn(['prune'])
+  assert.equal(pruned.code, 0, pruned.stderr)
 })
 
 test('moonflower: what it has left is listed as foreign, verified, restored, and damage is found', async t => {
@@ -171,7 +195,7 @@ test('moonflower: encrypted with a passphrase or for a key it is read with gpg, 
 })
 
 test('moonflower: Object Lock, Expires, the folder and retention are as its variables say', async t => {
-  const here = await place(t, true)
+  const here = await place(t, { lock: true })
   if (!here) return
   const { bucket, database, host } = here
   const said = {

@@ -74,6 +74,9 @@ export function isSilence(error: unknown): boolean {
   return ['TimeoutError', 'ETIMEDOUT'].includes(troubleOf(error).code)
 }
 
+/** The server calls the request itself bad: it says what of it, if it says so at all, in words of its own. */
+export class BadRequest extends Failure {}
+
 /** What an error is about, for its message. */
 export interface Doing {
   /** `cannot write app/1` */
@@ -96,7 +99,8 @@ export function explained(error: unknown, doing: Doing): Error {
   const [known, remedy] = doing.lock && isMute(trouble) ? noLock : reason(trouble)
   const said = [trouble.code, trouble.status && `HTTP ${trouble.status}`, trouble.message].filter(Boolean)
   const why = mask(known ? `${known} (${said.join(', ')})` : said.join(', '), doing.secrets)
-  return isPassing(error) ? new Transient({ what, why, remedy }) : new Failure({ what, why, remedy })
+  if (isPassing(error)) return new Transient({ what, why, remedy })
+  return trouble.status === 400 ? new BadRequest({ what, why, remedy }) : new Failure({ what, why, remedy })
 }
 
 function isMute({ code, status, message }: Trouble): boolean {

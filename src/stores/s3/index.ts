@@ -4,7 +4,7 @@ import type { Context } from '../../model/context.ts'
 import { Failure, usage } from '../../model/failure.ts'
 import { keyFault } from '../../model/key.ts'
 import type { Bytes } from '../../model/step.ts'
-import { NotFound, type PutOptions, type Store } from '../../model/store.ts'
+import { type Entry, NotFound, type PutOptions, type Store } from '../../model/store.ts'
 import { connection, defaultPatience } from './client.ts'
 import { nonceName, type Upload, type Uploaded } from './create.ts'
 import { keyTrouble } from './customer-key.ts'
@@ -73,6 +73,17 @@ function storeUnder(name: string, options: S3Options, patience: typeof defaultPa
     }
   }
 
+  /** What of a listing is ours, by its key from the root. */
+  function* own<E extends Entry>(entries: readonly E[]): Generator<E, void, undefined> {
+    for (const entry of entries) {
+      // A server that knows no key with a slash in front lists those without one for it.
+      if (!entry.key.startsWith(root)) continue
+      const key = entry.key.slice(root.length)
+      // Consoles make empty objects whose key ends with a slash, and call them folders.
+      if (!keyFault(key)) yield { ...entry, key }
+    }
+  }
+
   const store: Store = {
     name,
     can: {
@@ -121,11 +132,7 @@ function storeUnder(name: string, options: S3Options, patience: typeof defaultPa
         const page = await doing(`cannot list ${prefix}`, ctx, () =>
           listPage(link, root + prefix, token, ctx),
         )
-        for (const entry of page.entries) {
-          const key = entry.key.slice(root.length)
-          // Consoles make empty objects whose key ends with a slash, and call them folders.
-          if (!keyFault(key)) yield { ...entry, key }
-        }
+        yield* own(page.entries)
         token = page.next
       } while (token)
     },
@@ -138,10 +145,7 @@ function storeUnder(name: string, options: S3Options, patience: typeof defaultPa
           versionsPage(link, root + prefix, from, ctx),
         )
         if (!page) return yield* store.list(prefix, ctx)
-        for (const entry of page.entries) {
-          const key = entry.key.slice(root.length)
-          if (!keyFault(key)) yield { ...entry, key }
-        }
+        yield* own(page.entries)
         after = page.next
       }
     },
