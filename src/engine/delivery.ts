@@ -93,15 +93,21 @@ export function delivery(
     announce(failure, undefined, ctx, store)
     if (live().length === 0) gone.abort(noneLeft(lost))
   }
-  /** Puts into one store. */
-  const put = async (dest: Destination, putting: Promise<StoredObject>): Promise<StoredObject> => {
+  /** Puts into one store; there, a lock or tags that are dropped may be no reason to fail. */
+  const putInto = async (
+    dest: Destination,
+    key: string,
+    body: Bytes | Uint8Array,
+    more: PutOptions,
+    putCtx: Context,
+  ): Promise<StoredObject> => {
+    const { store } = dest
     try {
-      return await putting
+      return await store.put(key, body, { ...options(dest), ...more }, putCtx)
     } catch (error) {
       if (!(bare && error instanceof Unkept)) throw error
-      const { name } = dest.store
-      if (!unkept.has(name)) announce(error, undefined, ctx, name)
-      unkept.set(name, unkept.get(name) ?? error)
+      if (!unkept.has(store.name)) announce(error, undefined, ctx, store.name)
+      unkept.set(store.name, unkept.get(store.name) ?? error)
       return error.object
     }
   }
@@ -122,11 +128,7 @@ export function delivery(
       live().map(async (dest): Promise<SinkOutcome<StoredObject>> => {
         const { name } = dest.store
         try {
-          return {
-            name,
-            ok: true,
-            value: await put(dest, dest.store.put(key, body(name), options(dest), ctx)),
-          }
+          return { name, ok: true, value: await putInto(dest, key, body(name), {}, ctx) }
         } catch (error) {
           return { name, ok: false, error: asFailure(error, `store ${name} failed`) }
         }
@@ -153,6 +155,7 @@ export function delivery(
       running.signal.throwIfAborted()
       const abandon = new AbortController()
       const inner = { ...running, signal: AbortSignal.any([running.signal, abandon.signal]) }
+      const more = { ...(sizeHint === undefined ? {} : { sizeHint }), ...(replace ? { replace } : {}) }
       const store = storing(artifact, live(), ctx)
       const counted = tally(store.report)
       const objects: StoredPart[] = []
@@ -163,19 +166,7 @@ export function delivery(
           (dest): Sink<StoredObject> => ({
             name: dest.store.name,
             take: (bytes, sinkCtx) =>
-              put(
-                dest,
-                dest.store.put(
-                  part,
-                  store.counting(bytes, dest.store.name),
-                  {
-                    ...options(dest),
-                    ...(sizeHint === undefined ? {} : { sizeHint }),
-                    ...(replace ? { replace } : {}),
-                  },
-                  sinkCtx,
-                ),
-              ),
+              putInto(dest, part, store.counting(bytes, dest.store.name), more, sinkCtx),
           }),
         )
         const input = (fanCtx: Context): Bytes => {
