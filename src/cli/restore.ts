@@ -48,7 +48,8 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
     if (!options.quiet && !options.json) say(planText(manifest.id, plan))
     const replace = await mayReplace(plan, options)
     const started = performance.now()
-    const work = () => restore(manifest, from, restorer, pick, replace, stagesOf, ctx)
+    const work = (ready?: () => Promise<void>) =>
+      restore(manifest, from, restorer, pick, replace, stagesOf, ctx, ready)
     const guard = options.to === undefined ? app.standstill(manifest.job) : null
     const { done, isLeft } = guard
       ? await within(guard, manifest.job, app, ctx, work)
@@ -67,26 +68,26 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
 }
 
 /**
- * The job's lock is held: a backup would stop and start the same containers. `isLeft`: false where the guard could not be
- * left, which was reported; what was restored is none the worse for it.
+ * The job's lock is held: a backup would stop and start the same containers. The guard is entered when `work` is ready to
+ * touch something. `isLeft`: false where the guard could not be left, which was reported; what was restored is none the
+ * worse for it.
  */
 async function within<T>(
   guard: Guard,
   job: string,
   app: App,
   ctx: Context,
-  work: () => Promise<T>,
+  work: (ready: () => Promise<void>) => Promise<T>,
 ): Promise<{ done: T; isLeft: boolean }> {
   using _lock = await takeLock(app.state.lockPath(job), `job ${job}`)
   await guard.recover(ctx)
   const scope = guardScope([guard])
-  await scope.enter(ctx)
   let isLeft = true
   const leave = (): Promise<void> =>
     scope.leave(ctx).catch(() => {
       isLeft = false
     })
-  const done = await work().finally(leave)
+  const done = await work(() => scope.enter(ctx)).finally(leave)
   return { done, isLeft }
 }
 

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { manifestOf } from '../../test/support/capture.ts'
+import { manifestOf, recordOf } from '../../test/support/capture.ts'
 import { testContext } from '../../test/support/context.ts'
+import { collect, inChunks } from '../../test/support/reader.ts'
+import { syntheticStage } from '../../test/support/synthetic-stage.ts'
 import type { Context } from '../model/context.ts'
 import type { Manifest } from '../model/manifest.ts'
 import type { Restorer } from '../model/restore.ts'
+import { flow } from '../platform/flow.ts'
 import { memoryStore } from '../stores/memory.ts'
 import { planRestore, restore } from './restore.ts'
 
@@ -40,6 +43,37 @@ test('options and names that a restorer does not know are refused before it is a
   assert.equal(await planned({ options: ['schemaOnly'] }, { options: { schemaOnly: true } }), plan)
   await assert.rejects(planned({}, { only: ['t'] }), { exit: 2, message: /only "t"/ })
   assert.equal(await planned({ picksInside: true }, { only: ['t'] }), plan)
+})
+
+test('nothing stands still before the key was tried; who reads all before it writes says itself when', async () => {
+  const ctx = testContext()
+  const store = memoryStore('disk')
+  const plain = Buffer.from('data')
+  const stored = await collect(flow(inChunks(plain), [syntheticStage(7).encode()], ctx))
+  await store.put('test/0', inChunks(stored), {}, ctx)
+  const record = recordOf({ name: 'data', media: 'file', role: 'data' }, stored)
+  const manifest = { ...someManifest(ctx), artifacts: [record] }
+  const told: string[] = []
+  const ready = async (): Promise<void> => void told.push('ready')
+  const restored = async (key: number, more: Partial<Restorer>) => {
+    const restorer: Restorer = {
+      plan: () => Promise.reject(new Error('not here')),
+      async apply(_chain, _pick, _replace, _read, _ctx, say) {
+        told.push('apply')
+        // Another copy may be tried.
+        for (const _ of more.readsFirst ? [1, 2] : []) await say?.()
+        return { target: 'x', objects: null, rows: null, warnings: [] }
+      },
+      ...more,
+    }
+    const pick = { allow: new Set<string>() }
+    await restore(manifest, [store], restorer, pick, true, () => [syntheticStage(key)], ctx, ready)
+    return told.splice(0)
+  }
+  await assert.rejects(restored(8, {}), { exit: 12 })
+  assert.deepEqual(told, [])
+  assert.deepEqual(await restored(7, {}), ['ready', 'apply'])
+  assert.deepEqual(await restored(8, { readsFirst: true }), ['apply', 'ready'])
 })
 
 test('fewer rows than the source held are told, and are a part only; what was not asked for is not missed', async () => {

@@ -1,14 +1,15 @@
 import type { Context } from '../model/context.ts'
 import { asFailure, exitCode, type Failure, usage } from '../model/failure.ts'
 import type { Manifest } from '../model/manifest.ts'
-import type { RestorePlan, RestoreReport, Restorer, Selection } from '../model/restore.ts'
+import type { ArtifactReader, RestorePlan, RestoreReport, Restorer, Selection } from '../model/restore.ts'
 import type { Store } from '../model/store.ts'
 import { artifactReader, type StagesOf } from './reader.ts'
 
 /**
  * Restores a backup from the first store whose copy is sound. The restorer commits only what was read whole and right,
  * so a damaged copy leaves the target as it was, and the next store's copy is tried; every other failure ends it.
- * `replace` is a person's consent to what the plan said would be overwritten. Throws what the last attempt threw.
+ * `replace` is a person's consent to what the plan said would be overwritten. `ready` is called once, before anything is
+ * touched, and when the key was tried at least. Throws what the last attempt threw.
  */
 export async function restore(
   manifest: Manifest,
@@ -18,15 +19,21 @@ export async function restore(
   replace: boolean,
   stagesOf: StagesOf,
   ctx: Context,
+  ready?: () => Promise<void>,
 ): Promise<RestoreReport> {
   checkSelection(manifest, restorer, pick)
+  const once = ready && onlyOnce(ready)
   let failure: Failure | null = null
   for (const [index, store] of from.entries()) {
     ctx.signal.throwIfAborted()
     ctx.emit({ type: 'phase', phase: 'restore', job: manifest.job, unit: manifest.unit })
     try {
       const reader = artifactReader(store, stagesOf, ctx)
-      return measured(await restorer.apply([manifest], pick, replace, reader, ctx), manifest, pick)
+      if (once && !restorer.readsFirst) {
+        await tryKeys(manifest, pick, reader)
+        await once()
+      }
+      return measured(await restorer.apply([manifest], pick, replace, reader, ctx, once), manifest, pick)
     } catch (error) {
       ctx.signal.throwIfAborted()
       failure = asFailure(error, `cannot restore ${manifest.id}`)
@@ -37,6 +44,21 @@ export async function restore(
     }
   }
   throw failure ?? usage(`cannot restore ${manifest.id}`, 'no store has a whole copy')
+}
+
+/** Another store's copy may be tried when all is ready already. */
+function onlyOnce(work: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | null = null
+  return () => {
+    done ??= work()
+    return done
+  }
+}
+
+/** Reads the beginning of what is wanted: a wrong key shows there. */
+async function tryKeys({ artifacts }: Manifest, { only }: Selection, read: ArtifactReader): Promise<void> {
+  const named = artifacts.filter(({ name }) => only?.includes(name))
+  for (const record of named.length > 0 ? named : artifacts) for await (const _ of read.open(record)) break
 }
 
 /** Where the census is not of the dump's own moment, rows come and go between the two: so many of a hundred are no sign. */

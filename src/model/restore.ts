@@ -72,12 +72,15 @@ export interface RestoreReport {
  * Failure when the restore cannot work.
  * `apply` pulls the artifacts it needs. A failed artifact fails the whole before anything is committed, where
  * the engine can do that; where it cannot, the plan says so. It checks again that what the plan found empty still is.
+ * `ready`, where it is given, resolves when the target may be touched: what uses it stands still then.
  */
 export interface Restorer {
   /** The options it knows; others are refused before it is asked. */
   readonly options?: readonly (keyof RestoreOptions)[]
   /** True where `only` may name what is inside of artifacts: it says itself what is not there. */
   readonly picksInside?: boolean
+  /** True: it calls `ready` itself, when the backup was read whole. For others it is called before `apply`. */
+  readonly readsFirst?: true
   plan(chain: readonly Manifest[], pick: Selection, ctx: Context, read?: ArtifactReader): Promise<RestorePlan>
   apply(
     chain: readonly Manifest[],
@@ -85,5 +88,6 @@ export interface Restorer {
     replace: boolean,
     read: ArtifactReader,
     ctx: Context,
+    ready?: () => Promise<void>,
   ): Promise<RestoreReport>
 }

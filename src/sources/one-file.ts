@@ -11,6 +11,7 @@ import type { Session, Source } from '../model/source.ts'
 import type { Bytes } from '../model/step.ts'
 import { syncFolder } from '../platform/atomic-file.ts'
 import { makePath } from '../platform/make-path.ts'
+import { demandWritable, whyNotReplaced, whyNotWritten } from '../platform/writable.ts'
 
 export const FileOptions = z.strictObject({
   path: z
@@ -124,6 +125,7 @@ async function* reading(path: string): Bytes {
 export function fileRestorer(path: string): Restorer {
   return {
     async plan() {
+      demandWritable([{ target: path, why: await whyNotPut(path) }])
       return {
         target: path,
         steps: [`writes ${path}`],
@@ -139,6 +141,13 @@ export function fileRestorer(path: string): Restorer {
       return { target: path, objects: 1, rows: null, warnings: [] }
     },
   }
+}
+
+/** A plan is also made before anybody knows what the backup holds: of a database, SQLite itself changes the content. */
+async function whyNotPut(path: string): Promise<string | null> {
+  const why = await whyNotReplaced(path)
+  if (why === null || !(await isDatabase(path).catch(() => false))) return why
+  return (await whyNotWritten(path)) === null ? null : why
 }
 
 /** Durably, or not at all; who has the file open keeps the old one. Owner and rights are those of the file it replaces. */

@@ -182,6 +182,32 @@ test('a restore to where the backup came from stops the app too; one to elsewher
   assert.equal(await here.engine.state(app), 'running')
 })
 
+test('a restore with a wrong key stops nothing, of an archive as of one source', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const app = await here.app(polite)
+  const startedAt = (): Promise<string> => here.engine.docker('inspect', '-f', '{{.State.StartedAt}}', app)
+  const first = await startedAt()
+  const source = { type: 'files', paths: [here.host.path('data')] }
+  const archive = { type: 'archive', name: 'all', members: [{ name: 'data.tar', source }] }
+  const encryption = { gpg: { passphrase: { env: 'KEY' } } }
+  const env = { KEY: 'right' }
+  for (const [unit, one] of Object.entries({ files: source, all: archive })) {
+    // Nothing is stopped by these backups.
+    here.configure({}, { source: one, encryption })
+    await here.host.ok(['backup', 'shop'], { env })
+    here.configure({ stop: [app] }, { source: one, encryption })
+    const wrong = await here.host.run(['restore', `shop/${unit}@latest`, '--yes'], { env: { KEY: 'wrong' } })
+    assert.equal(wrong.code, 12, wrong.stderr)
+    assert.equal(await startedAt(), first)
+  }
+  writeFileSync(here.host.path('data/file'), 'changed')
+  await here.host.ok(['restore', 'shop/all@latest', '--yes'], { env })
+  assert.equal(readFileSync(here.host.path('data/file'), 'utf8'), 'content')
+  assert.notEqual(await startedAt(), first)
+  assert.equal(await here.engine.state(app), 'running')
+})
+
 test('after SIGKILL of Cairn the next run of any job starts what it had stopped, once', async t => {
   const here = await stage(t)
   if (!here) return

@@ -11,6 +11,7 @@ import { filesIn, sqliteFile, tree } from '../support/cli.ts'
 import { contents, excuses, fillHostile, freshMongo, withClient } from '../support/mongodb/databases.ts'
 import { sql } from '../support/postgres/hostile.ts'
 import { rawClient } from '../support/s3-bucket.ts'
+import { mounted } from '../support/trees.ts'
 import { webhookServer } from '../support/webhook-server.ts'
 import { fillShop, type OldHost, oldHost, sh, shopDigest } from './support.ts'
 
@@ -147,6 +148,41 @@ test('sidecar: everything comes back in place by the time in the name', async t 
   const out = await host.cairn(['restore', 'latest', '--to', host.path('out')], env)
   assert.equal(out.code, 0, out.stderr)
   assert.equal(readdirSync(host.path('out/my-app')).length, 4)
+})
+
+test('sidecar: a restore touches nothing when one of its targets is mounted read-only, and names all that are', async t => {
+  const host = oldHost({})
+  for (const dir of ['ok', 'data/folder']) mkdirSync(host.path(dir), { recursive: true })
+  writeFileSync(host.path('ok/a'), 'saved')
+  writeFileSync(host.path('data/folder/b'), 'saved')
+  writeFileSync(host.path('data/c.json'), 'saved')
+  sqliteFile(host.path('data/app.db'), 5)
+  const data = mounted(t, '--bind', '-o', 'ro', host.path('data'))
+  if (data === null) return
+  const env = {
+    ...{ BACKUP_NAME: 'my-app', BACKUP_LOCAL_PATH: host.path('backups') },
+    BACKUP_DIRS: `${host.path('ok')},${join(data, 'folder')}`,
+    BACKUP_FILES: `${join(data, 'c.json')},${join(data, 'app.db')}`,
+  }
+  const ran = await host.cairn(['backup'], env)
+  assert.equal(ran.code, 0, ran.stderr)
+  writeFileSync(host.path('ok/a'), 'newer')
+  for (const how of ['--yes', '--dry-run']) {
+    const refused = await host.cairn(['restore', 'latest', how], env)
+    assert.equal(refused.code, 2, refused.stderr)
+    for (const name of ['folder', 'c.json', 'app.db'])
+      assert.ok(refused.stderr.includes(`cannot restore to ${join(data, name)}`), refused.stderr)
+    assert.match(refused.stderr, /mounted read-only[\s\S]*hint: mount it without :ro/)
+    assert.equal(readFileSync(host.path('ok/a'), 'utf8'), 'newer')
+  }
+  const part = await host.cairn(['restore', 'latest', '--only', 'ok.tar.gz', '--yes'], env)
+  assert.equal(part.code, 0, part.stderr)
+  assert.equal(readFileSync(host.path('ok/a'), 'utf8'), 'saved')
+  sh('mount -o remount,bind,rw "$DIR"', undefined, { DIR: data })
+  writeFileSync(host.path('data/c.json'), 'newer')
+  const whole = await host.cairn(['restore', 'latest', '--yes'], env)
+  assert.equal(whole.code, 0, whole.stderr)
+  assert.equal(readFileSync(host.path('data/c.json'), 'utf8'), 'saved')
 })
 
 test('sidecar: archives of the old tool are listed, restored and pruned, with and without encryption', async t => {

@@ -16,15 +16,19 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
+import { capture } from '../../../test/support/capture.ts'
+import { readerOver } from '../../../test/support/reader.ts'
 import { placeFor, sourceContract } from '../../../test/support/source-contract.ts'
 import { syntheticBytes, syntheticSource } from '../../../test/support/synthetic-source.ts'
 import type { Context } from '../../model/context.ts'
+import { usage } from '../../model/failure.ts'
 import type { Restorer } from '../../model/restore.ts'
 import type { Source, SourceFacts } from '../../model/source.ts'
 import { flow } from '../../platform/flow.ts'
 import { archiveCheck } from './contents.ts'
 import { type ArchiveMember, archiveSource } from './index.ts'
 import { membersIn, membersIn as membersInSpool } from './pack.ts'
+import { archiveRestorer } from './restorer.ts'
 
 const names = [
   'plain',
@@ -337,6 +341,55 @@ test('members can be compressed by themselves, and a dump in a folder becomes th
 const gzip = { program: 'gzip', args: ['-c'] }
 
 /** Everything of a source in a folder of the archive. */
+test('a restore touches nothing before the archive was read whole and every member has a plan for what it is', async t => {
+  const { ctx } = placeFor(t)
+  const told: string[] = []
+  let isShut = false
+  const restorer: Restorer = {
+    async plan() {
+      if (isShut) throw usage('cannot restore to x', 'it is mounted read-only', 'mount it')
+      return { target: 'x', steps: ['writes'], replaces: [], warnings: [] }
+    },
+    async apply(_chain, _pick, _replace, _read, _ctx, ready) {
+      assert.equal(ready, undefined)
+      told.push('apply')
+      return { target: 'x', objects: null, rows: null, warnings: [] }
+    },
+  }
+  const by = (content: Buffer) => {
+    told.push(`head of ${content.length}`)
+    return { engine: 'file', media: 'file', restorer }
+  }
+  const common = { role: 'data', artifact: 'x', options: {}, undo: [], by } as const
+  const whole = archiveRestorer(['a', 'b'].map(name => ({ ...common, name, unit: name })))
+  const sound = (name: string) => member(name, syntheticSource({ artifacts: [{ name, bytes: 5 }] }))
+  const { manifest, bytes, reader } = await capture(archiveSource('shop', [sound('a'), sound('b')]), ctx)
+  const pick = { allow: new Set<string>() }
+  const restored = (read = reader) =>
+    whole.apply([manifest], pick, true, read, ctx, async () => void told.push('ready'))
+  const cut = new Map([...bytes].map(([name, plain]) => [name, plain.subarray(0, 1000)]))
+  await assert.rejects(restored(readerOver(cut, ctx)))
+  assert.deepEqual(told.splice(0), [])
+  await restored()
+  assert.deepEqual(told.splice(0), [
+    'head of 5',
+    'head of 5',
+    'ready',
+    'head of 5',
+    'apply',
+    'head of 5',
+    'apply',
+  ])
+  isShut = true
+  await assert.rejects(restored(), {
+    exit: 2,
+    message: /touched: .*to x: .*; cannot.*to x: /,
+    remedy: 'mount it',
+  })
+  assert.deepEqual(told, ['head of 5', 'head of 5'])
+  assert.deepEqual(readdirSync(ctx.spool), [])
+})
+
 function all(source: Source): Source {
   return archiveSource('shop', [{ ...member('all', source), isFolder: true }])
 }

@@ -2,7 +2,7 @@ import { createReadStream, existsSync } from 'node:fs'
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import type { Context } from '../../model/context.ts'
-import { asFailure, exitCode, Failure, usage } from '../../model/failure.ts'
+import { asFailure, exitCode, Failure, usage, worstExit } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
 import type { ArtifactReader, RestorePlan, RestoreReport, Restorer, Selection } from '../../model/restore.ts'
 import type { Bytes, Program, Step } from '../../model/step.ts'
@@ -32,21 +32,29 @@ export interface RestorableMember {
 
 /**
  * Brings back an archive of several sources, member by member, each by the restorer of its own engine. The archive is
- * extracted into the spool first, which needs room for all of it; only when it was read whole is anything touched. From
- * there on each member is whole or not at all; one that fails does not stop the others, and is told at the end (exit 3).
+ * extracted into the spool first, which needs room for all of it; only when it was read whole, and every member has a
+ * plan, is anything touched. From there on each member is whole or not at all; one that fails does not stop the others,
+ * and is told at the end (exit 3).
  */
 export function archiveRestorer(members: readonly RestorableMember[]): Restorer {
   return {
     picksInside: true,
+    readsFirst: true,
     async plan(chain, pick, ctx) {
-      return await planOf(mine(chain), wanted(members, chain, pick), pick, ctx)
+      const unread = wanted(members, chain, pick).map(member => ({ member, head: Buffer.alloc(0) }))
+      if (unread.length === 0) throw usage('cannot restore', 'nothing of the archive is a member of the job')
+      return await planOf(mine(chain), unread, pick, ctx)
     },
-    async apply(chain, pick, replace, read, ctx) {
+    async apply(chain, pick, replace, read, ctx, ready) {
       const manifest = mine(chain)
+      const asked = wanted(members, chain, pick)
       const dir = privateDir(ctx.spool)
       try {
         await extract(manifest, dir.path, read, ctx)
-        return await bringBack(manifest, wanted(members, chain, pick), dir.path, pick, replace, ctx)
+        // What the members are is known now, and their targets may have changed while all was fetched.
+        await planOf(manifest, await extracted(asked, dir.path), pick, ctx)
+        await ready?.()
+        return await bringBack(manifest, asked, dir.path, pick, replace, ctx)
       } finally {
         await rm(dir.path, { recursive: true, force: true })
         dir[Symbol.dispose]()
@@ -93,24 +101,57 @@ function listedIn({ source }: Manifest): string[] | null {
   return members ? members.map(({ member }) => member) : null
 }
 
+/** A member, and its first bytes; none where nobody has read it yet. */
+interface Planned {
+  readonly member: RestorableMember
+  readonly head: Buffer
+}
+
+/** Throws one Failure for all members that cannot be brought back. */
 async function planOf(
   manifest: Manifest,
-  members: readonly RestorableMember[],
+  members: readonly Planned[],
   pick: Selection,
   ctx: Context,
 ): Promise<RestorePlan> {
-  if (members.length === 0) throw usage('cannot restore', 'nothing of the archive is a member of the job')
   const plans: RestorePlan[] = []
-  for (const member of members) {
-    const by = member.by(Buffer.alloc(0))
-    plans.push(await by.restorer.plan([manifestOf(manifest, member, by, 0)], { allow: pick.allow }, ctx))
+  const failures: Failure[] = []
+  for (const { member, head } of members) {
+    const by = member.by(head)
+    try {
+      plans.push(await by.restorer.plan([manifestOf(manifest, member, by, 0)], { allow: pick.allow }, ctx))
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      failures.push(asFailure(error, `cannot restore ${member.name}`))
+    }
   }
+  if (failures.length > 0) throw together(failures)
   return {
     target: plans.map(({ target }) => target).join(', '),
-    steps: plans.flatMap(({ steps }, index) => steps.map(step => `${members[index]?.name}: ${step}`)),
+    steps: plans.flatMap(({ steps }, index) => steps.map(step => `${members[index]?.member.name}: ${step}`)),
     replaces: plans.flatMap(({ replaces }) => replaces),
     warnings: plans.flatMap(({ warnings }) => warnings),
   }
+}
+
+/** What of the members is in the archive. */
+async function extracted(members: readonly RestorableMember[], dir: string): Promise<Planned[]> {
+  const there = members.filter(({ name }) => existsSync(join(dir, name)))
+  return await Promise.all(
+    there.map(async member => ({ member, head: await headOf(join(dir, member.name)) })),
+  )
+}
+
+function together(failures: readonly Failure[]): Failure {
+  const [first, second] = failures
+  if (first && !second) return first
+  return new Failure({
+    what: 'cannot restore the archive, and nothing was touched',
+    why: failures.map(({ message }) => message).join('; '),
+    remedy: [...new Set(failures.map(({ remedy }) => remedy))].filter(Boolean).join('; '),
+    exit: worstExit(failures.map(({ exit }) => exit)),
+    cause: first,
+  })
 }
 
 /** The manifest of a member as a backup of its own. */
@@ -273,6 +314,7 @@ export function unpackingRestorer(files: Restorer): Restorer {
   }
   return {
     plan: (chain, pick, ctx) => files.plan(asFiles(chain), pick, ctx),
-    apply: (chain, pick, replace, read, ctx) => files.apply(asFiles(chain), pick, replace, read, ctx),
+    apply: (chain, pick, replace, read, ctx, ready) =>
+      files.apply(asFiles(chain), pick, replace, read, ctx, ready),
   }
 }

@@ -6,6 +6,7 @@ import { usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
 import type { RestorePlan, Selection } from '../../model/restore.ts'
 import { nearestExisting, needSpace } from '../../platform/space.ts'
+import { demandWritable, whyClosed, whyNotReplaced } from '../../platform/writable.ts'
 import { stagingName } from './session.ts'
 
 /** What `finish` of a session told the manifest. */
@@ -29,7 +30,7 @@ export interface Goal {
   readonly leftBehind: readonly string[]
 }
 
-/** Throws a Failure when the backup holds nothing that was asked for, or a target cannot be one. */
+/** Throws a Failure when the backup holds nothing that was asked for, or a target cannot be one or be written. */
 export async function goalsOf(
   chain: readonly Manifest[],
   pick: Selection,
@@ -52,7 +53,13 @@ export async function goalsOf(
     goals.push({ ...goal, withName: said?.withName === true && goal.kind === 'folder' })
   }
   if (goals.length === 0) throw usage('cannot restore', 'the backup holds no such files')
+  const places = goals.map(async goal => ({ target: goal.target, why: await whyNotPut(goal) }))
+  demandWritable(await Promise.all(places))
   return goals
+}
+
+function whyNotPut({ kind, target, folder }: Goal): Promise<string | null> {
+  return kind === 'file' ? whyNotReplaced(target) : whyClosed(folder)
 }
 
 async function goalFor(

@@ -11,6 +11,7 @@ import { syncFolder } from '../../platform/atomic-file.ts'
 import { makePath } from '../../platform/make-path.ts'
 import { privateDir, sweepPrivateDirs } from '../../platform/private-dir.ts'
 import { needSpace } from '../../platform/space.ts'
+import { demandWritable, whyClosed, whyNotWritten } from '../../platform/writable.ts'
 import { examine, type Report } from './check.ts'
 import { locked, resultCode } from './connect.ts'
 import { look } from './look.ts'
@@ -61,6 +62,8 @@ async function decide(chain: readonly Manifest[], pick: Selection, to: string | 
   const name = basename(artifact.name)
   const target = to === undefined ? originalPath(options) : inside(resolve(to), name)
   const present = await sizeOf(target)
+  const why = await (present === null ? whyClosed(dirname(target)) : whyNotWritten(target))
+  demandWritable([{ target, why }])
   const orphans = ['-wal', '-shm', '-journal'].map(end => target + end).filter(path => existsSync(path))
   return { target, artifact, options, present, orphans: present === null ? orphans : [] }
 }
