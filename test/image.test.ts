@@ -282,7 +282,9 @@ test('README: Cairn in a compose project, and what users of the sidecar do there
   await sql('drop table customers')
   await inBackup('sh', '-c', 'rm /data/wiki.db; echo lost > /data/state')
   before = await started()
+  const asked = performance.now()
   await inBackup('/backup-scripts/restore.sh', time)
+  assert.ok(performance.now() - asked >= 10_000, 'there are ten seconds to cancel')
   assert.equal(await sql('select count(*) from customers'), '1000\n')
   assert.notEqual(await started(), before)
   const pages =

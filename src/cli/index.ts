@@ -1,5 +1,6 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { type ExitCode, exitCode } from '../model/failure.ts'
+import { parseDuration } from '../model/quantity.ts'
 import { toolVersion } from '../model/version.ts'
 import { beVerbose, fail, type Global } from './io.ts'
 
@@ -32,6 +33,12 @@ function withoutRun(argv: readonly string[], program: Command): string[] {
 function atLeastOne(text: string): number {
   if (/^[1-9]\d?$/.test(text)) return Number(text)
   throw new InvalidArgumentError('It must be a number from 1 to 99.')
+}
+
+function duration(text: string): number {
+  const ms = parseDuration(text)
+  if (ms !== null) return ms
+  throw new InvalidArgumentError('It must be a whole number and a unit: 10s.')
 }
 
 const storeOption = () =>
@@ -166,6 +173,12 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .option('--data-only', 'PostgreSQL: rows into tables that are there')
     .option('--dry-run', 'only say what would happen')
     .option('--yes', 'replace what is there')
+    .addOption(
+      new Option(
+        '--delay <duration>',
+        'leaves so much time to cancel: when the key was tried, and before anything is touched',
+      ).argParser(duration),
+    )
     .action(act(() => import('./restore.ts')))
   command(
     'verify [backup...]',

@@ -1,10 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { App } from '../app.ts'
 import { guardScope } from '../engine/guards.ts'
 import { planRestore, restore } from '../engine/restore.ts'
 import { manifestFrom } from '../engine/stated.ts'
 import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
-import { showDuration } from '../model/quantity.ts'
+import { showDuration, writeDuration } from '../model/quantity.ts'
 import type { RestoreOptions, RestorePlan, Selection } from '../model/restore.ts'
 import type { Guard } from '../model/source.ts'
 import { takeLock } from '../platform/lock.ts'
@@ -26,6 +27,8 @@ interface Options extends Global {
   readonly schemaOnly?: boolean
   readonly dataOnly?: boolean
   readonly dryRun?: boolean
+  /** In milliseconds. */
+  readonly delay?: number
   readonly yes?: boolean
 }
 
@@ -48,8 +51,9 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
     if (!options.quiet && !options.json) say(planText(manifest.id, plan))
     const replace = await mayReplace(plan, options)
     const started = performance.now()
-    const work = (ready?: () => Promise<void>) =>
-      restore(manifest, from, restorer, pick, replace, stagesOf, ctx, ready)
+    const pause = options.delay === undefined ? undefined : timeToCancel(options.delay, ctx)
+    const work = (enter?: Step) =>
+      restore(manifest, from, restorer, pick, replace, stagesOf, ctx, inOrder(pause, enter))
     const guard = options.to === undefined ? app.standstill(manifest.job) : null
     const { done, isLeft } = guard
       ? await within(guard, manifest.job, app, ctx, work)
@@ -67,6 +71,26 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
   })
 }
 
+/** Something that is done before anything is touched. */
+type Step = () => Promise<void>
+
+/** Undefined where there is nothing to do. */
+function inOrder(...maybe: (Step | undefined)[]): Step | undefined {
+  const steps = maybe.filter(step => step !== undefined)
+  if (steps.length === 0) return undefined
+  return async () => {
+    for (const step of steps) await step()
+  }
+}
+
+/** Throws what ended the run where it was cancelled. */
+function timeToCancel(ms: number, ctx: Context): Step {
+  return async () => {
+    ctx.emit({ type: 'notice', text: `nothing was touched yet: Ctrl-C within ${writeDuration(ms)} cancels` })
+    await sleep(ms, undefined, { signal: ctx.signal }).catch(() => ctx.signal.throwIfAborted())
+  }
+}
+
 /**
  * The job's lock is held: a backup would stop and start the same containers. The guard is entered when `work` is ready to
  * touch something. `isLeft`: false where the guard could not be left, which was reported; what was restored is none the
@@ -77,7 +101,7 @@ async function within<T>(
   job: string,
   app: App,
   ctx: Context,
-  work: (ready: () => Promise<void>) => Promise<T>,
+  work: (ready: Step) => Promise<T>,
 ): Promise<{ done: T; isLeft: boolean }> {
   using _lock = await takeLock(app.state.lockPath(job), `job ${job}`)
   await guard.recover(ctx)

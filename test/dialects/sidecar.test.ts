@@ -185,6 +185,36 @@ test('sidecar: a restore touches nothing when one of its targets is mounted read
   assert.equal(readFileSync(host.path('data/c.json'), 'utf8'), 'saved')
 })
 
+test('sidecar: the time to cancel comes when the archive is read and decrypted; cancelled, nothing was touched', async () => {
+  const host = oldHost({})
+  mkdirSync(host.path('data'))
+  writeFileSync(host.path('data/a'), 'saved')
+  const env = {
+    ...{ BACKUP_NAME: 'my-app', BACKUP_LOCAL_PATH: host.path('backups'), BACKUP_DIRS: host.path('data') },
+    ...{ BACKUP_ENCRYPTION_KEY: passphrase, CAIRN_SPOOL: host.path('spool') },
+  }
+  mkdirSync(host.path('spool'))
+  const ran = await host.cairn(['backup'], env)
+  assert.equal(ran.code, 0, ran.stderr)
+  writeFileSync(host.path('data/a'), 'newer')
+  const args = ['restore', 'latest', '--yes', '--delay', '10min']
+  const wrong = await host.cairn(args, { ...env, BACKUP_ENCRYPTION_KEY: 'another' })
+  assert.equal(wrong.code, 12, wrong.stderr)
+  assert.doesNotMatch(wrong.stderr, /Ctrl-C/)
+  const waiting = host.start(args, { env })
+  await waiting.said(/nothing was touched yet: Ctrl-C within 10 min cancels/)
+  assert.ok(filesIn(host.path('spool')).some(path => path.endsWith('/data.tar.gz')))
+  waiting.child.kill('SIGINT')
+  assert.equal((await waiting.ended).code, 130)
+  assert.equal(readFileSync(host.path('data/a'), 'utf8'), 'newer')
+  assert.deepEqual(filesIn(host.path('spool')), [])
+  const restored = await host.cairn([...args.slice(0, -1), '1s'], env)
+  assert.equal(restored.code, 0, restored.stderr)
+  assert.ok(restored.seconds >= 1)
+  assert.equal(readFileSync(host.path('data/a'), 'utf8'), 'saved')
+  assert.equal((await host.cairn([...args.slice(0, -1), 'soon'], env)).code, 2)
+})
+
 test('sidecar: archives of the old tool are listed, restored and pruned, with and without encryption', async t => {
   const here = await app(t)
   if (!here) return
