@@ -20,6 +20,8 @@ export const RestoreFacts = z.looseObject({
   provider: z.string().optional().catch(undefined),
   locale: z.string().optional().catch(undefined),
   owner: z.string().optional().catch(undefined),
+  /** Where the database lies; undefined: `pg_default`. */
+  tablespace: z.string().optional().catch(undefined),
   /** Every role of the server, and those of them without which this database's objects cannot be made. */
   roles: z.array(z.string()).optional().catch(undefined),
   neededRoles: z.array(z.string()).default([]).catch([]),
@@ -46,6 +48,7 @@ interface Row {
   readonly rolePasswords: boolean
   readonly encoding: string
   readonly owner: string
+  readonly tablespace: string | null
   /** The row of pg_database, whose columns differ between versions. */
   readonly row: Readonly<Record<string, unknown>>
   readonly roles: string[]
@@ -67,6 +70,7 @@ const question = `
   SELECT pg_database_size(d.oid)::float8 AS bytes, pg_is_in_recovery() AS standby,
          has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS "rolePasswords",
          pg_encoding_to_char(d.encoding)::text AS encoding, pg_get_userbyid(d.datdba)::text AS owner,
+         (SELECT spcname::text FROM pg_catalog.pg_tablespace WHERE oid = d.dattablespace AND spcname <> 'pg_default') AS tablespace,
          row_to_json(d) AS row,
          ARRAY(SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' ORDER BY 1) AS roles,
          ARRAY(${neededRoles}) AS "neededRoles",
@@ -98,6 +102,7 @@ export async function databaseFacts(db: Database, serverVersionNum: number): Pro
       provider: row.datlocprovider,
       locale: row.datlocale ?? row.daticulocale ?? undefined,
       owner: found.owner,
+      tablespace: found.tablespace ?? undefined,
       globals: found.rolePasswords ? 'full' : 'no passwords',
       roles: found.roles.length > mostNames ? undefined : found.roles,
       neededRoles: found.neededRoles.slice(0, mostNames),

@@ -7,6 +7,7 @@ import type { Bytes, Program, Step } from '../../model/step.ts'
 import type { Archive } from './archive.ts'
 import { type Clients, majorOf } from './clients.ts'
 import { type Connection, loginOf, noticingItsEnd } from './connection.ts'
+import { putDefaultsBack, setAsideDefaults } from './default-privileges.ts'
 import { judged } from './explain.ts'
 import { asBlock } from './globals.ts'
 import { ourTransaction } from './our-transaction.ts'
@@ -164,7 +165,7 @@ function listFile(list: string, ctx: Context): string {
  * (`search_path`, `default_transaction_read_only`, time limits) does not get between us and a restore that was asked for;
  * the path is that of the target again before the archive's first line.
  */
-async function* prologue(o: Around): Bytes {
+async function* prologue(o: Around & Pick<Loading, 'options' | 'versionNum'>): Bytes {
   const check = `IF ${holdsSomething} THEN RAISE EXCEPTION 'the target is not empty any more'; END IF`
   const lines = [
     `SET search_path = pg_catalog;`,
@@ -173,15 +174,23 @@ async function* prologue(o: Around): Bytes {
     `SELECT pg_catalog.pg_advisory_xact_lock(${lockKey});`,
     o.mustBeEmpty ? `DO $cairn$ BEGIN ${check}; END $cairn$;` : '',
     o.before.length > 0 ? asBlock(o.before) : '',
+    bringsPrivileges(o) ? setAsideDefaults(o.options.role) : '',
     'RESET search_path;',
   ]
   yield Buffer.from(`${lines.join('\n')}\n`)
 }
 
-function epilogue({ options, after }: Around & Pick<Loading, 'options'>): Uint8Array {
+function epilogue(o: Around & Pick<Loading, 'options' | 'versionNum'>): Uint8Array {
+  const { options, after } = o
   const reset = options.role === undefined ? '' : 'RESET ROLE;\n'
   const last = after.length > 0 ? asBlock(after) : ''
-  return Buffer.from(`\nSET client_encoding = 'UTF8';\n${reset}${last}COMMIT;\n`)
+  const defaults = bringsPrivileges(o) ? putDefaultsBack : ''
+  return Buffer.from(`\nSET client_encoding = 'UTF8';\n${reset}${defaults}${last}COMMIT;\n`)
+}
+
+/** Whoever wants none of the backup's gets those that the target gives by default. */
+function bringsPrivileges({ options, versionNum }: Pick<Loading, 'options' | 'versionNum'>): boolean {
+  return !options.noPrivileges && !options.dataOnly && versionNum >= 90_500
 }
 
 /** Only the roles: all of them, or none. */

@@ -46,6 +46,8 @@ export interface Prepared {
   readonly psqlVersion: string
   readonly options: RestoreOptions
   readonly noTablespaces: boolean
+  /** Where a database that is made lies; undefined: where the server puts it. */
+  readonly tablespace: string | undefined
   readonly warnings: readonly string[]
 }
 
@@ -81,6 +83,7 @@ export async function prepare(
   return {
     ...{ connection, facts, found, clients, data, settings, part, names },
     options: wishes,
+    tablespace: found.usableSpaces.has(facts.tablespace ?? '') ? facts.tablespace : undefined,
     noTablespaces: facts.tablespaces.some(name => !found.tablespaces.has(name)),
     warnings: [...warnings, ...(part?.warnings ?? [])],
     unit: manifest.unit,
@@ -239,8 +242,17 @@ function obstacles(o: {
       'create them, or allow "no-owner"',
     )
   }
-  const spaces = facts.tablespaces.filter(name => !found.tablespaces.has(name))
-  return spaces.length > 0
-    ? [`the tablespaces ${spaces.join(', ')} are missing: everything goes into the default one`]
-    : []
+  return withoutSpaces(facts, found)
+}
+
+function withoutSpaces({ tablespace, tablespaces }: RestoreFacts, found: Survey): string[] {
+  const warnings: string[] = []
+  const spaces = tablespaces.filter(name => !found.tablespaces.has(name))
+  if (spaces.length > 0)
+    warnings.push(`the tablespaces ${spaces.join(', ')} are missing: everything goes into the default one`)
+  if (found.state === 'absent' && tablespace !== undefined && !found.usableSpaces.has(tablespace))
+    warnings.push(
+      `the database does not go into the tablespace ${tablespace}, which ${found.tablespaces.has(tablespace) ? 'this role may not use' : 'is missing'}`,
+    )
+  return warnings
 }

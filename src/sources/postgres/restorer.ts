@@ -81,7 +81,7 @@ function dataSteps(p: Prepared, data: ArtifactRecord): string[] {
   const steps: string[] = []
   if (absent)
     steps.push(
-      `creates the database ${p.connection.database} (${kind}), under another name until it is whole`,
+      `creates the database ${p.connection.database} (${kind})${p.tablespace && !part ? ` in the tablespace ${p.tablespace}` : ''}, under another name until it is whole`,
     )
   if (found.state === 'used' && !part && !p.options.dataOnly)
     steps.push('drops what the backup holds too; what it does not hold stays')
@@ -138,7 +138,8 @@ async function intoNew(
   try {
     await using archive = await archiveOf(p, read, ctx)
     await using scratch = await openScratch(p.connection, ctx)
-    const { connection, way } = await scratch.create({ name, replace: false, ways: waysToCreate(p.facts) })
+    const ways = waysToCreate(p.facts, p.part ? undefined : p.tablespace)
+    const { connection, way } = await scratch.create({ name, replace: false, ways })
     if (way > 0)
       warnings.push(
         `the locale of the source (${showLocale(p.facts)}) is not there: the order of texts may differ`,

@@ -19,7 +19,7 @@ import { scriptBytes, scriptProgram } from './script.ts'
 import { type Piece, readScript } from './script-reader.ts'
 import { isEmpty } from './server.ts'
 import { settingsStatements } from './settings.ts'
-import { nameOf, statements } from './sql.ts'
+import { nameOf, sqlOf, statements } from './sql.ts'
 import { type Survey, survey } from './target.ts'
 import { type DatabaseScript, surveyScript } from './whole-script.ts'
 
@@ -252,7 +252,7 @@ async function bringBack(
   // We must not be connected to what is to be replaced.
   const away = replaced.has('postgres') ? onDatabase(server.connection, 'postgres') : server.connection
   await using scratch = await openScratch(away, ctx)
-  const made = await createAll(server, goals, scratch)
+  const made = await createAll(server, goals, scratch, warnings)
   const version = await clientVersion(server.clients.path('psql'), ctx)
   const pieces = readScript(read.open(server.data), server.data.name)
   try {
@@ -279,18 +279,38 @@ async function createAll(
   server: Server,
   goals: ReadonlyMap<string, Goal>,
   scratch: Scratch,
+  warnings: string[],
 ): Promise<Map<string, Connection>> {
   const made = new Map<string, Connection>()
-  for (const [from, { name, create }] of goals) {
+  for (const [from, { name, create: said }] of goals) {
+    const { create, lacking } = placed(said, server.found)
+    if (lacking !== null)
+      warnings.push(
+        `the database ${name} does not go into the tablespace ${lacking}, which is missing or not for this role`,
+      )
     const ways = [
       ...(create ? [create] : []),
       'TEMPLATE template0',
       `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`,
     ]
-    const replace = server.there.has(name)
-    made.set(from, (await scratch.create({ name, replace, ways })).connection)
+    const { connection, way } = await scratch.create({ name, replace: server.there.has(name), ways })
+    if (create && way > 0)
+      warnings.push(
+        `the locale of the database ${name} is not there (${create}): the order of texts may differ`,
+      )
+    made.set(from, connection)
   }
   return made
+}
+
+/** What stands after `CREATE DATABASE name`, without a tablespace that cannot be used here. */
+function placed(create: string | null, { usableSpaces }: Survey) {
+  const [tokens = []] = create === null ? [] : [...statements(`${create};`)]
+  const at = tokens.findIndex(token => token.kind === 'word' && token.value === 'TABLESPACE')
+  const end = tokens[at + 1]?.text === '=' ? at + 2 : at + 1
+  const space = nameOf(tokens[end])
+  if (at < 0 || space === null || usableSpaces.has(space)) return { create, lacking: null }
+  return { create: sqlOf([...tokens.slice(0, at), ...tokens.slice(end + 1)]), lacking: space }
 }
 
 /** One database, in one transaction. */
