@@ -15,8 +15,10 @@ import {
 import { RestoreFacts } from './facts.ts'
 import { talksTo } from './load.ts'
 import { type Part, partOf } from './part.ts'
+import { demandRole } from './restoring-role.ts'
 import { settingsName } from './settings.ts'
 import { type Survey, survey } from './target.ts'
+import { readToc } from './toc.ts'
 
 export interface RestorerOptions {
   /** Where it goes: `postgresql://user@host/newname`. What the URL lacks is taken from the source, on the same server. */
@@ -80,6 +82,12 @@ export async function prepare(
       `install postgresql-client-${majorOf(found.versionNum)}, or leave out --jobs`,
     )
   const part = data && names.length > 0 && read ? await partOf(data, names, found, read, ctx) : null
+  if (wishes.role !== undefined && data) {
+    const toc = read && isArchive(data) && !wishes.dataOnly ? await readToc(read.open(data)) : null
+    const made = makesRoles ? (facts.roles ?? facts.neededRoles) : []
+    const { role, noOwner = false } = wishes
+    await demandRole({ role, found, toc, part, noOwner, made }, ctx)
+  }
   return {
     ...{ connection, facts, found, clients, data, settings, part, names },
     options: wishes,

@@ -53,7 +53,7 @@ async function look(
 ): Promise<Server> {
   const data = manifest.artifacts.find(({ name }) => name === artifactName)
   if (!data) throw usage('cannot restore', `the backup holds no ${artifactName}`)
-  const asked = Object.entries(pick.options ?? {}).find(([name, value]) => value && name !== 'role')?.[0]
+  const asked = Object.entries(pick.options ?? {}).find(([, value]) => value)?.[0]
   if (asked)
     throw usage(
       `cannot restore with --${asked.replace(/[A-Z]/, letter => `-${letter.toLowerCase()}`)}`,
