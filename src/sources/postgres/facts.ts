@@ -29,6 +29,8 @@ export const RestoreFacts = z.looseObject({
   /** Of each extension the version that was installed: `{ "postgis": "3.4.2" }`. */
   extensionVersions: z.record(z.string(), z.string()).default({}).catch({}),
   tablespaces: z.array(z.string()).default([]).catch([]),
+  /** Where there are columns of type money: how their values are written. */
+  lcMonetary: z.string().optional().catch(undefined),
 })
 export type RestoreFacts = z.infer<typeof RestoreFacts>
 
@@ -55,6 +57,7 @@ interface Row {
   readonly neededRoles: string[]
   readonly extensions: { readonly name: string; readonly version: string }[]
   readonly tablespaces: string[]
+  readonly lcMonetary: string | null
 }
 
 /** Who owns things or is named in privileges; the bootstrap role stands in no dependency (PostgreSQL docs, pg_shdepend). */
@@ -65,6 +68,8 @@ const neededRoles = `
     OR r.oid = 10 AND (${ownedBy('pg_class', 'o.relowner = 10')} OR ${ownedBy('pg_proc', 'o.proowner = 10')}
                        OR ${ownedBy('pg_namespace', 'o.nspowner = 10')} OR ${ownedBy('pg_type', 'o.typowner = 10')}))
   ORDER BY 1`
+
+const isMoney = (type: string): string => `${type} IN ('money'::regtype, 'money[]'::regtype)`
 
 const question = `
   SELECT pg_database_size(d.oid)::float8 AS bytes, pg_is_in_recovery() AS standby,
@@ -78,7 +83,10 @@ const question = `
                      FROM pg_catalog.pg_extension WHERE extname <> 'plpgsql'), '[]') AS extensions,
          ARRAY(SELECT DISTINCT t.spcname::text FROM pg_catalog.pg_class c
                  JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace
-                WHERE t.spcname NOT IN ('pg_default', 'pg_global') ORDER BY 1) AS tablespaces
+                WHERE t.spcname NOT IN ('pg_default', 'pg_global') ORDER BY 1) AS tablespaces,
+         CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid >= 16384 AND ${isMoney('atttypid')})
+                OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid >= 16384 AND ${isMoney('typbasetype')})
+              THEN current_setting('lc_monetary') END AS "lcMonetary"
     FROM pg_catalog.pg_database d WHERE d.datname = current_database()`
 
 export async function databaseFacts(db: Database, serverVersionNum: number): Promise<DatabaseFacts> {
@@ -109,6 +117,7 @@ export async function databaseFacts(db: Database, serverVersionNum: number): Pro
       extensions: extensions.map(({ name }) => name),
       extensionVersions: Object.fromEntries(extensions.map(({ name, version }) => [name, version])),
       tablespaces: found.tablespaces.slice(0, mostNames),
+      lcMonetary: found.lcMonetary ?? undefined,
     },
     warnings,
   }

@@ -6,7 +6,7 @@ import type { Framing, RestoreOptions } from '../../model/restore.ts'
 import type { Bytes, Program, Step } from '../../model/step.ts'
 import type { Archive } from './archive.ts'
 import { type Clients, majorOf } from './clients.ts'
-import { type Connection, loginOf, noticingItsEnd } from './connection.ts'
+import { type Connection, loginOf, noticingItsEnd, withSetting } from './connection.ts'
 import { putDefaultsBack, setAsideDefaults } from './default-privileges.ts'
 import { judged } from './explain.ts'
 import { asBlock } from './globals.ts'
@@ -24,6 +24,8 @@ export interface Loading {
   readonly versionNum: number
   readonly options: RestoreOptions
   readonly noTablespaces: boolean
+  /** How amounts of money are written in the dump; undefined: as the target does, or there are none. */
+  readonly lcMonetary?: string | undefined
   /** Only these entries of the archive, as pg_restore lists them; undefined: all. */
   readonly list?: string | undefined
   /** The name of our programs' connections. */
@@ -62,8 +64,8 @@ export async function loadDirectly(o: Loading, archive: Archive, ctx: Context): 
   const warnings: string[] = []
   const { jobs } = o.options
   // A crash of the server loses the whole new database at the worst; its new name is flushed together with all before it.
-  const hasty = withSetting(noticingItsEnd(o.connection, o.versionNum), 'synchronous_commit=off')
-  const writing = withSetting(hasty, 'default_transaction_read_only=off')
+  const hasty = withSetting(reading(o), 'synchronous_commit', 'off')
+  const writing = withSetting(hasty, 'default_transaction_read_only', 'off')
   await archive.restore({
     program: o.clients.path('pg_restore'),
     args: [
@@ -80,10 +82,14 @@ export async function loadDirectly(o: Loading, archive: Archive, ctx: Context): 
   return warnings
 }
 
-function withSetting(connection: Connection, setting: string): Connection {
-  const given = connection.params.options
-  const options = `${given ? `${given} ` : ''}-c ${setting}`
-  return { ...connection, params: { ...connection.params, options } }
+/** Values are read as they were written, whatever the target is set to. What else that takes, a dump says itself. */
+function reading({
+  connection,
+  versionNum,
+  lcMonetary,
+}: Pick<Loading, 'connection' | 'versionNum' | 'lcMonetary'>): Connection {
+  const lists = withSetting(noticingItsEnd(connection, versionNum), 'array_nulls', 'on')
+  return lcMonetary === undefined ? lists : withSetting(lists, 'lc_monetary', lcMonetary)
 }
 
 function collecting(warnings: string[]) {
@@ -125,10 +131,10 @@ export async function loadInTransaction(
 
 /** psql, and what makes all that it reads one transaction. */
 export function psql(
-  o: Pick<Loading, 'connection' | 'clients' | 'versionNum' | 'name' | 'options'> & Around,
+  o: Omit<Loading, 'noTablespaces' | 'list'> & Around,
   warnings: string[],
 ): { program: Program; framing: Framing } {
-  const login = loginOf(noticingItsEnd(o.connection, o.versionNum), o.name)
+  const login = loginOf(reading(o), o.name)
   const program: Program = {
     program: o.clients.path('psql'),
     args: ['-X', '-q', '-v', 'ON_ERROR_STOP=1', '--no-password', '-f', '-'],

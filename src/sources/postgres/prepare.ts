@@ -12,10 +12,12 @@ import {
   placeOf,
   showConnection,
 } from './connection.ts'
+import { codeOf } from './explain.ts'
 import { RestoreFacts } from './facts.ts'
 import { talksTo } from './load.ts'
 import { type Part, partOf } from './part.ts'
 import { demandRole } from './restoring-role.ts'
+import { connectBeside } from './scratch.ts'
 import { settingsName } from './settings.ts'
 import { type Survey, survey } from './target.ts'
 import { readToc } from './toc.ts'
@@ -50,6 +52,8 @@ export interface Prepared {
   readonly noTablespaces: boolean
   /** Where a database that is made lies; undefined: where the server puts it. */
   readonly tablespace: string | undefined
+  /** How amounts of money are written; undefined: there are none, or the target cannot read them so. */
+  readonly lcMonetary: string | undefined
   readonly warnings: readonly string[]
 }
 
@@ -82,6 +86,7 @@ export async function prepare(
       `install postgresql-client-${majorOf(found.versionNum)}, or leave out --jobs`,
     )
   const part = data && names.length > 0 && read ? await partOf(data, names, found, read, ctx) : null
+  const money = await moneyAt(found, data ? facts.lcMonetary : undefined, ctx)
   if (wishes.role !== undefined && data) {
     const toc = read && isArchive(data) && !wishes.dataOnly ? await readToc(read.open(data)) : null
     const made = makesRoles ? (facts.roles ?? facts.neededRoles) : []
@@ -93,7 +98,8 @@ export async function prepare(
     options: wishes,
     tablespace: found.usableSpaces.has(facts.tablespace ?? '') ? facts.tablespace : undefined,
     noTablespaces: facts.tablespaces.some(name => !found.tablespaces.has(name)),
-    warnings: [...warnings, ...(part?.warnings ?? [])],
+    lcMonetary: money.lcMonetary,
+    warnings: [...warnings, ...(part?.warnings ?? []), ...money.warnings],
     unit: manifest.unit,
     psqlVersion: data && !isArchive(data) ? await clientVersion(clients.path('psql'), ctx) : '',
     globals: makesRoles ? globals : null,
@@ -251,6 +257,20 @@ function obstacles(o: {
     )
   }
   return withoutSpaces(facts, found)
+}
+
+/** Amounts of money are only read right by who writes them so, too (PostgreSQL docs, "Monetary Types"). */
+async function moneyAt({ connection }: Survey, lcMonetary: string | undefined, ctx: Context) {
+  if (lcMonetary === undefined) return { lcMonetary, warnings: [] }
+  await using db = await connectBeside(connection, ctx)
+  try {
+    await db.rows(`SELECT set_config('lc_monetary', $1, false)`, [lcMonetary])
+    return { lcMonetary, warnings: [] }
+  } catch (error) {
+    if (codeOf(error) !== '22023') throw error
+    const warning = `the server has not got lc_monetary ${lcMonetary}, as which amounts of money are written: look whether they came back right`
+    return { lcMonetary: undefined, warnings: [warning] }
+  }
 }
 
 function withoutSpaces({ tablespace, tablespaces }: RestoreFacts, found: Survey): string[] {

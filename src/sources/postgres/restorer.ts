@@ -214,7 +214,7 @@ async function archiveOf(p: WithData, read: ArtifactReader, ctx: Context): Promi
 function loadingOf(p: Prepared): Loading {
   return {
     ...{ connection: p.connection, clients: p.clients, options: p.options, noTablespaces: p.noTablespaces },
-    versionNum: p.found.versionNum,
+    ...{ versionNum: p.found.versionNum, lcMonetary: p.lcMonetary },
     list: p.part?.list,
     name: applicationName('restore'),
   }
