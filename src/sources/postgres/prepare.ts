@@ -12,12 +12,11 @@ import {
   placeOf,
   showConnection,
 } from './connection.ts'
-import { codeOf } from './explain.ts'
 import { RestoreFacts } from './facts.ts'
 import { talksTo } from './load.ts'
+import { moneyAt } from './money.ts'
 import { type Part, partOf } from './part.ts'
 import { demandRole } from './restoring-role.ts'
-import { connectBeside } from './scratch.ts'
 import { settingsName } from './settings.ts'
 import { type Survey, survey } from './target.ts'
 import { readToc } from './toc.ts'
@@ -86,7 +85,7 @@ export async function prepare(
       `install postgresql-client-${majorOf(found.versionNum)}, or leave out --jobs`,
     )
   const part = data && names.length > 0 && read ? await partOf(data, names, found, read, ctx) : null
-  const money = await moneyAt(found, data ? facts.lcMonetary : undefined, ctx)
+  const money = await moneyAt(found.connection, data ? facts.lcMonetary : undefined, ctx)
   if (wishes.role !== undefined && data) {
     const toc = read && isArchive(data) && !wishes.dataOnly ? await readToc(read.open(data)) : null
     const made = makesRoles ? (facts.roles ?? facts.neededRoles) : []
@@ -257,20 +256,6 @@ function obstacles(o: {
     )
   }
   return withoutSpaces(facts, found)
-}
-
-/** Amounts of money are only read right by who writes them so, too (PostgreSQL docs, "Monetary Types"). */
-async function moneyAt({ connection }: Survey, lcMonetary: string | undefined, ctx: Context) {
-  if (lcMonetary === undefined) return { lcMonetary, warnings: [] }
-  await using db = await connectBeside(connection, ctx)
-  try {
-    await db.rows(`SELECT set_config('lc_monetary', $1, false)`, [lcMonetary])
-    return { lcMonetary, warnings: [] }
-  } catch (error) {
-    if (codeOf(error) !== '22023') throw error
-    const warning = `the server has not got lc_monetary ${lcMonetary}, as which amounts of money are written: look whether they came back right`
-    return { lcMonetary: undefined, warnings: [warning] }
-  }
 }
 
 function withoutSpaces({ tablespace, tablespaces }: RestoreFacts, found: Survey): string[] {

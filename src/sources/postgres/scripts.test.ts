@@ -124,9 +124,15 @@ test('a whole server comes back: all of it at once, existing roles as they are, 
     `CREATE DATABASE hollow TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' TABLESPACE "far away" CONNECTION LIMIT 5`,
     `ALTER DATABASE shop SET search_path TO 'app', public`,
     `COMMENT ON DATABASE shop IS 'the; shop'`,
+    `ALTER DATABASE hollow SET lc_monetary = 'POSIX'`,
     'CREATE TABLE in_postgres AS SELECT 7 AS n',
   )
   const shop = { ...source, name: 'shop' }
+  // Filled anew by the restore: tells what its session was set to.
+  await sql(
+    { ...source, name: 'hollow' },
+    `CREATE MATERIALIZED VIEW monetary AS SELECT current_setting('lc_monetary') AS lc`,
+  )
   await fillHostile(shop, 'role_of_shop')
   await sql({ ...source, name: odd }, 'CREATE TABLE "o\'" AS SELECT generate_series(1, 10) AS n')
   const ctx = testContext()

@@ -12,6 +12,7 @@ import { counted } from './count.ts'
 import { RestoreFacts } from './facts.ts'
 import { missingRoles } from './globals.ts'
 import { createRoles, type Loading } from './load.ts'
+import { lcMonetaryIn, moneyAt } from './money.ts'
 import { type RestorerOptions, targetOf } from './prepare.ts'
 import { dropRoles } from './roles.ts'
 import { clearScratch, connectBeside, openScratch, type Scratch } from './scratch.ts'
@@ -258,7 +259,10 @@ async function bringBack(
   try {
     for await (const [name, part] of byDatabase(pieces)) {
       const connection = made.get(name)
-      if (connection) await fill(server, connection, part, version, warnings, ctx)
+      const money = await moneyAt(server.connection, lcMonetaryIn(goals.get(name)?.about ?? ''), ctx)
+      warnings.push(...money.warnings)
+      const at = connection && { connection, lcMonetary: money.lcMonetary }
+      if (at) await fill(server, at, part, version, warnings, ctx)
       else for await (const _ of part);
     }
   } finally {
@@ -316,7 +320,7 @@ function placed(create: string | null, { usableSpaces }: Survey) {
 /** One database, in one transaction. */
 async function fill(
   server: Server,
-  connection: Connection,
+  at: Pick<Loading, 'connection' | 'lcMonetary'>,
   part: AsyncIterable<Piece>,
   version: string,
   warnings: string[],
@@ -324,11 +328,11 @@ async function fill(
 ): Promise<void> {
   const { clients, found } = server
   const loading: Loading = {
-    ...{ connection, clients, versionNum: found.versionNum, options: {}, noTablespaces: false },
+    ...{ ...at, clients, versionNum: found.versionNum, options: {}, noTablespaces: false },
     name: applicationName('restore'),
   }
   const { program, framing } = scriptProgram(loading, version, warnings)
-  await using _watched = watch(connection, loading.name, 'the restore', ctx)
+  await using _watched = watch(at.connection, loading.name, 'the restore', ctx)
   await pour(scriptBytes(part, found.versionNum), [], program, ctx, framing)
 }
 
