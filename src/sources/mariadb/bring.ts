@@ -8,14 +8,15 @@ import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import type { Program } from '../../model/step.ts'
 import { flow, pour } from '../../platform/flow.ts'
-import { ask, clientProgram, withoutTimeouts } from './ask.ts'
+import { ask, clientProgram } from './ask.ts'
 import { showConnection } from './connection.ts'
 import { dumpProgram } from './dump.ts'
 import { judged } from './explain.ts'
+import { loadingSession } from './loading-session.ts'
 import { toldByFiles } from './option-files.ts'
 import type { Prepared } from './prepare.ts'
 import { type Met, nothingMet, type Redirection, redirect } from './redirect.ts'
-import { reach } from './server.ts'
+import { type Reached, reach } from './server.ts'
 import { quoteName, showName } from './sql.ts'
 import { clearAway, type Goal, moveIn, putBack, survey } from './target.ts'
 
@@ -80,7 +81,7 @@ async function load(
     await ask(server, [`CREATE DATABASE ${quoteName(first.scratch)}${charsetOf(p, first, met)}`], ctx)
   const file = spoolFile(late)
   const filter = redirect(redirection(goals, manifest.unit, isWhole, file), met)
-  await read.into(data, loader(p, isWhole ? '' : first.scratch), { prologue: prologue() }, [filter])
+  await read.into(data, loader(p, isWhole ? '' : first.scratch), { prologue: prologue(server) }, [filter])
   await finished(file.end())
 }
 
@@ -108,10 +109,8 @@ function loader({ server, clients }: Prepared, database: string): Program {
   }
 }
 
-async function* prologue() {
-  yield Buffer.from(
-    `SET NAMES utf8mb4;\nSET SESSION foreign_key_checks = 0, unique_checks = 0;\n${withoutTimeouts}`,
-  )
+async function* prologue(server: Reached) {
+  yield Buffer.from(loadingSession(server))
 }
 
 /** Every database and table that was asked for must have been there. */
@@ -187,7 +186,7 @@ async function define(p: Prepared, script: string, ctx: Context): Promise<void> 
     { ...program, judge: judged(`${p.clients.flavour}, which made the definitions,`) },
     ctx,
     {
-      prologue: prologue(),
+      prologue: prologue(p.server),
     },
   )
 }

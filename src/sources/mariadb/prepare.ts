@@ -13,6 +13,7 @@ import {
   showConnection,
 } from './connection.ts'
 import { demandKnown } from './known.ts'
+import { leftOver } from './loading-session.ts'
 import { type Reached, reach } from './server.ts'
 import { showName } from './sql.ts'
 import { type Goal, survey } from './target.ts'
@@ -143,8 +144,10 @@ async function targetOf(flavour: Flavour, { target, source }: RestorerOptions): 
 function obstacles(server: Reached, manifest: Manifest): string[] {
   const packet = Number(manifest.source.options.maxAllowedPacket ?? 0)
   const { maxAllowedPacket } = server.facts
-  if (packet <= maxAllowedPacket) return []
+  const left = leftOver(server)
+  if (packet <= maxAllowedPacket) return left
   return [
+    ...left,
     `max_allowed_packet is ${maxAllowedPacket} at the target and was ${packet} at the source: rows larger than that fail (SET GLOBAL max_allowed_packet = ${packet})`,
   ]
 }
