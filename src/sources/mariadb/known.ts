@@ -35,7 +35,11 @@ export async function demandKnown(
   if (lost === undefined) return
   if (objects.has(`view ${lost}`))
     throw usage(`cannot restore only ${lost}`, 'it is a view', 'restore the whole database')
-  const known = [...objects].flatMap(name => (/^(view|function|procedure|event|trigger|package( body)?) /.test(name) ? [] : name.replace(/^sequence /, '')))
+  const known = [...objects].flatMap(name =>
+    /^(view|function|procedure|event|trigger|package( body)?) /.test(name)
+      ? []
+      : name.replace(/^sequence /, ''),
+  )
   throw unknown(lost, 'table', known)
 }
 

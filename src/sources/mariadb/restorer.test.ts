@@ -217,7 +217,10 @@ for (const which of ['10.11', 'mysql'] as const)
     assert.ok(!(await databases(from)).includes(`${from.name}_x`))
 
     // With its census the backup knows its names before anything is read of its data, and made.
-    await sql(from, `CREATE TABLE \`odd \`\`name\` (id int);${which === 'mysql' ? '' : ' CREATE SEQUENCE numbers'}`)
+    await sql(
+      from,
+      `CREATE TABLE \`odd \`\`name\` (id int);${which === 'mysql' ? '' : ' CREATE SEQUENCE numbers'}`,
+    )
     const known = await withCensus(from, ctx)
     const refused = async (name: string, expected: { message: RegExp; remedy?: RegExp }) => {
       const apply = restorer(`${from.name}_x`).apply([known.manifest], only(name), false, known.reader, ctx)

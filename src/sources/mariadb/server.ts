@@ -142,8 +142,7 @@ export function demandWholeDump({ connection, facts }: Reached): void {
 /** The dumper writes names in the character set of its session, and in UTF-8 in definitions. Throws a Failure. */
 export function demandNames({ connection, facts }: Reached, names: readonly string[]): void {
   if (/^(utf8|binary)/.test(facts.charset)) return
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: ASCII is meant
-  const name = names.find(each => /[^\0-\x7f]/.test(each))
+  const name = names.find(each => Buffer.byteLength(each) > each.length)
   if (name === undefined) return
   throw new Failure({
     what: `cannot back up ${showConnection(connection)}`,

@@ -21,8 +21,14 @@ CREATE TABLE zz_last (id int AUTO_INCREMENT PRIMARY KEY); INSERT INTO zz_last VA
 
 /** What a server's init_connect may set every plain user's session to. */
 const odd = [
-  ...['SESSION sql_mode = "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT,STRICT_ALL_TABLES"'],
-  ...['SESSION autocommit = 0', 'SESSION explicit_defaults_for_timestamp = 0', 'SESSION time_zone = "+05:30"'],
+  ...[
+    'SESSION sql_mode = "ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT,STRICT_ALL_TABLES"',
+  ],
+  ...[
+    'SESSION autocommit = 0',
+    'SESSION explicit_defaults_for_timestamp = 0',
+    'SESSION time_zone = "+05:30"',
+  ],
   ...['SESSION completion_type = 1', 'SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY'],
   ...['SESSION sql_safe_updates = 1', 'SESSION collation_connection = utf8mb4_bin'],
 ]
@@ -57,7 +63,13 @@ for (const which of ['11.8', 'mysql'] as const)
       5,
     )
     const restore = (name: string, from_ = reader) =>
-      mariadbRestorer(from.flavour, { target: urlOf(poor, name) }).apply([manifest], nothing, false, from_, ctx)
+      mariadbRestorer(from.flavour, { target: urlOf(poor, name) }).apply(
+        [manifest],
+        nothing,
+        false,
+        from_,
+        ctx,
+      )
     assert.equal((await restore('back')).rows, 5)
     assert.deepEqual(await contents({ ...from, name: 'back' }), wanted)
 
@@ -70,7 +82,11 @@ for (const which of ['11.8', 'mysql'] as const)
 
     if (isMysql) {
       await set('sql_require_primary_key = 0, sql_generate_invisible_primary_key = 1')
-      const keyed = await mariadbRestorer('mysql', { target: urlOf(poor, 'keyed') }).plan([manifest], nothing, ctx)
+      const keyed = await mariadbRestorer('mysql', { target: urlOf(poor, 'keyed') }).plan(
+        [manifest],
+        nothing,
+        ctx,
+      )
       assert.match(keyed.warnings.join(), /get a column my_row_id/)
       await set('sql_require_primary_key = 1')
       // Who may, turns both off for the session.
@@ -82,7 +98,10 @@ for (const which of ['11.8', 'mysql'] as const)
       // Older servers name no collation where it is the one that the character set was born with.
       const older = [...bytes].map(([name, whole]): [string, Uint8Array] => [
         name,
-        Buffer.from(Buffer.from(whole).toString('latin1').replaceAll(' COLLATE=utf8mb4_general_ci', ''), 'latin1'),
+        Buffer.from(
+          Buffer.from(whole).toString('latin1').replaceAll(' COLLATE=utf8mb4_general_ci', ''),
+          'latin1',
+        ),
       ])
       await restore('older', readerOver(new Map(older), ctx))
       assert.equal((await contents({ ...from, name: 'older' })).plain, wanted.plain)

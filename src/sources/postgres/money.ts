@@ -14,7 +14,11 @@ interface Money {
  * Whether a server can read amounts of money as they are written under this lc_monetary; as another they would be other
  * amounts (PostgreSQL docs, "Monetary Types").
  */
-export async function moneyAt(connection: Connection, lcMonetary: string | undefined, ctx: Context): Promise<Money> {
+export async function moneyAt(
+  connection: Connection,
+  lcMonetary: string | undefined,
+  ctx: Context,
+): Promise<Money> {
   if (lcMonetary === undefined) return { lcMonetary, warnings: [] }
   await using db = await connectBeside(connection, ctx)
   try {
@@ -30,7 +34,8 @@ export async function moneyAt(connection: Connection, lcMonetary: string | undef
 /** What statements set a database's lc_monetary to. */
 export function lcMonetaryIn(sql: string): string | undefined {
   const set = [...statements(sql)].find(
-    tokens => tokens[1]?.value === 'DATABASE' && tokens[3]?.value === 'SET' && nameOf(tokens[4]) === 'lc_monetary',
+    tokens =>
+      tokens[1]?.value === 'DATABASE' && tokens[3]?.value === 'SET' && nameOf(tokens[4]) === 'lc_monetary',
   )
   return set?.[6]?.text.slice(1, -1).replaceAll("''", "'")
 }

@@ -146,7 +146,7 @@ async function intoNew(
     await using archive = await archiveOf(p, read, ctx)
     await using scratch = await openScratch(p.connection, ctx)
     const ways = waysToCreate(p.facts, p.part ? undefined : p.tablespace)
-    const { connection, way } = await scratch.create({ name, replace: false, ways, owner: p.options.role })
+    const { connection, way } = await scratch.create({ name, replace: false, ways, owner: p.firstOwner })
     if (way > 0)
       warnings.push(
         `the locale of the source (${showLocale(p.facts)}) is not there: the order of texts may differ`,

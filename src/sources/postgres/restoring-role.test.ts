@@ -26,7 +26,13 @@ for (const major of [15, 18] as const satisfies readonly PostgresMajor[])
     const ctx = testContext()
     const { manifest, reader } = await capture(postgresSource(optionsOf(from)), ctx)
     let asked = 0
-    const watched = { ...reader, into: (...all: Parameters<typeof reader.into>) => (asked++, reader.into(...all)) }
+    const watched = {
+      ...reader,
+      into: async (...all: Parameters<typeof reader.into>) => {
+        asked++
+        await reader.into(...all)
+      },
+    }
     const restore = (name: string, options: RestoreOptions = {}, only?: string[]) =>
       postgresRestorer({ target: urlOf({ ...to, user: login, password: 'p' }, name) }).apply(
         [manifest],
@@ -42,7 +48,11 @@ for (const major of [15, 18] as const satisfies readonly PostgresMajor[])
     const fresh = `${to.name}_new`
     await refused(fresh, /as the role nobody: it is not there/, { role: 'nobody' })
     await refused(fresh, /is not a member of it, or may not SET ROLE to it/)
-    await sql(from, `GRANT ${quoted} TO ${login}`, ...(major >= 16 ? [`GRANT ${quoted} TO ${login} WITH SET FALSE`] : []))
+    await sql(
+      from,
+      `GRANT ${quoted} TO ${login}`,
+      ...(major >= 16 ? [`GRANT ${quoted} TO ${login} WITH SET FALSE`] : []),
+    )
     if (major >= 16) await refused(fresh, /is not a member of it, or may not SET ROLE to it/)
     await sql(from, `GRANT ${quoted} TO ${login}${major >= 16 ? ' WITH SET TRUE' : ''}`)
     await refused(fresh, /may not give things to their owners: (owner_\w+, postgres|postgres, owner_\w+)/)
@@ -59,7 +69,10 @@ for (const major of [15, 18] as const satisfies readonly PostgresMajor[])
     for (const name of [to.name, fresh]) {
       await restore(name, plain)
       assert.deepEqual(await contents({ ...to, name }), await contents(from))
-      const owners = await sql({ ...to, name }, `SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname !~ '^(pg_|info)'`)
+      const owners = await sql(
+        { ...to, name },
+        `SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname !~ '^(pg_|info)'`,
+      )
       assert.deepEqual(owners, [{ tableowner: role }])
     }
     // Also by a superuser, who gives the database to whom it belonged.

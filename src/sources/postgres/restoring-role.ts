@@ -48,15 +48,16 @@ export interface RoleGoal {
 
 /**
  * Throws a usage Failure when we may not become the role that is to restore, or when it may not make, replace or give away
- * what the archive holds: the server would only say so half-way.
+ * what the archive holds: the server would only say so half-way. Returns whose a database that is made must be; undefined:
+ * whose else it would be.
  */
-export async function demandRole(o: RoleGoal, ctx: Context): Promise<void> {
+export async function demandRole(o: RoleGoal, ctx: Context): Promise<string | undefined> {
   const { role, found } = o
   const refuse = (why: string, remedy: string) =>
     usage(`cannot restore into ${showConnection(found.connection)} as the role ${role}`, why, remedy)
   const rights = await rightsOf(o, ctx)
   if (rights === null) {
-    if (found.superuser && o.made.includes(role)) return
+    if (found.superuser && o.made.includes(role)) return role
     throw refuse('it is not there', 'create it first, and grant it to the user who logs in')
   }
   if (!rights.reachable)
@@ -64,14 +65,16 @@ export async function demandRole(o: RoleGoal, ctx: Context): Promise<void> {
       `the user ${found.connection.user} is not a member of it, or may not SET ROLE to it`,
       'GRANT it to that user, or log in as another',
     )
-  if (rights.superuser) return
+  if (rights.superuser) return undefined
   if (found.state === 'absent' && !rights.ours)
     throw refuse(
       `the new database would be its, and the user ${found.connection.user} does not inherit its rights`,
       'GRANT it with INHERIT, or create the database first',
     )
   const lacking = lackingIn(rights, o)
-  if (lacking !== null) throw refuse(lacking, 'GRANT it what it lacks, name another role, or leave out --role')
+  if (lacking !== null)
+    throw refuse(lacking, 'GRANT it what it lacks, name another role, or leave out --role')
+  return role
 }
 
 async function rightsOf({ role, found }: RoleGoal, ctx: Context): Promise<Rights | null> {
@@ -86,7 +89,8 @@ function opened(connection: Survey['connection'], ctx: Context): Promise<Databas
 }
 
 /** What makes nothing of its own. */
-const within = /^(DATABASE( PROPERTIES)?|ACL|COMMENT|SECURITY LABEL|DEFAULT ACL|ROW SECURITY|.* DATA|SEQUENCE (SET|OWNED BY))$/
+const within =
+  /^(DATABASE( PROPERTIES)?|ACL|COMMENT|SECURITY LABEL|DEFAULT ACL|ROW SECURITY|.* DATA|SEQUENCE (SET|OWNED BY))$/
 
 /** A sentence; null when nothing is lacking. A database that is made is the role's own. */
 function lackingIn(rights: Rights, { found, toc, part, noOwner, role }: RoleGoal): string | null {

@@ -169,7 +169,10 @@ test('a whole server comes back: all of it at once, existing roles as they are, 
   }
   const report = await restorer.apply([manifest], nothing, true, reader, ctx)
   assert.match(report.warnings.join('\n'), /the roles postgres, keeper|the roles keeper, postgres/)
-  assert.match(report.warnings.join('\n'), /hollow does not go into the tablespace far away, which is missing/)
+  assert.match(
+    report.warnings.join('\n'),
+    /hollow does not go into the tablespace far away, which is missing/,
+  )
   assert.deepEqual(await names(target), await names(source))
   for (const name of ['shop', odd, 'hollow', 'postgres'])
     assert.deepEqual(await contents({ ...target, name }), await contents({ ...source, name }), name)

@@ -163,7 +163,13 @@ test('odd settings of the role change nothing of what is saved and brought back'
       [2, 1, 2],
     )
     const name = `${to.name}_${format}`
-    await postgresRestorer({ target: urlOf({ ...login, name }, name) }).apply([manifest], nothing, false, reader, ctx)
+    await postgresRestorer({ target: urlOf({ ...login, name }, name) }).apply(
+      [manifest],
+      nothing,
+      false,
+      reader,
+      ctx,
+    )
     const made = [await contents({ ...to, name }), await definitions({ ...to, name })]
     assert.deepEqual(made, wanted, format)
     if (format === 'custom') {
