@@ -41,10 +41,12 @@ export async function bring(
     const made = new Set<Goal>()
     try {
       await moveIn(server, goals, tables, goal => charsetOf(p, goal, met), made, ctx)
-      await define(p, late, ctx)
+      await define(p, late, p.manifest.source.version, ctx)
     } catch (error) {
       const redefine =
-        before === null ? null : { script: before, run: (inner: Context) => define(p, before, inner) }
+        before === null
+          ? null
+          : { script: before, run: (inner: Context) => define(p, before, server.facts.version, inner) }
       isLost = true
       await putBack(server, goals, tables, redefine, made, ctx)
       isLost = false
@@ -81,7 +83,12 @@ async function load(
     await ask(server, [`CREATE DATABASE ${quoteName(first.scratch)}${charsetOf(p, first, met)}`], ctx)
   const file = spoolFile(late)
   const filter = redirect(redirection(goals, manifest.unit, isWhole, file), met)
-  await read.into(data, loader(p, isWhole ? '' : first.scratch), { prologue: prologue(server) }, [filter])
+  await read.into(
+    data,
+    loader(p, isWhole ? '' : first.scratch),
+    { prologue: prologue(server, manifest.source.version) },
+    [filter],
+  )
   await finished(file.end())
 }
 
@@ -109,8 +116,8 @@ function loader({ server, clients }: Prepared, database: string): Program {
   }
 }
 
-async function* prologue(server: Reached) {
-  yield Buffer.from(loadingSession(server))
+async function* prologue(server: Reached, source: string) {
+  yield Buffer.from(loadingSession(server, source))
 }
 
 /** Every database and table that was asked for must have been there. */
@@ -178,7 +185,8 @@ async function saveDefinitions(
   return path
 }
 
-async function define(p: Prepared, script: string, ctx: Context): Promise<void> {
+/** `source`: the version of the server that the definitions are of. */
+async function define(p: Prepared, script: string, source: string, ctx: Context): Promise<void> {
   const { judge: _judge, ...program } = loader(p, '')
   await pour(
     createReadStream(script),
@@ -186,7 +194,7 @@ async function define(p: Prepared, script: string, ctx: Context): Promise<void> 
     { ...program, judge: judged(`${p.clients.flavour}, which made the definitions,`) },
     ctx,
     {
-      prologue: prologue(p.server),
+      prologue: prologue(p.server, source),
     },
   )
 }

@@ -1,4 +1,5 @@
 import { withoutTimeouts } from './ask.ts'
+import { seriesOf } from './clients.ts'
 import type { Reached } from './server.ts'
 
 /** Who may change what a MySQL session is restricted in. */
@@ -9,10 +10,13 @@ const restricted = /\b(ALL PRIVILEGES|SUPER|SYSTEM_VARIABLES_ADMIN|SESSION_VARIA
  * would make other tables of it, or keep them out.
  *
  * - `explicit_defaults_for_timestamp`: else a `timestamp NOT NULL` gets the time of each change as its value.
- * - `character_set_collations`: a dump names no collation where it is the one that the character set was born with.
+ * - `character_set_collations`, MySQL's `default_collation_for_utf8mb4`: an older server's dump names no collation where it is
+ *   the one that the character set was born with.
  * - `autocommit`: rows that nobody commits are gone with the session.
+ *
+ * `source`: the version of the server that was dumped; '' where it is not known.
  */
-export function loadingSession({ facts, connection }: Reached): string {
+export function loadingSession({ facts, connection }: Reached, source: string): string {
   const lines = [
     'SET NAMES utf8mb4;',
     'SET SESSION foreign_key_checks = 0, unique_checks = 0, autocommit = 1;',
@@ -21,6 +25,9 @@ export function loadingSession({ facts, connection }: Reached): string {
     `/*M!${explicitSince(facts.version)} SET SESSION explicit_defaults_for_timestamp = 1 */;`,
     `/*M!110201 SET SESSION character_set_collations = '' */;`,
   ]
+  const [major] = seriesOf(source)
+  if (connection.flavour === 'mysql' && major > 0 && major < 8)
+    lines.push('/*!80011 SET SESSION default_collation_for_utf8mb4 = utf8mb4_general_ci */;')
   if (connection.flavour === 'mysql' && mayUnrestrict(facts.grants))
     lines.push(
       '/*!80013 SET SESSION sql_require_primary_key = 0 */;',
