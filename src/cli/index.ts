@@ -174,7 +174,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
       ).argParser(atLeastOne),
     )
     .addOption(new Option('--schema-only', 'PostgreSQL: definitions without rows').conflicts('dataOnly'))
-    .option('--data-only', 'PostgreSQL: rows into tables that are there')
+    .option('--data-only', 'PostgreSQL: rows added to tables that are there')
     .option('--dry-run', 'only say what would happen')
     .option('--yes', 'replace what is there')
     .action(act(() => import('./restore.ts')))
