@@ -10,7 +10,7 @@ import { spellingOf } from './foreign.ts'
 import { putMark, undeletableUntil } from './marking.ts'
 import { type Candidate, type Decision, decide } from './retention.ts'
 import { readManifest } from './stated.ts'
-import { readBegin } from './sweep.ts'
+import { readBegin, removeMarks } from './sweep.ts'
 
 export type PruneAction = 'keep' | 'mark' | 'wait' | 'delete'
 
@@ -217,8 +217,8 @@ async function remove({ store, manifestKey }: Copy, manifest: Manifest, ctx: Con
   if (manifestKey !== '' && (await store.remove(manifestKey, undefined, ctx)) === 'locked')
     return sayLocked(store, manifest.id, manifestKey, ctx)
   await store.remove(beginKey(manifest.job, manifest.id), undefined, ctx)
-  for await (const { key } of store.list(`${markPrefix}${manifest.id}/`, ctx))
-    await store.remove(key, undefined, ctx)
+  const marks = await Array.fromAsync(store.list(`${markPrefix}${manifest.id}/`, ctx), ({ key }) => key)
+  await removeMarks(store, marks, ctx)
 }
 
 /** A lock that the manifest does not tell of: the bucket's own, or one that somebody set. It ends some day. */
