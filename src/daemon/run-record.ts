@@ -150,12 +150,16 @@ export function lastRun(state: State, job: string): RunRecord | null {
   return null
 }
 
-/** When a run last left a whole copy in that store, as far as this host's own records go. */
-export function lastGoodRun(state: State, jobs: readonly string[], store: string): Date | null {
+/** When a run last left a whole copy in that store, not after `until`, as far as this host's own records go. */
+export function lastGoodRun(state: State, jobs: readonly string[], store: string, until: Date): Date | null {
   const ends = jobs.flatMap(job => {
     for (const { file } of filesOf(folderOf(state), job)) {
       const end = recordIn(file)?.end
-      if (end?.backups.some(each => !each.isIncomplete && each.stores.includes(store)))
+      if (
+        end &&
+        end.at <= until &&
+        end.backups.some(each => !each.isIncomplete && each.stores.includes(store))
+      )
         return [end.at.getTime()]
     }
     return []

@@ -175,8 +175,7 @@ test('retention counts foreign backups and own ones together, and removes no obj
 
 test('a backup without a manifest keeps what was said of it when another job of the store is pruned, which does not know it', async () => {
   const here = place('${DB}-%Y%m%d-%H%M%S.sql')
-  for (const at of ['20261001', '20261002'])
-    await put(here.store, `unit-${at}-000000.sql.gz`, here.ctx)
+  for (const at of ['20261001', '20261002']) await put(here.store, `unit-${at}-000000.sql.gz`, here.ctx)
   const [, old] = (await here.catalog()).entries
   assert.ok(old)
   await markEverywhere(old, 'delete', {}, here.ctx)

@@ -166,7 +166,7 @@ test('killed between the deletions, a backup is never listed as whole, and the n
 })
 
 test('marks of which some are removed when the prune is killed go with the next one, where nothing had been announced too', async () => {
-  const { store, ctx, made, later, to } = await daily(2)
+  const { store, ctx, made, to } = await daily(2)
   const [, old] = (await readCatalog([store], null, ctx)).entries
   assert.ok(old)
   await markEverywhere(old, 'hold', {}, ctx)
