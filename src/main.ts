@@ -1,3 +1,4 @@
+import { endProcess } from './cli/end.ts'
 import { holdHangUps } from './cli/hang-up.ts'
 
 const args = process.argv.slice(2)
@@ -5,6 +6,6 @@ const args = process.argv.slice(2)
 if (args.includes('serve') || args.includes('run')) holdHangUps()
 const { run } = await import('./cli/index.ts')
 
-process.exitCode = await run(args)
+const code = await run(args)
 // Nothing that is still open (a kept-alive connection, a timer) may hold the process up: all work is done.
-process.exit()
+endProcess(code)

@@ -2,13 +2,11 @@ import type { Context } from '../../model/context.ts'
 import { Failure } from '../../model/failure.ts'
 import { settlesWithin, Waiter } from '../../platform/abort.ts'
 import { beforeStall } from '../../platform/stall.ts'
+import { isUnanswered, waitNoMore } from '../../platform/unanswered.ts'
 import type { Place } from './path.ts'
 
 /** How long what was begun may take to clear up after an abort. */
 const graceMs = 5_000
-
-/** How much was given up on and has not answered yet, by the root of the store. */
-const unanswered = new Map<string, number>()
 
 /**
  * Does something in a file system that may never answer: that of a server which is gone. Throws the signal's reason after an
@@ -16,14 +14,14 @@ const unanswered = new Map<string, number>()
  * else in the same store fails at once: it would wait as well, and each that waits takes a thread from all stores.
  */
 export async function answered<T>(place: Place, work: () => Promise<T>, ctx: Context): Promise<T> {
-  if (unanswered.has(place.root)) throw silent(place)
+  if (isUnanswered(place.root)) throw silent(place)
   const asked = work()
   using wait = new Waiter(ctx.signal)
   try {
     return await wait.for(beforeStall(asked, ctx, () => `${place.root} of store ${place.store}`))
   } catch (error) {
     if (await settlesWithin(asked, ctx.signal.aborted ? graceMs : 0)) return await asked
-    note(place.root, asked)
+    waitNoMore(place.root, asked)
     throw error
   }
 }
@@ -44,19 +42,9 @@ export async function* eachAnswered<T>(
   } finally {
     // One that waits for an answer would never return.
     const over = iterator.return?.()
-    if (unanswered.has(place.root)) over?.catch(() => {})
+    if (isUnanswered(place.root)) over?.catch(() => {})
     else await over
   }
-}
-
-function note(root: string, asked: Promise<unknown>): void {
-  unanswered.set(root, (unanswered.get(root) ?? 0) + 1)
-  const forget = (): void => {
-    const left = (unanswered.get(root) ?? 0) - 1
-    if (left > 0) unanswered.set(root, left)
-    else unanswered.delete(root)
-  }
-  asked.then(forget, forget)
 }
 
 function silent({ store, root }: Place): Failure {
