@@ -57,6 +57,21 @@ test('a run is listed with what became of it, newest first, and its log is read 
   assert.equal(first.fault(), null)
 })
 
+test('a file whose first line was lost, on a full disk, is no run', () => {
+  const state = freshState()
+  const { id } = openRun(state, 'shop', 'schedule', at('2026-11-21T02:00:00'))
+  const lost = JSON.stringify({ at: '2026-11-21T03:00:00Z', type: 'backup', id: 'x' })
+  writeFileSync(
+    join(state.path, 'runs', '20261121T030000Z-aaaaaaaa.shop.jsonl'),
+    `{"cairn":1,"ty${lost}\n${lost}\n`,
+  )
+  assert.equal(lastRun(state, 'shop')?.id, id)
+  assert.deepEqual(
+    listRuns(state, null).map(each => each.id),
+    [id],
+  )
+})
+
 test('a run whose process was killed counts as neither running nor ended, whatever it left half-written', () => {
   const state = freshState()
   const run = openRun(state, 'shop', 'schedule', at('2026-11-21T02:00:00'))

@@ -176,8 +176,11 @@ export function readRun(state: State, handle: string): { record: RunRecord; line
 
 function recordIn(file: string): RunRecord | null {
   const lines = linesIn(file)
-  const [first] = lines as [{ id: string; job: string; trigger: Trigger; at: string; process: Owner }?]
-  if (!first?.id) return null
+  const [first] = lines as [
+    { type?: string; id: string; job: string; trigger: Trigger; at: string; process: Owner }?,
+  ]
+  // On a full disk the first line may be lost, and others not.
+  if (first?.type !== 'run') return null
   // What comes after the end is about telling others.
   const last = lines.findLast(line => (line as { type?: string }).type === 'end') as
     | (RunEnd & { at: string })

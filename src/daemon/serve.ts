@@ -2,6 +2,7 @@ import { type App, appFor, stallOf } from '../app.ts'
 import type { Context } from '../model/context.ts'
 import type { RunEvent } from '../model/event.ts'
 import { asFailure } from '../model/failure.ts'
+import { nextRun } from '../model/schedule.ts'
 import { takeLock } from '../platform/lock.ts'
 import { lookAt } from './alarm.ts'
 import type { Health, JobHealth } from './health.ts'
@@ -123,8 +124,9 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
     try {
       await recovering
       emit({ type: 'notice', text: trigger === 'missed' ? 'begins, late' : 'begins', job })
-      const { retry } = current.timing(job)
-      const request = { job, trigger, prune: true, retry, turn: () => turns.take(signal) }
+      const { retry, schedule, zone } = current.timing(job)
+      const next = schedule === null ? {} : { nextRun: nextRun(schedule, zone, new Date()) }
+      const request = { job, trigger, prune: true, retry, ...next, turn: () => turns.take(signal) }
       const { exit } = await inApp(job, (app, ctx) => runJob(request, app, ctx))
       emit({ type: 'notice', text: exit === 0 ? 'done' : `failed (exit ${exit})`, job })
     } finally {

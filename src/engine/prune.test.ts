@@ -119,6 +119,32 @@ test('the announced deletion of the last complete backup waits while only incomp
   assert.equal(reasons[1], 'it is the last complete one')
 })
 
+test('a backup that is held while others are removed stays', async () => {
+  const { store, ctx, made, to } = await daily(3)
+  const [, second, oldest] = (await readCatalog([store], null, ctx)).entries
+  assert.ok(second && oldest)
+  const held = [second, oldest]
+  const remove: Store['remove'] = async (key, version, ctx) => {
+    // Whichever is removed first, the other one is held meanwhile.
+    const other = held.find(({ id }) => !key.includes(id))
+    if (other && held.length === 2) {
+      held.splice(held.indexOf(other), 1)
+      await markEverywhere(other, 'hold', {}, ctx)
+    }
+    return await store.remove(key, version, ctx)
+  }
+  const meanwhile = { ...to, keep: { last: 1 }, store: { ...store, remove } }
+  const catalog = await readCatalog([meanwhile.store], [job.name], ctx)
+  const steps = await planPrune({ ...job, undeleteMs: 0 }, meanwhile, catalog, ctx)
+  assert.deepEqual(
+    steps.map(({ action }) => action),
+    ['keep', 'delete', 'delete'],
+  )
+  assert.deepEqual(await applyPrune(steps, ctx), [])
+  assert.equal((await listed(store, ctx)).length, 2)
+  assert.ok((await listed(store, ctx)).includes(made[0]?.id ?? '?'))
+})
+
 test('a plan changes nothing', async () => {
   const { store, ctx, to } = await daily(3)
   const before = await keysOf(store, ctx)

@@ -245,6 +245,14 @@ test('a retry is one run: one start, one end, and a log that tells of both attem
   assert.equal((await host.run(['backup'])).code, 1)
 })
 
+test('an attempt that would come after the next run is not waited for', async t => {
+  const retry = { times: 3, after: '1h' }
+  const host = scheduled({ schedule: '* * * * * *', retry, hooks: { before: ['exit 1'] } })
+  const running = serving(t, host)
+  await running.said(/the next run comes before the next attempt[\s\S]*failed \(exit 1\)[\s\S]*wiki: begins/)
+  assert.equal((await stop(running)).code, 143)
+})
+
 test('run gives the exit code of its jobs, passes commands on, and refuses what it does not know', async () => {
   const host = scheduled({})
   await host.ok(['run'])
