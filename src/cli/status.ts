@@ -50,7 +50,7 @@ interface Row {
 async function statusOf(job: string, app: App, ctx: Context): Promise<Row[]> {
   const now = ctx.clock.now()
   const { expectMs, schedule, zone } = app.timing(job)
-  const last = lastRun(app.state, job)
+  const last = lastRun(app.state, job, now)
   // Nobody has watched it yet: a store that never got anything is not given time here.
   const since = firstSeen(app.state, job, now) ?? new Date(0)
   const arrivals = await arrivalsOf(job, app, ctx)

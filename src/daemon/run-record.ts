@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { clockToleranceMs } from '../engine/retention.ts'
 import type { RunEvent } from '../model/event.ts'
 import type { ExitCode } from '../model/failure.ts'
 import { newId } from '../model/key.ts'
@@ -141,11 +142,12 @@ export function listRuns(state: State, job: string | null): RunRecord[] {
   return filesOf(folderOf(state), job).flatMap(({ file }) => recordIn(file) ?? [])
 }
 
-/** The newest run of a job; null when it has none. */
-export function lastRun(state: State, job: string): RunRecord | null {
+/** The newest run of a job, as of a time: what is from the future, by a clock that was wrong, is none; null when it has none. */
+export function lastRun(state: State, job: string, now: Date): RunRecord | null {
+  const until = now.getTime() + clockToleranceMs
   for (const { file } of filesOf(folderOf(state), job)) {
     const record = recordIn(file)
-    if (record) return record
+    if (record && record.startedAt.getTime() <= until) return record
   }
   return null
 }

@@ -196,7 +196,9 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
 
   return {
     health: () =>
-      Object.fromEntries([...known].map(([job, what]) => [job, healthOf(what, lastRun(base.state, job))])),
+      Object.fromEntries(
+        [...known].map(([job, what]) => [job, healthOf(what, lastRun(base.state, job, new Date()))]),
+      ),
     reload(config) {
       current = appFor(config, base.state)
       turns.resize(config.serve.parallel)
