@@ -1,7 +1,8 @@
-import { mkdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as z from 'zod'
 import { replaceFile } from '../platform/atomic-file.ts'
+import { makePathSync } from '../platform/make-path.ts'
 import type { State } from '../platform/state.ts'
 
 /** What the scheduler knows of a job across restarts. */
@@ -49,7 +50,7 @@ export function updateJobState(state: State, job: string, change: Partial<JobSta
   const after = { ...(readJobState(state, job) ?? empty), ...change }
   const file = fileOf(state, job)
   unwritten.set(file, after)
-  mkdirSync(join(state.path, 'jobs'), { recursive: true, mode: 0o700 })
+  makePathSync(join(state.path, 'jobs'))
   replaceFile(file, `${JSON.stringify(after)}\n`)
   unwritten.delete(file)
 }

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { appendFileSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { clockToleranceMs } from '../engine/retention.ts'
 import type { RunEvent } from '../model/event.ts'
 import type { ExitCode } from '../model/failure.ts'
 import { newId } from '../model/key.ts'
+import { makePathSync } from '../platform/make-path.ts'
 import { startTime } from '../platform/private-dir.ts'
 import type { State } from '../platform/state.ts'
 import { logLine } from './log-line.ts'
@@ -75,7 +76,7 @@ export function openRun(state: State, job: string, trigger: Trigger, startedAt: 
     }
   }
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    makePathSync(folder)
     forgetOld(folder, job, startedAt)
   } catch (error) {
     fault = (error as Error).message

@@ -45,7 +45,7 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
   const { unit } = task
   const startedAt = new Date(begin.startedAt)
   const direct = job.to.filter(to => !to.after)
-  const to = delivery(direct, dest => putOptions(dest, startedAt), ctx)
+  const to = delivery(direct, dest => putOptions(dest, startedAt), ctx, job.pattern !== undefined)
   // A store whose manifest may be on its way is never cleaned up: the backup might be whole there.
   let unfinished = direct
   let manifest: Manifest | null = null
@@ -53,7 +53,7 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
   try {
     const before = await statedBefore(job, ctx)
     const captured = await capture(job, task, begin, to, ctx)
-    const stated = manifestOf(job, task, begin, withVersions(job, captured, to), ctx)
+    const stated = manifestOf(job, task, begin, withVersions(job, captured, to), to.unkept, ctx)
     await to.confirm(stated.artifacts.flatMap(artifact => artifact.objects))
     await lockChain(job, stated, startedAt, to, ctx)
     unfinished = direct.filter(dest => to.lost.has(dest.store.name))
@@ -76,7 +76,7 @@ async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promi
     return { unit: unit.name, id: begin.id, manifest, stores: [], failures }
   }
   const stores = to.live().map(dest => dest.store.name)
-  failures.push(...to.lost.values())
+  failures.push(...to.lost.values(), ...to.unkept.values())
   for (const dest of job.to.filter(each => each.after)) {
     const failure = await feedLater(job, dest, manifest, begin, stores, ctx)
     if (failure) failures.push(failure)

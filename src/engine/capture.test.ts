@@ -35,6 +35,19 @@ test('an artifact that fails while the session still looks for the next one fail
   assert.deepEqual(await keysOf(store, ctx), [])
 })
 
+test('an artifact that fails stops those that are on their way beside it', async () => {
+  const ctx = testContext()
+  const slow = faulty(memoryStore('one'), { put: { bytesPerSecond: 1000 }, only: /\/0002-/ })
+  const artifacts = [
+    { name: 'first', bytes: 10, breakAfter: { bytes: 0, how: 'throw' } as const },
+    { name: 'second', bytes: 50_000 },
+  ]
+  const began = performance.now()
+  const [outcome] = await backup(testJob(syntheticSource({ artifacts, concurrency: 2 }), [slow]), host, ctx)
+  assert.ok(performance.now() - began < ctx.stallMs / 2)
+  assert.match(outcome?.failures[0]?.message ?? '', /first/)
+})
+
 test('when the data fails while the census is on its way, neither is left', async () => {
   const ctx = testContext()
   const store = memoryStore('one')

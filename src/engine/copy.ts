@@ -5,6 +5,7 @@ import type { Destination } from '../model/job.ts'
 import { beginKey, markKey } from '../model/key.ts'
 import type { ArtifactRecord, Manifest, StoredPart } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
+import type { Bytes } from '../model/step.ts'
 import type { Store } from '../model/store.ts'
 import { cleanupContext } from '../platform/run-context.ts'
 import { lockAncestors } from './chain-locks.ts'
@@ -103,7 +104,8 @@ async function copyObject(
   })
   for (const store of from) {
     try {
-      await to.stream(part.key, record.name, inner => checkedPart(record, part, store, inner), part.bytes)
+      const open = (inner: Context): Bytes => checkedPart(record, part, store, inner)
+      await to.stream({ key: part.key, artifact: record.name, open, sizeHint: part.bytes }, ctx)
       return
     } catch (error) {
       ctx.signal.throwIfAborted()

@@ -4,9 +4,10 @@ import type { Destination } from '../model/job.ts'
 import { pieceKey } from '../model/key.ts'
 import type { StoredPart } from '../model/manifest.ts'
 import type { Bytes } from '../model/step.ts'
-import type { PutOptions, Store, StoredObject } from '../model/store.ts'
+import { type PutOptions, type Store, type StoredObject, Unkept } from '../model/store.ts'
 import { eachOf } from '../platform/each-of.ts'
 import { fanOut, type Sink, type SinkOutcome } from '../platform/fan-out.ts'
+import { announce } from './outcome.ts'
 import { split, tally } from './pieces.ts'
 import { progress } from './progress.ts'
 
@@ -22,12 +23,23 @@ export interface Stored {
   readonly objects: StoredPart[]
 }
 
+/** What is streamed. With `replace` an object that has the key already gives way, once the new one is whole. */
+export interface Streamed {
+  readonly key: string
+  readonly artifact: string
+  readonly open: (ctx: Context) => Bytes
+  readonly sizeHint?: number | undefined
+  readonly replace?: boolean
+}
+
 /** The stores that a backup goes to, and which of them still have everything of it. */
 export interface Delivery {
   /** The stores that took everything so far. */
   live(): readonly Destination[]
   /** Why each of the others was dropped. */
   readonly lost: ReadonlyMap<string, Failure>
+  /** The first object of each live store that is there without the lock or the tags it should have. */
+  readonly unkept: ReadonlyMap<string, Unkept>
   /** The stores that took anything at all, or may have when an abort came first. What is lost and not among them has nothing to be cleared away. */
   readonly reached: ReadonlySet<string>
   /** Version ids by key, in a store that keeps versions. */
@@ -35,16 +47,9 @@ export interface Delivery {
   /**
    * Streams bytes into every live store under the key, split where the smallest store's objects end, so that the
    * objects are the same everywhere. A store that fails is dropped with a `failure` event. Throws when none is
-   * left, or when the bytes fail: then no store that hides partial objects shows anything of it. With `replace` an object
-   * that has the key already gives way, once the new one is whole.
+   * left, when `ctx.signal` is aborted, or when the bytes fail: then no store that hides partial objects shows anything of it.
    */
-  stream(
-    key: string,
-    artifact: string,
-    open: (ctx: Context) => Bytes,
-    sizeHint?: number,
-    replace?: boolean,
-  ): Promise<Stored>
+  stream(object: Streamed, ctx: Context): Promise<Stored>
   /**
    * Looks, in every live store that can be listed, whether all these objects are there in their sizes: somebody with a
    * wrong clock may have swept them away. A store that lacks one is dropped; throws when none is left.
@@ -58,26 +63,53 @@ export interface Delivery {
   offer(key: string, body: (store: string) => Uint8Array): Promise<string[]>
 }
 
+/**
+ * A server that drops locks or tags makes its store a lost one; with `bare`, where objects count by their names as they do for
+ * the tool that made such first, the store stays live and the fault is told in `unkept`, and by a `failure` event.
+ */
 export function delivery(
   to: readonly Destination[],
   options: (to: Destination) => PutOptions,
   ctx: Context,
+  bare = false,
 ): Delivery {
   const lost = new Map<string, Failure>()
+  const unkept = new Map<string, Unkept>()
   const reached = new Set<string>()
   const versions = new Map<string, Record<string, string>>()
   const live = (): Destination[] => to.filter(({ store }) => !lost.has(store.name))
   /** Aborted when no store is left: of several streams one may know first. */
   const gone = new AbortController()
-  const whileAny = { ...ctx, signal: AbortSignal.any([ctx.signal, gone.signal]) }
+  const whileAny = (inner: Context): Context => ({
+    ...inner,
+    signal: AbortSignal.any([inner.signal, gone.signal]),
+  })
 
   const drop = (store: string, error: Error): void => {
     // Of several artifacts on their way at once, the first to fail says why.
     if (lost.has(store)) return
     const failure = asFailure(error, `store ${store} failed`)
     lost.set(store, failure)
-    ctx.emit({ type: 'failure', what: failure.what, why: failure.why, remedy: failure.remedy, store })
+    announce(failure, undefined, ctx, store)
     if (live().length === 0) gone.abort(noneLeft(lost))
+  }
+  /** Puts into one store; there, a lock or tags that are dropped may be no reason to fail. */
+  const putInto = async (
+    dest: Destination,
+    key: string,
+    body: Bytes | Uint8Array,
+    more: PutOptions,
+    putCtx: Context,
+  ): Promise<StoredObject> => {
+    const { store } = dest
+    try {
+      return await store.put(key, body, { ...options(dest), ...more }, putCtx)
+    } catch (error) {
+      if (!(bare && error instanceof Unkept)) throw error
+      if (!unkept.has(store.name)) announce(error, undefined, ctx, store.name)
+      unkept.set(store.name, unkept.get(store.name) ?? error)
+      return error.object
+    }
   }
   const settle = (outcomes: readonly SinkOutcome<StoredObject>[], key: string, bytes: number): void => {
     for (const outcome of outcomes) {
@@ -96,7 +128,7 @@ export function delivery(
       live().map(async (dest): Promise<SinkOutcome<StoredObject>> => {
         const { name } = dest.store
         try {
-          return { name, ok: true, value: await dest.store.put(key, body(name), options(dest), ctx) }
+          return { name, ok: true, value: await putInto(dest, key, body(name), {}, ctx) }
         } catch (error) {
           return { name, ok: false, error: asFailure(error, `store ${name} failed`) }
         }
@@ -116,11 +148,14 @@ export function delivery(
     live,
     lost,
     reached,
+    unkept,
     versions: store => versions.get(store) ?? {},
-    async stream(key, artifact, open, sizeHint, replace = false) {
-      whileAny.signal.throwIfAborted()
+    async stream({ key, artifact, open, sizeHint, replace }, streamCtx) {
+      const running = whileAny(streamCtx)
+      running.signal.throwIfAborted()
       const abandon = new AbortController()
-      const inner = { ...ctx, signal: AbortSignal.any([whileAny.signal, abandon.signal]) }
+      const inner = { ...running, signal: AbortSignal.any([running.signal, abandon.signal]) }
+      const more = { ...(sizeHint === undefined ? {} : { sizeHint }), ...(replace ? { replace } : {}) }
       const store = storing(artifact, live(), ctx)
       const counted = tally(store.report)
       const objects: StoredPart[] = []
@@ -131,23 +166,14 @@ export function delivery(
           (dest): Sink<StoredObject> => ({
             name: dest.store.name,
             take: (bytes, sinkCtx) =>
-              dest.store.put(
-                part,
-                store.counting(bytes, dest.store.name),
-                {
-                  ...options(dest),
-                  ...(sizeHint === undefined ? {} : { sizeHint }),
-                  ...(replace ? { replace } : {}),
-                },
-                sinkCtx,
-              ),
+              putInto(dest, part, store.counting(bytes, dest.store.name), more, sinkCtx),
           }),
         )
         const input = (fanCtx: Context): Bytes => {
           fanCtx.signal.addEventListener('abort', () => abandon.abort(fanCtx.signal.reason), { once: true })
           return counted.through(piece)
         }
-        const outcomes = await fanOut(input, sinks, windowBytes, whileAny)
+        const outcomes = await fanOut(input, sinks, windowBytes, running)
         settle(outcomes, part, counted.piece().bytes)
         objects.push({ key: part, ...counted.piece() })
       }

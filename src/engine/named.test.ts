@@ -4,17 +4,19 @@ import { testContext } from '../../test/support/context.ts'
 import { keysOf, testJob } from '../../test/support/job.ts'
 import { syntheticSource } from '../../test/support/synthetic-source.ts'
 import type { Context } from '../model/context.ts'
-import { exitCode } from '../model/failure.ts'
+import type { RunEvent } from '../model/event.ts'
+import { exitCode, Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { patternNaming } from '../model/key.ts'
 import { keyPattern } from '../model/key-pattern.ts'
 import type { Source } from '../model/source.ts'
-import type { Store } from '../model/store.ts'
+import { type Store, Unkept } from '../model/store.ts'
 import { memoryStore } from '../stores/memory.ts'
 import { backup } from './backup.ts'
 import { type Catalog, readCatalog, resolve } from './catalog.ts'
 import type { NamedObjects } from './foreign.ts'
 import { markEverywhere } from './marking.ts'
+import { exitOf } from './outcome.ts'
 import { applyPrune, planPrune } from './prune.ts'
 import { pruneJob } from './prune-job.ts'
 import { verifyCopy } from './verify.ts'
@@ -69,6 +71,53 @@ test('the object has its name, what goes with it lies aside, and it is listed on
     ['logical'],
   )
 })
+
+test('where a server drops locks or tags, the backup is there, it is told once, and no lock is claimed', async () => {
+  for (const extra of ['lock', 'tags'] as const) {
+    const events: RunEvent[] = []
+    const inner = memoryStore('one')
+    const here = place('${DB}-%Y%m%d-%H%M%S.sql', {}, dropping(inner, extra))
+    const lock = { mode: 'governance', for: { months: 0, ms: 3 * day } } as const
+    const job = { ...here.job(source()), to: [{ store: here.store, keep: {}, lock, tags: { a: 'b' } }] }
+    const outcomes = await backup(job, 'here', { ...here.ctx, emit: event => events.push(event) })
+    assert.equal(exitOf(outcomes), exitCode.partial, outcomes[0]?.failures.join())
+    assert.deepEqual(outcomes[0]?.stores, ['one'])
+    assert.equal(outcomes[0]?.manifest?.lockedUntil !== undefined, extra === 'tags')
+    assert.deepEqual(
+      events.flatMap(event => (event.type === 'failure' ? [event.what] : [])),
+      [`the ${extra} cannot be set`],
+    )
+    const { entries } = await here.catalog()
+    assert.deepEqual(
+      entries.map(({ kind }) => kind),
+      ['logical'],
+    )
+  }
+})
+
+test('where a server drops tags, a job that names its objects in our way fails before it stores any data', async () => {
+  const ctx = testContext()
+  const store = dropping(memoryStore('one'), 'tags')
+  const read = source()
+  const [outcome] = await backup(testJob(read, [store]), 'here', ctx)
+  assert.equal(outcome?.manifest, null)
+  assert.match(outcome?.failures.join() ?? '', /the tags cannot be set/)
+  assert.deepEqual(await keysOf(store, ctx, 'shop/'), [])
+})
+
+function dropping(store: Store, extra: 'lock' | 'tags'): Store {
+  return {
+    ...store,
+    async put(key, body, { lock, ...options }, ctx) {
+      const object = await store.put(key, body, options, ctx)
+      throw new Unkept(
+        new Failure({ what: `the ${extra} cannot be set`, why: 'it is refused' }),
+        extra,
+        object,
+      )
+    },
+  }
+}
 
 test('an object without a manifest is a foreign backup with an id that stays, found by its name or a piece of it', async () => {
   const here = place('${DB}-%Y%m%d-%H%M%S.sql')

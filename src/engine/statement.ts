@@ -9,6 +9,7 @@ import type { Begin } from '../model/mark.ts'
 import type { Census } from '../model/source.ts'
 import { toolVersion } from '../model/version.ts'
 import type { Captured } from './capture.ts'
+import type { Delivery } from './delivery.ts'
 import type { Task } from './take.ts'
 
 /** The manifest of what was captured. Throws a Failure when even without warnings it is larger than a manifest may be. */
@@ -17,9 +18,10 @@ export function manifestOf(
   { source, inspection, unit }: Task,
   begin: Begin,
   { artifacts, census, facts }: Captured,
+  unkept: Delivery['unkept'],
   ctx: Context,
 ): Manifest {
-  const lockedUntil = lastLock(job, begin)
+  const lockedUntil = lastLock(job, begin, unkept)
   const identity = unit.identity ?? inspection.identity
   return fitted({
     cairn: 1,
@@ -74,9 +76,11 @@ function totals(census: Census): Manifest['census'] {
   }
 }
 
-function lastLock(job: Job, begin: Begin): string | undefined {
+function lastLock(job: Job, begin: Begin, unkept: Delivery['unkept']): string | undefined {
   const startedAt = new Date(begin.startedAt)
-  const ends = job.to.flatMap(({ lock }) => (lock ? [addSpan(startedAt, lock.for).getTime()] : []))
+  const ends = job.to
+    .filter(({ store }) => unkept.get(store.name)?.extra !== 'lock')
+    .flatMap(({ lock }) => (lock ? [addSpan(startedAt, lock.for).getTime()] : []))
   return ends.length === 0 ? undefined : new Date(Math.max(...ends)).toISOString()
 }
 

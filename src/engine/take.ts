@@ -58,7 +58,8 @@ export async function takeOne(
   const steps = job.stages.map(stage => stage.encode())
   const deliver = async (open: (ctx: Context) => Bytes): Promise<ArtifactRecord> => {
     const replace = job.pattern?.isUnique === false && artifact.role === 'data'
-    const stored = await to.stream(key, artifact.name, open, artifact.sizeHint, replace)
+    const { name, sizeHint } = artifact
+    const stored = await to.stream({ key, artifact: name, open, sizeHint, replace }, ctx)
     return { ...recordOf(artifact, job.stages, plain), ...stored }
   }
   const read = (inner: Context): Program | Bytes => {

@@ -73,13 +73,26 @@ export class NotFound extends Error {
  */
 export class Transient extends Failure {}
 
+/** The object is durable and whole under its key, but the server dropped its lock or its tags, and does not take them later either. */
+export class Unkept extends Failure {
+  readonly extra: 'lock' | 'tags'
+  readonly object: StoredObject
+
+  constructor({ what, why, remedy }: Failure, extra: 'lock' | 'tags', object: StoredObject) {
+    super({ what, why, remedy })
+    this.extra = extra
+    this.object = object
+  }
+}
+
 /**
  * A place that keeps objects. Keys are relative to the store's root: `/`-separated segments of any characters
  * but NUL, none of them empty, `.` or `..`; an adapter refuses others before it touches anything.
  *
  * `put`: on return the object is durable and whole under its key. If the body throws, the signal is aborted or
  * the process dies, nothing is visible under the key (unless `can.hidesPartial` is false). Never replaces:
- * throws AlreadyExists where `can.exclusive`. Lock, tags and expiry are part of the request that creates it.
+ * throws AlreadyExists where `can.exclusive`. Lock, tags and expiry are part of the request that creates it; throws Unkept
+ * where a server takes that request and drops them.
  * `get`: throws NotFound. A stream that is cut by the store throws; it never just ends early.
  * `list`: every object whose key starts with the prefix, in any order, none that is half written.
  * `listVersions`: the same with every version of each, no delete markers; where there are none, or nobody may list them,

@@ -1,8 +1,9 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { exitCode, Failure } from '../model/failure.ts'
+import { makePathSync } from './make-path.ts'
 
 /**
  * Takes a lock that the kernel gives back when this process ends, however it ends, and that also excludes processes in
@@ -10,7 +11,7 @@ import { exitCode, Failure } from '../model/failure.ts'
  * it is not the lock. Disposing releases it. Throws a Failure with exit 11, naming the holder, when it is taken.
  */
 export async function takeLock(path: string, what: string): Promise<Disposable> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  makePathSync(dirname(path))
   const { DatabaseSync } = await import('node:sqlite')
   const database = new DatabaseSync(path, { timeout: 0 })
   try {

@@ -1,3 +1,4 @@
+import { mkdirSync, statSync } from 'node:fs'
 import { mkdir, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
@@ -24,5 +25,28 @@ async function makeOne(path: string, mode: number): Promise<boolean | null> {
     if (found?.isDirectory()) return false
     if (code !== 'ENOENT' || (await stat(dirname(path)).catch(() => null))) throw error
     return null
+  }
+}
+
+/** The same, for what is made before anything runs beside; for our own folders, which nobody else may enter. */
+export function makePathSync(path: string): void {
+  if (makeOneSync(path)) return
+  makePathSync(dirname(path))
+  if (!makeOneSync(path)) throw new Error(`the file system takes no folder ${path}`)
+}
+
+/** Whether it is there now; not, when what should hold it is not. */
+function makeOneSync(path: string): boolean {
+  try {
+    mkdirSync(path, 0o700)
+    return true
+  } catch (error) {
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return true
+    if (
+      (error as NodeJS.ErrnoException).code !== 'ENOENT' ||
+      statSync(dirname(path), { throwIfNoEntry: false })
+    )
+      throw error
+    return false
   }
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { makePathSync } from './make-path.ts'
 
 /** Nobody can see whether another host's process is gone; a container gets a new host name each time. */
 const strangerMs = 7 * 24 * 60 * 60 * 1000
@@ -13,7 +14,7 @@ const strangerMs = 7 * 24 * 60 * 60 * 1000
  * Throws when it cannot be made; disposing removes it with all it holds.
  */
 export function privateDir(parent: string): Disposable & { readonly path: string } {
-  mkdirSync(parent, { recursive: true, mode: 0o700 })
+  makePathSync(parent)
   const path = join(
     parent,
     `${hostname()}-${process.pid}-${startTime(process.pid)}-${randomUUID().slice(0, 8)}`,

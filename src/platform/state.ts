@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { accessSync, constants, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { accessSync, constants, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { homedir, hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { usage } from '../model/failure.ts'
 import { replaceFile, syncFolder } from './atomic-file.ts'
+import { makePathSync } from './make-path.ts'
 import { sweepPrivateDirs } from './private-dir.ts'
 
 /**
@@ -37,7 +38,7 @@ export function openState(env: NodeJS.ProcessEnv = process.env): State {
   const spool = env.CAIRN_SPOOL || join(path, 'spool')
   try {
     for (const folder of [path, tmp, spool, join(path, 'locks'), join(path, 'journal')]) {
-      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      makePathSync(folder)
     }
     sweepPrivateDirs(tmp)
     sweepPrivateDirs(spool)

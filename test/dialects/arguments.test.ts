@@ -88,12 +88,16 @@ test('rclone: arguments of mariadb-dump reach it, and each dump comes back by ha
   const fill =
     "CREATE TABLE t (id INT PRIMARY KEY, b BLOB); INSERT INTO t VALUES (1, X'00FF0A27'), (2, 'q''u\"o'); CREATE TABLE s (x INT); CREATE PROCEDURE p() SELECT 1;"
   const rows = (): string => mariadb(`USE \`${name}\`; SELECT id, HEX(b) FROM t; SHOW TABLES`)
+  const secret = host.path('secret.cnf')
+  writeFileSync(secret, `[client]\npassword="${password}"\n`, { mode: 0o600 })
   const short = [`-u${user}`, '-h', at, '-P', String(port), `-p${password}`]
   const long = ['--user', user, '--host', at, `--port=${port}`, `--password=${password}`]
-  const variables = { MYSQL_HOST: at, MYSQL_TCP_PORT: String(port), MYSQL_PWD_FILE: host.path('pw') }
+  const place = { MYSQL_HOST: at, MYSQL_TCP_PORT: String(port) }
+  const variables = { ...place, MYSQL_PWD_FILE: host.path('pw') }
   writeFileSync(host.path('pw'), `${password}\n`)
   const sets = [
     [`--user=${user}`, '--ignore-table', `${name}.s`],
+    [`--defaults-extra-file=${secret}`, `--user=${user}`, `--ignore-table=${name}.s`],
     [`--defaults-extra-file=${options}`, '--skip-lock-tables', `--ignore-table=${name}.s`, '-vR'],
     [...short, '--no-create-db', '--skip-comments', '--ignore-table', `${name}.s`, '--protocol=tcp'],
     [...long, '--compact', '-c', '--skip-extended-insert', '--lock-tables', `--ignore-table=${name}.s`],
@@ -102,7 +106,7 @@ test('rclone: arguments of mariadb-dump reach it, and each dump comes back by ha
     const env = {
       ...{ CAIRN_ENGINE: 'mariadb', BACKUP_DATABASES: name, BACKUP_FILE_NAME: 'x' },
       ...{ REMOTE_NAME: ':local', UPLOAD_PREFIX: host.path(`up/${index}`) },
-      ...(index === 0 ? variables : {}),
+      ...(index === 0 ? variables : index === 1 ? place : {}),
     }
     mariadb(make + fill)
     const ran = await host.cairn(['run', '--', ...args], env)

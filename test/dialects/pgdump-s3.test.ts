@@ -21,8 +21,8 @@ interface Place {
 }
 
 /** A database, a bucket that keeps versions or not, and what the old image was given. */
-async function place(t: TestContext, lock = true): Promise<Place | null> {
-  const bucket = await orSkip(t, freshBucket({ lock }))
+async function place(t: TestContext, lock = true, server?: 's3-rclone'): Promise<Place | null> {
+  const bucket = await orSkip(t, freshBucket({ lock, ...(server && { server }) }))
   const database = await orSkip(t, freshDatabase(15))
   if (!bucket || !database) return null
   await fillShop(database)
@@ -199,6 +199,25 @@ test('pgdump-s3: the right to put and to tag is enough, and what Cairn records b
     listed.map(({ kind }) => kind),
     ['foreign'],
   )
+})
+
+test('pgdump-s3: a server that keeps no tags has the backup all the same; that they are missing is told, by exit 3 too', async t => {
+  const here = await place(t, false, 's3-rclone')
+  if (!here) return
+  const { database, host } = here
+  const ran = await host.cairn(['run'])
+  assert.equal(ran.code, 3, ran.stderr)
+  assert.equal(ran.stderr.match(/the tags of .* cannot be set/g)?.length, 1, ran.stderr)
+  const listed = (await host.cairn(['list', '--json'])).json<{ id: string; kind: string }[]>()
+  assert.deepEqual(
+    listed.map(({ kind }) => kind),
+    ['logical'],
+  )
+  const before = await shopDigest(database)
+  await sql(database, 'DELETE FROM item WHERE id > 400')
+  const restored = await host.cairn(['restore', listed[0]?.id ?? '', '--yes'])
+  assert.equal(restored.code, 0, restored.stderr)
+  assert.equal(await shopDigest(database), before)
 })
 
 test('pgdump-s3: a dump that fails does not take the place of the last good one', async t => {

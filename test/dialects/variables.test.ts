@@ -140,7 +140,7 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['PGSERVICE', 'x', 'jobs.rclone.source.type', 'postgres', { CAIRN_ENGINE: '' }],
       ['PGPASSWORD', 'x', 'jobs.rclone.source.password', undefined],
       ['PGPASSWORD_FILE', '/pw', 'jobs.rclone.source.password', { file: '/pw' }],
-      ['MYSQL_HOST', 'db', 'jobs.rclone.source.host', 'db', { CAIRN_ENGINE: '' }],
+      ['MYSQL_HOST', 'db', 'jobs.rclone.source.fallbackHost', 'db', { CAIRN_ENGINE: '' }],
       ['MYSQL_PWD', 'x', 'jobs.rclone.source.password', { env: 'MYSQL_PWD' }, { CAIRN_ENGINE: 'mariadb' }],
       ['MYSQL_PWD_FILE', '/pw', 'jobs.rclone.source.password', { file: '/pw' }, { CAIRN_ENGINE: 'mariadb' }],
       ['RCLONE_CONFIG_STORE_SMB_HOST', 'nas', 'stores.remote.options', { type: 'smb', host: 'nas' }],

@@ -151,11 +151,9 @@ function postgresOf(env: Variables, lifted: Sorted['lifted'], all: boolean): Pla
 
 function mariadbOf(env: Variables, lifted: Sorted['lifted']): Plain {
   const password = env.secret('MYSQL_PWD')
-  const host = env.text('MYSQL_HOST')
-  const files = lifted.defaultsFile ?? lifted.defaultsExtraFile
+  const fallbackHost = env.text('MYSQL_HOST')
   return {
-    // The host of lowest precedence: arguments and option files win.
-    ...(host !== undefined && files === undefined ? { host } : {}),
+    ...(fallbackHost === undefined ? {} : { fallbackHost }),
     ...(password ? { password } : {}),
     ...lifted,
     createDatabase: true,

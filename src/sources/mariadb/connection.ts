@@ -24,6 +24,11 @@ export const connectionOptions = {
     .min(1)
     .optional()
     .meta({ description: 'name or address of the server', example: 'db.example' }),
+  fallbackHost: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('host where neither an option nor an option file names one'),
   port: z.int().min(1).max(65_535).optional().describe('TCP port; 3306 unless an option file says otherwise'),
   socket: z
     .string()
@@ -49,6 +54,7 @@ export const connectionOptions = {
 export interface ConnectionOptions {
   readonly url?: SecretSource | undefined
   readonly host?: string | undefined
+  readonly fallbackHost?: string | undefined
   readonly port?: number | undefined
   readonly socket?: string | undefined
   readonly user?: string | undefined
@@ -63,6 +69,7 @@ export interface ConnectionOptions {
 export interface Connection {
   readonly flavour: Flavour
   readonly host: string | undefined
+  readonly fallbackHost: string | undefined
   readonly port: number | undefined
   readonly socket: string | undefined
   readonly user: string | undefined
@@ -82,6 +89,7 @@ export async function resolveConnection(flavour: Flavour, options: ConnectionOpt
   const connection: Connection = {
     flavour,
     host: options.host ?? fromUrl.host,
+    fallbackHost: options.fallbackHost,
     port: options.port ?? fromUrl.port,
     socket: options.socket ?? fromUrl.socket,
     user: options.user ?? fromUrl.user,
@@ -92,7 +100,7 @@ export async function resolveConnection(flavour: Flavour, options: ConnectionOpt
     defaultsExtraFile: options.defaultsExtraFile,
     defaultsGroupSuffix: options.defaultsGroupSuffix,
   }
-  for (const text of [connection.host, connection.user, connection.database])
+  for (const text of [connection.host, connection.fallbackHost, connection.user, connection.database])
     if (text?.includes('\0'))
       throw usage('cannot connect', 'a name holds a NUL character', 'correct the options')
   return connection

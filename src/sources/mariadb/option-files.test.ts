@@ -36,6 +36,23 @@ for (const which of ['10.11', 'mysql'] as const)
     assert.deepEqual([facts.warnings, census.objects], [[], [{ name: 't', rows: 3 }]])
   })
 
+test('the fallback host is asked where neither an option nor an option file names one', async t => {
+  const database = await orSkip(t, freshSqlDatabase('10.11'))
+  if (!database) return
+  await sql(database, rows)
+  const file = join(await freshFolder(), 'my.cnf')
+  const { host, ...rest } = optionsOf(database, { defaultsExtraFile: file })
+  const taken = async (text: string, more: object) => {
+    writeFileSync(file, text)
+    const { census } = await capture(mariadbSource('mariadb', { ...rest, ...more }), testContext())
+    assert.deepEqual(census.objects, [{ name: 't', rows: 3 }])
+  }
+  await taken('[client]\n', { fallbackHost: host })
+  await taken(`[client]\nhost=${host}\n`, { fallbackHost: '127.0.0.9' })
+  await taken('[client]\nhost=127.0.0.9\n', { fallbackHost: '127.0.0.9', host })
+  await assert.rejects(taken('[client]\n', { fallbackHost: '127.0.0.9' }), /127\.0\.0\.9/)
+})
+
 test('limits that a server sets for all cut nothing short: the dump of some rows only is refused', async t => {
   const server = await orSkip(t, freshSqlServer('10.11'))
   if (!server) return

@@ -127,7 +127,8 @@ async function targetOf(flavour: Flavour, { target, source }: RestorerOptions): 
   const port = (connection: Connection): number => connection.port ?? 3306
   const isNoPlace = said.host === undefined && said.socket === undefined
   const isSameServer =
-    isNoPlace || (said.host === own.host && port(said) === port(own) && said.socket === own.socket)
+    isNoPlace ||
+    (said.host === (own.host ?? own.fallbackHost) && port(said) === port(own) && said.socket === own.socket)
   if (!isSameServer || (said.user !== undefined && said.user !== own.user)) return said
   return {
     ...own,

@@ -3,6 +3,7 @@ import { Failure, usage } from '../../model/failure.ts'
 import { ask, type Row, type Server } from './ask.ts'
 import { type Clients, findClients, type Series, seriesOf } from './clients.ts'
 import { type Connection, type Flavour, flavourNames, showConnection } from './connection.ts'
+import { placed } from './option-files.ts'
 import { isOneOf } from './sql.ts'
 
 /** Databases that belong to the server itself. */
@@ -41,12 +42,13 @@ export interface Reached extends Server {
 
 /** Logs in and looks around, also how large the databases of these names are. Throws a Failure with what to do: no programs, no login, the wrong product. */
 export async function reach(
-  connection: Connection,
+  wanted: Connection,
   folder: string | undefined,
   ctx: Context,
   named: readonly string[] = [],
 ): Promise<Reached> {
-  const found = await findClients(connection.flavour, folder, ctx)
+  const found = await findClients(wanted.flavour, folder, ctx)
+  const connection = await placed(wanted, found[0], ctx)
   const server = { connection, clients: found[0] }
   const [version = [], variables = [], databases = [], grants = [], cipher = [], limit = [], size = []] =
     await ask(

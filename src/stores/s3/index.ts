@@ -4,13 +4,13 @@ import type { Context } from '../../model/context.ts'
 import { Failure, usage } from '../../model/failure.ts'
 import { keyFault } from '../../model/key.ts'
 import type { Bytes } from '../../model/step.ts'
-import { type Entry, NotFound, type PutOptions, type Store } from '../../model/store.ts'
+import { type Entry, NotFound, type PutOptions, type Store, Unkept } from '../../model/store.ts'
 import { connection, defaultPatience } from './client.ts'
 import { nonceName, type Upload, type Uploaded } from './create.ts'
 import { keyTrouble } from './customer-key.ts'
 import { eitherSlash } from './either-slash.ts'
 import { explained, isAbsent } from './error.ts'
-import { ensureExtras, lockHeaders, retain, retention, tagHeader } from './lock.ts'
+import { Dropped, ensureExtras, lockHeaders, retain, retention, tagHeader } from './lock.ts'
 import type { S3Options } from './options.ts'
 import { BodyFailed, maxObjectBytes, maxParts, type PartDigests, partBytes, wholePart } from './part.ts'
 import { listPage, probe, read, versionsPage } from './read.ts'
@@ -36,8 +36,9 @@ export function s3Store(name: string, options: S3Options, patience = defaultPati
 function storeUnder(name: string, options: S3Options, patience: typeof defaultPatience): Store {
   const link = connection(options, patience)
   const root = options.prefix === '' || options.prefix.endsWith('/') ? options.prefix : `${options.prefix}/`
-  /** Kinds of puts whose extras this server is known to keep. */
+  /** Kinds of puts whose extras this server is known to keep, and those of which it is known that it cannot. */
   const kept = new Set<string>()
+  const never = new Map<string, Dropped>()
   const lacks = { conditions: false }
 
   /** Runs the work, and says what it was about when it fails. */
@@ -104,8 +105,11 @@ function storeUnder(name: string, options: S3Options, patience: typeof defaultPa
       const work = async () => {
         ctx.signal.throwIfAborted()
         const done = await send(body, uploadOf(full, o), ctx)
-        await checkExtras(full, done, o, ctx)
-        return { key, bytes: done.bytes, ...(done.version && { version: done.version }) }
+        const object = { key, bytes: done.bytes, ...(done.version && { version: done.version }) }
+        await checkExtras(full, done, o, ctx).catch(error => {
+          throw error instanceof Dropped ? new Unkept(error, error.extra, object) : error
+        })
+        return object
       }
       return doing(`cannot write ${key}`, ctx, work, o.lock !== undefined)
     },
@@ -186,7 +190,14 @@ function storeUnder(name: string, options: S3Options, patience: typeof defaultPa
   async function checkExtras(key: string, done: Uploaded, o: PutOptions, ctx: Context): Promise<void> {
     const kind = `${Boolean(o.lock)} ${Boolean(o.tags)}`
     if (!done.multipart && kept.has(kind)) return
-    await ensureExtras(o, { connection: link, store: name, key, version: done.version }, ctx)
+    const known = never.get(kind)
+    if (known) throw known
+    try {
+      await ensureExtras(o, { connection: link, store: name, key, version: done.version }, ctx)
+    } catch (error) {
+      if (error instanceof Dropped && error.ever) never.set(kind, error)
+      throw error
+    }
     if (!done.multipart) kept.add(kind)
   }
 }

@@ -29,9 +29,21 @@ function modeOf(lock: Lock): 'GOVERNANCE' | 'COMPLIANCE' {
   return lock.mode === 'compliance' ? 'COMPLIANCE' : 'GOVERNANCE'
 }
 
+/** The server keeps the lock or the tags of an object not; `ever`: of no object. */
+export class Dropped extends Failure {
+  readonly extra: 'lock' | 'tags'
+  readonly ever: boolean
+
+  constructor(failure: { what: string; why: string; remedy: string }, extra: 'lock' | 'tags', ever: boolean) {
+    super(failure)
+    this.extra = extra
+    this.ever = ever
+  }
+}
+
 /** One thing that was asked for beside the bytes. */
 interface Extra {
-  readonly name: string
+  readonly name: 'lock' | 'tags'
   isThere(): Promise<boolean>
   set(): Promise<unknown>
 }
@@ -39,7 +51,7 @@ interface Extra {
 /**
  * Sees to it that the object has the lock and the tags that it was written with: there are servers that drop them
  * without a word (Ceph 16, of multipart uploads). What is missing is set now; what can be neither read nor set is a
- * warning. Throws a Failure when it is missing for certain.
+ * warning. Throws Dropped when it is missing for certain.
  */
 export async function ensureExtras(options: PutOptions, to: Written, ctx: Context): Promise<void> {
   if (options.lock) await ensure(lockOf(options.lock, to, ctx), to, ctx)
@@ -67,7 +79,7 @@ async function readable(extra: Extra, to: Written): Promise<boolean | null> {
   } catch (error) {
     if (isRefused(error)) return null
     // It answered with the object itself: setting it now would overwrite the object with the request.
-    if (troubleOf(error).status === 200) throw missing(extra, to, 'the server does not know what that is')
+    if (troubleOf(error).status === 200) throw missing(extra, to, foreign)
     throw error
   }
 }
@@ -150,13 +162,16 @@ function unchecked(extra: Extra, to: Written, ctx: Context): void {
   })
 }
 
-function missing(extra: Extra, to: Written, cause?: unknown): Failure {
+const foreign = 'the server does not know what that is'
+
+function missing(extra: Extra, to: Written, cause?: unknown): Dropped {
   const { code = '', message = '' } = cause instanceof Error ? troubleOf(cause) : {}
   const said = [code, message].filter(Boolean).join(', ')
   const dropped = `the server dropped it${said ? `, and refuses it now (${said})` : ' twice'}`
-  return new Failure({
+  const failure = {
     what: `the ${extra.name} of ${to.key} in ${to.connection.where} cannot be set`,
-    why: typeof cause === 'string' ? cause : dropped,
+    why: cause === foreign ? foreign : dropped,
     remedy: isAbsent(cause) ? '' : `use a server and a bucket that keep ${extra.name}, or ask for none`,
-  })
+  }
+  return new Dropped(failure, extra.name, cause === foreign)
 }
