@@ -9,6 +9,7 @@ import { type App, appFor } from '../app.ts'
 import { Config } from '../config/schema.ts'
 import type { Context } from '../model/context.ts'
 import type { RunEvent } from '../model/event.ts'
+import type { Store } from '../model/store.ts'
 import { openState } from '../platform/state.ts'
 import { type Look, lookAt } from './alarm.ts'
 import { runJob } from './run-job.ts'
@@ -201,6 +202,19 @@ test('a newest backup whose manifest is damaged is passed over', async () => {
       [null, null],
     ],
   )
+})
+
+test('a store that may be listed and not read tells by its listing', async () => {
+  const here = host()
+  await here.backup()
+  const app = here.app()
+  const refused: Store['get'] = () => {
+    throw new Error('access denied')
+  }
+  const storesOf = (job: string): Store[] => app.storesOf(job).map(store => ({ ...store, get: refused }))
+  const { arrivals, alarms } = await here.look(1, { ...app, storesOf })
+  assert.deepEqual(alarms, [])
+  assert.ok(arrivals.every(({ at, unasked }) => at && unasked === null))
 })
 
 test('a store that cannot be listed is judged by the runs of this host, and that is said', async () => {

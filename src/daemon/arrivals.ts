@@ -53,21 +53,25 @@ async function arrivalIn(store: Store, job: string, app: App, ctx: Context): Pro
 /** Of the newest whose manifest is not damaged. */
 async function newestEnd(entries: readonly CatalogEntry[], until: Date, ctx: Context): Promise<Date | null> {
   for (const entry of entries) {
-    try {
-      const end = await endOf(entry, ctx)
-      return end <= until ? end : entry.startedAt
-    } catch (error) {
-      if (!(error instanceof Failure) || error.exit !== exitCode.damaged) throw error
-    }
+    const end = await endOf(entry, ctx)
+    if (end) return end <= until ? end : entry.startedAt
   }
   return null
 }
 
-/** The store tells when it was put there, which may have been later, by a copy; the manifest when it was made. */
-async function endOf({ copies: [copy], finishedAt }: CatalogEntry, ctx: Context): Promise<Date> {
-  if (!copy || copy.foreign || !copy.store.can.read) return finishedAt
-  const made = new Date((await readManifest(copy, ctx)).manifest.finishedAt)
-  return made < finishedAt ? made : finishedAt
+/**
+ * The store tells when it was put there, which may have been later, by a copy; the manifest, where it may be read, when it was
+ * made. Null when it is damaged.
+ */
+async function endOf({ copies: [copy], finishedAt }: CatalogEntry, ctx: Context): Promise<Date | null> {
+  if (!copy || copy.foreign) return finishedAt
+  try {
+    const made = new Date((await readManifest(copy, ctx)).manifest.finishedAt)
+    return made < finishedAt ? made : finishedAt
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    return error instanceof Failure && error.exit === exitCode.damaged ? null : finishedAt
+  }
 }
 
 /** What is overdue, given when the job was first seen: that is where a store counts from that never got anything. */
