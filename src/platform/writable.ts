@@ -20,7 +20,7 @@ export function demandWritable(places: readonly Place[]): void {
   throw usage(
     `cannot restore to ${closed.map(({ target }) => target).join(', ')}`,
     reasons.join('; '),
-    'mount it without :ro, or run as a user who may write there',
+    'mount the folder without :ro, or run as a user who may write there',
   )
 }
 
@@ -36,7 +36,7 @@ export async function whyClosed(folder: string): Promise<string | null> {
 export async function whyNotReplaced(path: string): Promise<string | null> {
   const closed = await whyClosed(dirname(path))
   if (closed !== null || !(await isMounted(path))) return closed
-  return `${path} is mounted by itself, and so cannot be replaced: mount the folder that holds it`
+  return `${path} is mounted by itself, and so cannot be replaced: its folder must be mounted`
 }
 
 /** Why the content of a file cannot be changed; null when it can. */

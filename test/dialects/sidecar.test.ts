@@ -172,7 +172,7 @@ test('sidecar: a restore touches nothing when one of its targets is mounted read
     assert.equal(refused.code, 2, refused.stderr)
     for (const name of ['folder', 'c.json', 'app.db'])
       assert.ok(refused.stderr.includes(`cannot restore to ${join(data, name)}`), refused.stderr)
-    assert.match(refused.stderr, /mounted read-only[\s\S]*hint: mount it without :ro/)
+    assert.match(refused.stderr, /mounted read-only[\s\S]*hint: mount the folder without :ro/)
     assert.equal(readFileSync(host.path('ok/a'), 'utf8'), 'newer')
   }
   const part = await host.cairn(['restore', 'latest', '--only', 'ok.tar.gz', '--yes'], env)
@@ -183,6 +183,40 @@ test('sidecar: a restore touches nothing when one of its targets is mounted read
   const whole = await host.cairn(['restore', 'latest', '--yes'], env)
   assert.equal(whole.code, 0, whole.stderr)
   assert.equal(readFileSync(host.path('data/c.json'), 'utf8'), 'saved')
+})
+
+test('sidecar: of files that are mounted by themselves a database is written into; another one is refused before it', async t => {
+  const host = oldHost({})
+  mkdirSync(host.path('from'))
+  const dir = mounted(t, '-t', 'tmpfs', 'tmpfs')
+  if (dir === null) return
+  sqliteFile(host.path('from/app.db'), 5)
+  writeFileSync(host.path('from/c.json'), 'saved')
+  const names = ['app.db', 'c.json']
+  const files = names.map(name => join(dir, name))
+  for (const [index, file] of files.entries()) {
+    writeFileSync(file, '')
+    sh('mount --bind "$FROM" "$TO"', undefined, { FROM: host.path('from', names[index] ?? ''), TO: file })
+  }
+  try {
+    const env = {
+      ...{ BACKUP_NAME: 'my-app', BACKUP_LOCAL_PATH: host.path('backups') },
+      BACKUP_FILES: files.join(','),
+    }
+    assert.equal((await host.cairn(['backup'], env)).code, 0)
+    using database = new DatabaseSync(host.path('from/app.db'))
+    database.exec('DELETE FROM item')
+    const count = () => ({ ...database.prepare('SELECT count(*) AS n FROM item').get() })
+    const refused = await host.cairn(['restore', 'latest', '--yes'], env)
+    assert.equal(refused.code, 2, refused.stderr)
+    assert.match(refused.stderr, /c\.json is mounted by itself.*: its folder must be mounted/)
+    assert.deepEqual(count(), { n: 0 })
+    const part = await host.cairn(['restore', 'latest', '--only', 'app.db', '--yes'], env)
+    assert.equal(part.code, 0, part.stderr)
+    assert.deepEqual(count(), { n: 5 })
+  } finally {
+    for (const file of files) sh('umount "$DIR"', undefined, { DIR: file })
+  }
 })
 
 test('sidecar: the time to cancel comes when the archive is read and decrypted; cancelled, nothing was touched', async () => {
