@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
@@ -22,6 +22,7 @@ import {
   rowsOf,
   sourceOf,
 } from '../../../test/support/sqlite-databases.ts'
+import { mounted } from '../../../test/support/trees.ts'
 import { sqliteRestorer } from './restorer.ts'
 
 const pick = { allow: new Set<string>() }
@@ -179,4 +180,18 @@ test('a restore killed while it writes into a database leaves the old content', 
   assert.ok(statSync(`${target}-journal`).size > 0)
   assert.equal(answer(target, 'SELECT count(*) AS value FROM old'), 3000)
   assert.equal(check(target), 'ok')
+})
+
+test('a target that is mounted read-only is refused by the plan, whether a database is there or not', async t => {
+  const { dir, path } = hostile(t)
+  const ctx = contextOf(t)
+  const { manifest } = await capture(sourceOf(path), ctx)
+  const shut = mounted(t, '--bind', '-o', 'ro', dir)
+  if (shut === null) return
+  for (const to of [join(shut, basename(path)), join(shut, 'new.db'), join(shut, 'not/there.db')])
+    await assert.rejects(sqliteRestorer({ to }).plan([manifest], pick, ctx), {
+      exit: 2,
+      message: /read-only/,
+    })
+  await sqliteRestorer({ to: path }).plan([manifest], pick, ctx)
 })
