@@ -1,3 +1,4 @@
+// budget: 200 s
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
