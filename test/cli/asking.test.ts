@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { exitCode } from '../../src/model/failure.ts'
-import { filesIn, leftovers, type Machine, machine, randomFiles, tree } from '../support/cli.ts'
+import { type Machine, machine, privateFiles, randomFiles, tree } from '../support/cli.ts'
 import { onTerminal, type Terminal } from '../support/terminal.ts'
 
 const question = /Type "yes" to go on: /
@@ -28,7 +28,7 @@ async function aboutToRestore(): Promise<{ host: Machine; restore: () => Promise
 
 test('nothing is drawn over a question, and "yes" carries the restore out', async () => {
   const { restore, data } = await aboutToRestore()
-  const terminal = await restore()
+  using terminal = await restore()
   const before = terminal.shown().search(question)
   terminal.type('ye')
   await terminal.shows(/go on: .*y.*e/s)
@@ -55,14 +55,14 @@ test('Ctrl-C, Ctrl-D, SIGTERM and any other answer end a question, and nothing i
     [terminal => terminal.type('no\r'), exitCode.usage, /nothing was touched/],
   ]
   for (const [end, code, says] of ends) {
-    const terminal = await restore()
+    using terminal = await restore()
     end(terminal)
     assert.equal(await terminal.ended, code, terminal.shown())
     assert.match(terminal.shown(), says)
     assert.doesNotMatch(terminal.shown(), /internal error|AbortError|node:/)
   }
   assert.deepEqual(tree(data), before)
-  assert.deepEqual(leftovers(filesIn(host.folder)), [])
+  assert.deepEqual(privateFiles(host), [])
 })
 
 test('init takes answers, and ends by Ctrl-C, Ctrl-D and SIGTERM without writing anything', async () => {
@@ -75,14 +75,14 @@ test('init takes answers, and ends by Ctrl-C, Ctrl-D and SIGTERM without writing
     [terminal => process.kill(terminal.pid(), 'SIGTERM'), exitCode.terminated],
   ]
   for (const [end, code] of ends) {
-    const terminal = onTerminal(host, 'init', folder)
+    using terminal = onTerminal(host, 'init', folder)
     await terminal.shows(/What to back up/)
     end(terminal)
     assert.equal(await terminal.ended, code, terminal.shown())
     assert.doesNotMatch(terminal.shown(), /internal error|AbortError|node:/)
   }
   assert.deepEqual(tree(folder), before)
-  const terminal = onTerminal(host, 'init', folder)
+  using terminal = onTerminal(host, 'init', folder)
   await terminal.shows(/What to back up/)
   terminal.type('\r')
   await terminal.shows(/Folder to keep/)

@@ -3,8 +3,8 @@ import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { childrenOf, type Machine } from './cli.ts'
 
-/** A run of Cairn on a terminal of its own, which script(1) makes. */
-export interface Terminal {
+/** A run of Cairn on a terminal of its own, which script(1) makes; ended when it is disposed. */
+export interface Terminal extends Disposable {
   /** What the terminal has shown so far. */
   shown(): string
   /** Resolves when that matches; rejects when the run ends without. */
@@ -40,6 +40,7 @@ export function onTerminal(host: Machine, args: string, cwd = host.folder): Term
   })
   return {
     ended,
+    [Symbol.dispose]: () => void child.kill('SIGKILL'),
     shown: () => text,
     async shows(pattern) {
       while (!pattern.test(text)) {
