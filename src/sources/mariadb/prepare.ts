@@ -1,7 +1,7 @@
 import type { Context } from '../../model/context.ts'
 import { usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
-import type { Selection } from '../../model/restore.ts'
+import type { ArtifactReader, Selection } from '../../model/restore.ts'
 import type { SecretSource } from '../../platform/secret-source.ts'
 import { type Clients, chooseClients } from './clients.ts'
 import {
@@ -12,7 +12,9 @@ import {
   resolveConnection,
   showConnection,
 } from './connection.ts'
-import { type Reached, reach } from './server.ts'
+import { databasesIn, demandKnown } from './known.ts'
+import { leftOver } from './loading-session.ts'
+import { type Reached, reach, systemDatabases } from './server.ts'
 import { showName } from './sql.ts'
 import { type Goal, survey } from './target.ts'
 
@@ -52,12 +54,14 @@ export async function prepare(
   chain: readonly Manifest[],
   pick: Selection,
   ctx: Context,
+  read: ArtifactReader | undefined,
 ): Promise<Prepared> {
   const manifest = chain.at(-1)
   if (manifest?.source.engine !== flavour || !['logical', 'foreign'].includes(manifest.kind))
     throw usage('cannot restore', `this is not a backup of ${flavourNames[flavour]}`, 'choose another backup')
   const isWhole = manifest.source.options.scope === 'whole'
   const { data, accounts, wanted } = picked(manifest, isWhole, pick)
+  if (wanted && read) await demandKnown(manifest, wanted, read, ctx)
   const connection = await targetOf(flavour, options)
   const server = await reach(connection, options.clients, ctx)
   const clients = chooseClients(
@@ -76,7 +80,30 @@ export async function prepare(
     wanted,
     renamed: connection.database,
   }
-  return { ...p, goals: data ? await goalsOf(p, ctx) : [], warnings: data ? obstacles(server, manifest) : [] }
+  if (!data) return { ...p, goals: [], warnings: [] }
+  const { names, left } = await namesOf(p, data, read, ctx)
+  return { ...p, goals: await goalsOf(p, names, ctx), warnings: [...obstacles(server, manifest), ...left] }
+}
+
+/** The databases to restore; and what is said of those that are not. */
+async function namesOf(
+  { isWhole, wanted, manifest }: Pick<Prepared, 'isWhole' | 'wanted' | 'manifest'>,
+  data: ArtifactRecord,
+  read: ArtifactReader | undefined,
+  ctx: Context,
+): Promise<{ names: string[]; left: string[] }> {
+  if (!isWhole) return { names: [manifest.unit], left: [] }
+  if (wanted) return { names: [...wanted.keys()], left: [] }
+  const listed = listedDatabases(manifest)
+  if (listed.length > 0 || !read) return { names: listed, left: [] }
+  const found = await databasesIn(data, read, ctx)
+  const own = (name: string): boolean => systemDatabases.includes(name.toLowerCase())
+  const left = found.some(own)
+    ? [
+        "the server's own databases in the dump, and with them its users and privileges, are not restored: mariadb itself brings them, from what cairn cat writes",
+      ]
+    : []
+  return { names: found.filter(name => !own(name)), left }
 }
 
 /** What of the backup is wanted. Names are of artifacts, else of databases, else of tables (`orders`, `shop.orders`). */
@@ -141,16 +168,21 @@ async function targetOf(flavour: Flavour, { target, source }: RestorerOptions): 
 function obstacles(server: Reached, manifest: Manifest): string[] {
   const packet = Number(manifest.source.options.maxAllowedPacket ?? 0)
   const { maxAllowedPacket } = server.facts
-  if (packet <= maxAllowedPacket) return []
+  const left = leftOver(server)
+  if (packet <= maxAllowedPacket) return left
   return [
+    ...left,
     `max_allowed_packet is ${maxAllowedPacket} at the target and was ${packet} at the source: rows larger than that fail (SET GLOBAL max_allowed_packet = ${packet})`,
   ]
 }
 
 /** The targets that are known before the dump is read. */
-async function goalsOf(p: Omit<Prepared, 'goals' | 'warnings'>, ctx: Context): Promise<Goal[]> {
-  const { server, manifest, wanted, renamed, isWhole } = p
-  const named = isWhole ? (wanted ? [...wanted.keys()] : listedDatabases(manifest)) : [manifest.unit]
+async function goalsOf(
+  p: Omit<Prepared, 'goals' | 'warnings'>,
+  named: readonly string[],
+  ctx: Context,
+): Promise<Goal[]> {
+  const { server, wanted, renamed } = p
   if (renamed !== undefined && named.length !== 1)
     throw usage(
       'cannot restore',
