@@ -75,8 +75,9 @@ export async function mendCopy(
   const wrong: string[] = []
   for (const object of objectsOf(manifest)) {
     const { key, bytes } = object.part
-    if ((await sizeOf(store, key, ctx)) !== bytes) {
-      await copyObject(object, from, to, ctx, true)
+    const found = await sizeOf(store, key, ctx)
+    if (found !== bytes) {
+      await copyObject(object, from, to, ctx, found !== null)
       mended.push(key)
     } else if (!(await isSound(object, store, ctx))) wrong.push(key)
   }
