@@ -1,8 +1,12 @@
-import { artifactReader } from '../engine/reader.ts'
+import type { CatalogEntry } from '../engine/catalog.ts'
+import { artifactReader, type StagesOf } from '../engine/reader.ts'
+import { isUnreadable } from '../engine/restore.ts'
 import { manifestFrom } from '../engine/stated.ts'
+import type { Context } from '../model/context.ts'
 import { asFailure, type ExitCode, exitCode, usage } from '../model/failure.ts'
+import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Global } from './io.ts'
-import { findBackup, withApp } from './work.ts'
+import { findBackup, readingOf, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
@@ -10,7 +14,7 @@ interface Options extends Global {
 }
 
 /**
- * `cairn cat BACKUP ARTIFACT`: the plain bytes on stdout. What was written when it fails in the middle cannot be taken
+ * `cairn cat BACKUP ARTIFACT`: the plain bytes on stdout, from the first store whose copy can be read. What was written when it fails in the middle cannot be taken
  * back: the exit code tells, and whoever pipes it into a program must look at it.
  */
 export function run(handle: string, name: string, options: Options): Promise<ExitCode> {
@@ -22,12 +26,37 @@ export function run(handle: string, name: string, options: Options): Promise<Exi
       const names = manifest.artifacts.map(artifact => artifact.name).join(', ')
       throw usage(`${entry.id} has no artifact "${name}"`, `it has: ${names}`)
     }
-    const { stagesOf } = await app.reading(options.identity)
-    const [copy] = entry.copies
-    if (!copy) throw usage(`${entry.id} cannot be read`, 'no store has it')
-    for await (const chunk of artifactReader(copy.store, stagesOf, ctx).open(record)) await write(chunk)
+    const { stagesOf } = await readingOf(app, options.identity)
+    await writeFirst(record, entry, stagesOf, ctx)
     return exitCode.ok
   })
+}
+
+/** From the next store where a copy is damaged or out of reach, as long as nothing has been written. */
+async function writeFirst(
+  record: ArtifactRecord,
+  entry: CatalogEntry,
+  stagesOf: StagesOf,
+  ctx: Context,
+): Promise<void> {
+  let isBegun = false
+  for (const [index, { store }] of entry.copies.entries()) {
+    try {
+      for await (const chunk of artifactReader(store, stagesOf, ctx).open(record)) {
+        isBegun = true
+        await write(chunk)
+      }
+      return
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      const failure = asFailure(error, `cannot read ${record.name} from store ${store.name}`)
+      const next = entry.copies[index + 1]
+      if (isBegun || !next || !isUnreadable(failure)) throw failure
+      const remedy = `trying the copy in ${next.store.name}`
+      ctx.emit({ type: 'warning', what: failure.what, why: failure.why, remedy, store: store.name })
+    }
+  }
+  throw usage(`${entry.id} cannot be read`, 'no store has it')
 }
 
 function write(chunk: Uint8Array): Promise<void> {

@@ -1,4 +1,4 @@
-import { copyBackup } from '../engine/copy.ts'
+import { copyBackup, mendCopy } from '../engine/copy.ts'
 import { manifestFrom } from '../engine/stated.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { dataPrefix } from '../model/key.ts'
@@ -14,7 +14,7 @@ interface Options extends Global {
 
 const expiresMs = 7 * 24 * 3_600_000
 
-/** `cairn copy BACKUP --to STORE`: gives a store the whole copy it lacks. */
+/** `cairn copy BACKUP --to STORE`: gives a store the whole copy it lacks, or what it has lost of its copy. */
 export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
     const to = app.store(options.to)
@@ -31,9 +31,13 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
     }
     const from = entry.copies.map(copy => copy.store).filter(store => store !== to)
     if (from.length === 0) throw usage(`cannot copy ${entry.id}`, `${to.name} is the only store that has it`)
-    const has = from.length < entry.copies.length
-    if (!has) {
-      const { manifest, file } = await manifestFrom(entry, ctx)
+    const copy = entry.copies.find(({ store }) => store === to)
+    const { manifest, file } = await manifestFrom(entry, ctx)
+    let mended: string[] = []
+    if (copy && !copy.foreign) {
+      using _lock = await takeLock(app.state.lockPath(entry.job), `job ${entry.job}`)
+      mended = await mendCopy(manifest, from, copy, app.destination(to, entry.job), ctx)
+    } else if (!copy) {
       const now = ctx.clock.now()
       const begin: Begin = {
         cairn: 1,
@@ -48,8 +52,9 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
       using _lock = await takeLock(app.state.lockPath(entry.job), `job ${entry.job}`)
       await copyBackup(manifest, file, from, app.destination(to, entry.job), begin, ctx)
     }
-    if (options.json) await outJson({ cairn: 1, id: entry.id, store: to.name, copied: !has })
-    else await out(has ? `${to.name} has ${entry.id} already` : `copied ${entry.id} to ${to.name}`)
+    if (options.json) await outJson({ cairn: 1, id: entry.id, store: to.name, copied: !copy, mended })
+    else if (mended.length > 0) await out(`put back in ${to.name}, of ${entry.id}: ${mended.join(', ')}`)
+    else await out(copy ? `${to.name} has ${entry.id} already` : `copied ${entry.id} to ${to.name}`)
     return exitCode.ok
   })
 }

@@ -68,7 +68,14 @@ async function openJob(job: Job, app: App, stores: Map<string, Store>, ctx: Cont
     sources.push(check)
   }
   const stages = await attempt(`stages of ${job.name}`, () => checkStages(job.stages, ctx))
-  return [...sources, stages, ...(await checkHooks(job.name, app)), ...(await checkGuards(job, ctx))]
+  const opened = stages.ok ? await checkOpens(job, app, ctx) : []
+  return [
+    ...sources,
+    stages,
+    ...opened,
+    ...(await checkHooks(job.name, app)),
+    ...(await checkGuards(job, ctx)),
+  ]
 }
 
 async function checkGuards({ name, guards }: Job, ctx: Context): Promise<Check[]> {
@@ -116,14 +123,44 @@ async function checkStages(stages: readonly Stage[], ctx: Context): Promise<stri
   return stages.some(stage => stage.encrypts) ? names : `${names}: backups are NOT encrypted`
 }
 
+/** Whether the keys of this host open what it encrypts. One without such a key writes only, on purpose. */
+async function checkOpens({ name, stages }: Job, app: App, ctx: Context): Promise<Check[]> {
+  if (!stages.some(stage => stage.encrypts)) return []
+  const entries = stages.map(stage => ({ name: stage.name, ...stage.facts }))
+  const record = { name: 'a sample', stages: entries }
+  const check = await attempt(`keys for ${name}`, async () => {
+    const reading = await app.reading(undefined)
+    if (!reading.canDecode(record)) return ''
+    const encoded = flow(
+      sample(),
+      stages.map(stage => stage.encode()),
+      edge(ctx),
+    )
+    const back = reading.stagesOf(record).toReversed()
+    const steps = back.map(stage => stage.decode())
+    const plain = await collect(flow(encoded, steps, edge(ctx)))
+    if (plain.toString() !== sampleText) throw new Error('what comes back is not what was encrypted')
+    return 'what it encrypts can be read with them'
+  })
+  ctx.signal.throwIfAborted()
+  if (check.ok) return check.found === '' ? [] : [check]
+  const found = `the keys of this host do not open what the job encrypts: ${check.found}`
+  return [{ what: check.what, ok: true, warning: true, found, remedy: anotherKey }]
+}
+
+const anotherKey =
+  'set identity to a key of one of the recipients, or leave it out where a host is only to write; keep the key that fits where you can find it'
+
 /** Where a program that is faster is missing, the work is done in this process. */
 function nameOf(step: Step, stage: string): string {
   return isProgram(step) ? `${stage} by ${step.program}` : `${stage} in Node.js`
 }
 
 async function* sample(): AsyncGenerator<Uint8Array, void, undefined> {
-  yield Buffer.from('cairn')
+  yield Buffer.from(sampleText)
 }
+
+const sampleText = 'cairn'
 
 /** One fixed key for each host: in a bucket that locks by default it cannot be deleted, and must not pile up. */
 async function checkStore(store: Store, app: App, ctx: Context): Promise<Check[]> {
@@ -156,7 +193,8 @@ async function checkStore(store: Store, app: App, ctx: Context): Promise<Check[]
 }
 
 async function checkKeys(app: App): Promise<string> {
-  const { keyFile } = await app.reading(undefined)
+  const { keyFile, unread } = await app.reading(undefined)
+  if (unread[0]) throw unread[0]
   return keyFile ? `${keyFile} can be read` : 'no key file on this host: it can back up, and not restore'
 }
 

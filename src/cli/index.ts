@@ -144,7 +144,11 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     .addOption(storeOption())
     .addOption(identityOption())
     .action(act(() => import('./cat.ts')))
-  command('copy <backup>', 'give a store the whole copy it lacks', 'cairn copy latest --to offsite')
+  command(
+    'copy <backup>',
+    'give a store the whole copy it lacks, or what its copy has lost',
+    'cairn copy latest --to offsite',
+  )
     .addOption(storeOption())
     .requiredOption('--to <store>', 'the store that gets it')
     .action(act(() => import('./copy.ts')))

@@ -3,7 +3,7 @@ import { basename, resolve } from 'node:path'
 import { parseConfig } from '../config/read.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { generateIdentity } from '../stages/index.ts'
-import { canAsk, type Global, out, say } from './io.ts'
+import { asking, canAsk, type Global, interruptSignal, out, say } from './io.ts'
 
 interface Options extends Global {
   readonly defaults?: boolean
@@ -40,21 +40,14 @@ export async function run(options: Options): Promise<ExitCode> {
 }
 
 async function ask(options: Options): Promise<{ source?: string; store?: string }> {
-  const { createInterface } = await import('node:readline/promises')
-  const lines = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    const source = options.source ?? defaultSource()
-    const store = options.store ?? resolve('backups')
-    return {
-      source:
-        (await lines.question(
-          `What to back up (a postgresql:// URL, a SQLite file, a folder) [${source}]: `,
-        )) || source,
-      store: (await lines.question(`Folder to keep the backups in [${store}]: `)) || store,
-    }
-  } finally {
-    lines.close()
-  }
+  const source = options.source ?? defaultSource()
+  const store = options.store ?? resolve('backups')
+  return await asking(interruptSignal(), async question => ({
+    source:
+      (await question(`What to back up (a postgresql:// URL, a SQLite file, a folder) [${source}]: `)) ||
+      source,
+    store: (await question(`Folder to keep the backups in [${store}]: `)) || store,
+  }))
 }
 
 /** What is likely to be meant here: the database of the environment, else this folder. */

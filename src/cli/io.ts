@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { type ExitCode, exitCode, Failure } from '../model/failure.ts'
+import { type ExitCode, exitCode, Failure, usage } from '../model/failure.ts'
 import { mask } from '../model/secret.ts'
 import { secretsRead } from '../platform/secret-source.ts'
 import { endProcess } from './end.ts'
@@ -139,13 +139,32 @@ export function canAsk(): boolean {
   return process.stdin.isTTY === true && process.stderr.isTTY === true
 }
 
-/** Asks for consent; only "yes" is one. */
-export async function consent(question: string): Promise<boolean> {
+/**
+ * Asks questions at the terminal. Throws the signal's reason when it is aborted meanwhile, Interrupted for Ctrl-C, and a
+ * Failure (exit 2) when the input ends, as by Ctrl-D. The live line must have been taken away.
+ */
+export async function asking<T>(
+  signal: AbortSignal,
+  work: (ask: (question: string) => Promise<string>) => Promise<T>,
+): Promise<T> {
   const { createInterface } = await import('node:readline/promises')
   const lines = createInterface({ input: process.stdin, output: process.stderr })
+  const closed = new AbortController()
+  const ended = AbortSignal.any([signal, closed.signal])
+  lines.on('SIGINT', () => closed.abort(new Interrupted('SIGINT')))
+  lines.once('close', () => closed.abort(usage('no answer came', 'the input ended', 'nothing was touched')))
   try {
-    return (await lines.question(`${question} Type "yes" to go on: `)).trim() === 'yes'
+    return await work(question => lines.question(question, { signal: ended }))
+  } catch (error) {
+    if (!ended.aborted) throw error
+    process.stderr.write('\n')
+    throw ended.reason
   } finally {
     lines.close()
   }
+}
+
+/** Asks for consent; only "yes" is one. Throws as {@link asking} does. */
+export function consent(question: string, signal: AbortSignal): Promise<boolean> {
+  return asking(signal, async ask => (await ask(`${question} Type "yes" to go on: `)).trim() === 'yes')
 }

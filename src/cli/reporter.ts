@@ -6,7 +6,7 @@ import { isVerbose, paint, say, sayFailure } from './io.ts'
 /** Shows what a run does while it goes on. */
 export interface Reporter {
   emit(event: RunEvent): void
-  /** Takes the live line away. */
+  /** Takes the live line away until the next phase begins: somebody is to be asked, or a result is to be read. */
   end(): void
 }
 
@@ -82,8 +82,11 @@ function liveLine(): Reporter {
     erase()
     process.stderr.write(`${phase}${bytes}  ${elapsed}`.slice(0, (process.stderr.columns || 80) - 1))
   }
-  const timer = setInterval(draw, 250)
-  timer.unref()
+  let timer: NodeJS.Timeout | null = null
+  const begin = (): void => {
+    timer ??= setInterval(draw, 250).unref()
+  }
+  begin()
   return {
     emit(event) {
       if (event.type === 'progress') {
@@ -93,13 +96,15 @@ function liveLine(): Reporter {
         progress = null
         started = performance.now()
         speed = { at: started, bytes: 0, rate: 0 }
+        begin()
       } else {
         erase()
         plain.emit(event)
       }
     },
     end() {
-      clearInterval(timer)
+      if (timer) clearInterval(timer)
+      timer = null
       erase()
     },
   }

@@ -10,7 +10,7 @@ import type { RestoreOptions, RestorePlan, Selection } from '../model/restore.ts
 import type { Guard } from '../model/source.ts'
 import { takeLock } from '../platform/lock.ts'
 import { canAsk, consent, type Global, out, outJson, paint, say, sayFailure } from './io.ts'
-import { findBackup, withApp } from './work.ts'
+import { findBackup, readingOf, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
@@ -37,11 +37,12 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx, report }) => {
     const { entry } = await findBackup(app, app.stores(options.store), handle, ctx)
     const { manifest } = await manifestFrom(entry, ctx)
-    const { stagesOf } = await app.reading(options.identity)
+    const { stagesOf } = await readingOf(app, options.identity)
     const restorer = app.restorer(manifest, options.to ?? null)
     const pick = selectionOf(options)
     const from = entry.copies.map(copy => copy.store)
     const plan = await planRestore(manifest, from, restorer, pick, stagesOf, ctx)
+    report.end()
     for (const why of plan.warnings) sayFailure({ what: 'restore', why, remedy: '' }, 'warning')
     if (options.dryRun) {
       if (options.json) await outJson({ cairn: 1, id: manifest.id, dryRun: true, ...plan })
@@ -49,7 +50,7 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
       return exitCode.ok
     }
     if (!options.quiet && !options.json) say(planText(manifest.id, plan))
-    const replace = await mayReplace(plan, options)
+    const replace = await mayReplace(plan, options, ctx.signal)
     const started = performance.now()
     const pause = options.delay === undefined ? undefined : timeToCancel(options.delay, ctx)
     const work = (enter?: Step) =>
@@ -139,7 +140,7 @@ function counted({ objects, rows }: { objects: number | null; rows: number | nul
 }
 
 /** Whether what is there may be replaced: asked only when something is. */
-async function mayReplace(plan: RestorePlan, options: Options): Promise<boolean> {
+async function mayReplace(plan: RestorePlan, options: Options, signal: AbortSignal): Promise<boolean> {
   if (plan.replaces.length === 0) return options.yes === true
   if (options.yes) return true
   const what = `${plan.target} is not empty`
@@ -149,6 +150,6 @@ async function mayReplace(plan: RestorePlan, options: Options): Promise<boolean>
       `${plan.replaces.length} things would be replaced, and nobody can be asked`,
       'give --yes, or another --to',
     )
-  if (await consent(`${what}: ${plan.replaces.length} things will be replaced.`)) return true
+  if (await consent(`${what}: ${plan.replaces.length} things will be replaced.`, signal)) return true
   throw usage(what, 'it was not to be replaced', 'nothing was touched')
 }

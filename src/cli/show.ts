@@ -6,7 +6,7 @@ import { showBytes, showDuration } from '../model/quantity.ts'
 import { shellQuoted } from '../model/shell.ts'
 import type { Store } from '../model/store.ts'
 import { type Global, isoLocal, out, outJson, paint, showTime } from './io.ts'
-import { findBackup, withApp } from './work.ts'
+import { findBackup, readingOf, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
@@ -18,7 +18,7 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
     const { entry } = await findBackup(app, app.stores(options.store), handle, ctx)
     const { manifest } = await manifestFrom(entry, ctx)
-    const { keyFileOf } = await app.reading(options.identity)
+    const { keyFileOf } = await readingOf(app, options.identity)
     const [copy] = entry.copies
     const commands = manifest.artifacts.map(artifact =>
       copy ? oneLiner(artifact, copy.store, keyFileOf(artifact)) : '',
@@ -48,6 +48,7 @@ function toJson(entry: CatalogEntry, manifest: Manifest, commands: readonly stri
       held: marks.held,
       deletedAt: marks.deletedAt && isoLocal(marks.deletedAt),
       provedAt: marks.provedAt && isoLocal(marks.provedAt),
+      verifiedAt: marks.verifiedAt && isoLocal(marks.verifiedAt),
     })),
     commands: Object.fromEntries(
       manifest.artifacts.map((artifact, index) => [artifact.name, commands[index]]),
@@ -99,6 +100,7 @@ function copyText({ store, marks }: CatalogEntry['copies'][number]): string {
     marks.held ? 'held' : '',
     marks.deletedAt ? `deleted ${showTime(marks.deletedAt)}` : '',
     marks.provedAt ? `proved ${showTime(marks.provedAt)}` : '',
+    marks.verifiedAt ? `verified in full ${showTime(marks.verifiedAt)}` : '',
   ].filter(Boolean)
   return said.length > 0 ? `${store.name} (${said.join(', ')})` : store.name
 }

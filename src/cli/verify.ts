@@ -1,9 +1,9 @@
-import { isLive, readCatalog, resolve } from '../engine/catalog.ts'
+import { type CatalogEntry, type Copy, isLive, readCatalog, resolve } from '../engine/catalog.ts'
 import { type Verified, verifyCopy } from '../engine/verify.ts'
 import { type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
 import { type Global, out, outJson, paint, sayFailure } from './io.ts'
-import { saySilent, withApp } from './work.ts'
+import { readingOf, saySilent, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
@@ -28,11 +28,11 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
         exit: exitCode.noSuchBackup,
       })
     }
-    const looking = { ...(await app.reading(options.identity)), contentOf: app.contentOf }
+    const looking = { ...(await readingOf(app, options.identity)), contentOf: app.contentOf }
     const results: Verified[] = []
     for (const entry of entries) {
       ctx.emit({ type: 'phase', phase: 'verify', job: `${entry.job} ${entry.id}` })
-      for (const copy of entry.copies) {
+      for (const copy of staying(entry)) {
         const result = await verifyCopy(entry, copy, looking, ctx)
         results.push(result)
         if (!options.json) await printOne(result, report.end)
@@ -43,6 +43,19 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
     const failures = results.flatMap(result => result.failures)
     if (failures.length > 0) return worstOf(failures.map(failure => failure.exit))
     return catalog.silent.length > 0 ? exitCode.partial : exitCode.ok
+  })
+}
+
+/** A copy whose data is being removed lacks some of it, and is not damaged. Throws a Failure (exit 10) when there is no other. */
+function staying(entry: CatalogEntry): Copy[] {
+  const copies = entry.copies.filter(({ marks }) => !marks.isGoing)
+  if (copies.length > 0) return copies
+  const stores = entry.copies.map(({ store }) => store.name).join(', ')
+  throw new Failure({
+    what: `cannot verify ${entry.id}`,
+    why: `it is being deleted from ${stores}`,
+    remedy: 'cairn list shows what stays',
+    exit: exitCode.noSuchBackup,
   })
 }
 

@@ -5,6 +5,7 @@ import type { ExitCode } from '../model/failure.ts'
 import { usage } from '../model/failure.ts'
 import { parseDuration } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
+import type { Reading } from '../stages/index.ts'
 import { answerHangUps, endAtHangUp } from './hang-up.ts'
 import { beVerbose, type Global, interruptSignal, sayFailure } from './io.ts'
 import { type Reporter, reporter } from './reporter.ts'
@@ -69,6 +70,13 @@ export async function findBackup(
   const entry = resolve(catalog, handle, app.namesOf, app.named)
   saySilent(catalog)
   return { catalog, entry }
+}
+
+/** What can be read with the keys at hand. Those of the configuration that cannot be read are reported on stderr. */
+export async function readingOf(app: App, identity: string | undefined): Promise<Reading> {
+  const reading = await app.reading(identity)
+  for (const failure of reading.unread) sayFailure(failure, 'warning')
+  return reading
 }
 
 export function saySilent(catalog: Catalog): void {

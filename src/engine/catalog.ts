@@ -105,7 +105,13 @@ function merged(found: readonly CatalogEntry[]): CatalogEntry[] {
     const known = byId.get(entry.id)
     byId.set(entry.id, known ? withCopy(known, entry) : entry)
   }
-  return [...byId.values()].sort(newestFirst)
+  return [...byId.values()].map(liveFirst).sort(newestFirst)
+}
+
+/** Readers take the first copy that serves: one that stays before one that is deleted, and last one whose data is being removed. */
+function liveFirst(entry: CatalogEntry): CatalogEntry {
+  const rank = ({ marks }: Copy): number => Number(marks.deletedAt !== null) + Number(marks.isGoing)
+  return { ...entry, copies: entry.copies.toSorted((a, b) => rank(a) - rank(b)) }
 }
 
 /** A copy that was made later does not make the backup newer. */

@@ -1,16 +1,18 @@
 import { randomBytes } from 'node:crypto'
 import type { Context } from '../model/context.ts'
-import { asFailure, Failure } from '../model/failure.ts'
+import { asFailure, damage, exitCode, Failure } from '../model/failure.ts'
 import type { Destination } from '../model/job.ts'
 import { beginKey, markKey } from '../model/key.ts'
 import type { ArtifactRecord, Manifest, StoredPart } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { Bytes } from '../model/step.ts'
-import type { Store } from '../model/store.ts'
+import type { PutOptions, Store } from '../model/store.ts'
 import { clearingContext } from '../platform/run-context.ts'
 import { lockAncestors } from './chain-locks.ts'
 import { type Delivery, delivery } from './delivery.ts'
+import type { Copy } from './entry.ts'
 import { checkedPart } from './reader.ts'
+import { readManifest } from './stated.ts'
 import { keyOf } from './statement.ts'
 import { discard, isWhole, readBegin } from './sweep.ts'
 
@@ -28,16 +30,8 @@ export async function copyBackup(
   ctx: Context,
 ): Promise<void> {
   ctx.emit({ type: 'phase', phase: 'copy', job: manifest.job, unit: manifest.unit })
-  const tooLarge = objectsOf(manifest).find(({ part }) => part.bytes > dest.store.can.maxObjectBytes)
-  if (tooLarge) {
-    const why = `${tooLarge.part.key} is larger than an object may be there, and a copy may not be split otherwise`
-    throw new Failure({ what: `cannot copy to store ${dest.store.name}`, why })
-  }
-  const until = manifest.lockedUntil ? new Date(manifest.lockedUntil) : null
-  const options = {
-    ...(dest.lock && until ? { lock: { mode: dest.lock.mode, until } } : {}),
-    ...tagged(dest),
-  }
+  mustFit(manifest, dest.store)
+  const options = optionsOf(manifest, dest)
   const to = delivery([dest], () => options, ctx)
   await makeWay(dest.store, begin, ctx)
   let begun = false
@@ -59,6 +53,77 @@ export async function copyBackup(
     if (begun && !committing) await discard(dest.store, begin, clearingContext(ctx)).catch(() => {})
     throw asFailure(error, `cannot copy to store ${dest.store.name}`)
   }
+}
+
+/**
+ * Puts back what a store has lost of its copy: objects that are missing or have a wrong size, digests checked on the way.
+ * Every other object is read. Returns the keys that were put back. Throws damage, after that, where the bytes of one are
+ * not those that were written, or the manifest is not: those are never replaced, for a person to look at. The caller holds the job's lock.
+ */
+export async function mendCopy(
+  manifest: Manifest,
+  from: readonly Store[],
+  copy: Copy,
+  dest: Destination,
+  ctx: Context,
+): Promise<string[]> {
+  ctx.emit({ type: 'phase', phase: 'copy', job: manifest.job, unit: manifest.unit })
+  mustFit(manifest, dest.store)
+  const { store } = dest
+  const to = delivery([dest], () => optionsOf(manifest, dest), ctx)
+  const mended: string[] = []
+  const wrong: string[] = []
+  for (const object of objectsOf(manifest)) {
+    const { key, bytes } = object.part
+    const found = await sizeOf(store, key, ctx)
+    if (found !== bytes) {
+      await copyObject(object, from, to, ctx, found !== null)
+      mended.push(key)
+    } else if (!(await isSound(object, store, ctx))) wrong.push(key)
+  }
+  if (mended.length > 0) await putVersions(manifest, to, ctx)
+  await readManifest(copy, ctx).catch(error => {
+    if (!isDamage(error)) throw error
+    wrong.push(copy.manifestKey)
+  })
+  if (wrong.length === 0) return mended
+  throw damage(
+    `the copy of ${manifest.id} in store ${store.name} is damaged`,
+    `the bytes of ${wrong.join(', ')} are not those that were written`,
+    `move what is there away; then cairn copy ${manifest.id} --to ${store.name} puts it back`,
+  )
+}
+
+/** Null where there is none. */
+async function sizeOf(store: Store, key: string, ctx: Context): Promise<number | null> {
+  for await (const entry of store.list(key, ctx)) if (entry.key === key) return entry.bytes
+  return null
+}
+
+async function isSound({ record, part }: CopiedObject, store: Store, ctx: Context): Promise<boolean> {
+  try {
+    for await (const _ of checkedPart(record, part, store, ctx));
+    return true
+  } catch (error) {
+    if (isDamage(error)) return false
+    throw error
+  }
+}
+
+function isDamage(error: unknown): boolean {
+  return error instanceof Failure && error.exit === exitCode.damaged
+}
+
+function mustFit(manifest: Manifest, store: Store): void {
+  const tooLarge = objectsOf(manifest).find(({ part }) => part.bytes > store.can.maxObjectBytes)
+  if (!tooLarge) return
+  const why = `${tooLarge.part.key} is larger than an object may be there, and a copy may not be split otherwise`
+  throw new Failure({ what: `cannot copy to store ${store.name}`, why })
+}
+
+function optionsOf({ lockedUntil }: Manifest, dest: Destination): Pick<PutOptions, 'lock' | 'tags'> {
+  const until = lockedUntil ? new Date(lockedUntil) : null
+  return { ...(dest.lock && until ? { lock: { mode: dest.lock.mode, until } } : {}), ...tagged(dest) }
 }
 
 /**
@@ -95,6 +160,7 @@ async function copyObject(
   from: readonly Store[],
   to: Delivery,
   ctx: Context,
+  replace = false,
 ): Promise<void> {
   let failure: unknown = new Failure({
     what: `cannot copy ${record.name}`,
@@ -103,7 +169,7 @@ async function copyObject(
   for (const store of from) {
     try {
       const open = (inner: Context): Bytes => checkedPart(record, part, store, inner)
-      await to.stream({ key: part.key, artifact: record.name, open, sizeHint: part.bytes }, ctx)
+      await to.stream({ key: part.key, artifact: record.name, open, sizeHint: part.bytes, replace }, ctx)
       return
     } catch (error) {
       ctx.signal.throwIfAborted()

@@ -25,5 +25,6 @@ export interface CatalogEntry {
   readonly bytes: number
   readonly startedAt: Date
   readonly finishedAt: Date
+  /** In the order of their stores, those that are deleted last. */
   readonly copies: readonly Copy[]
 }

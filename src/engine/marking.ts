@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import * as z from 'zod'
 import type { Context } from '../model/context.ts'
-import { asFailure, type Failure } from '../model/failure.ts'
+import { asFailure, Failure } from '../model/failure.ts'
 import { markKey, markPrefix, parseMarkKey } from '../model/key.ts'
 import { foldMarks, type MarkKind, markTime } from '../model/mark.ts'
 import { NotFound, type Store } from '../model/store.ts'
@@ -82,7 +82,7 @@ function parsedOrNull(text: string): unknown {
   }
 }
 
-/** Writes a mark into every store that has a copy. Returns the failures, one a store. */
+/** Writes a mark into every store that has a copy; where one is being deleted that is a failure, for nothing holds it there. Returns the failures, one a store. */
 export async function markEverywhere(
   entry: CatalogEntry,
   mark: MarkKind,
@@ -90,8 +90,9 @@ export async function markEverywhere(
   ctx: Context,
 ): Promise<{ store: string; failure: Failure }[]> {
   const failures: { store: string; failure: Failure }[] = []
-  for (const { store } of entry.copies) {
+  for (const { store, marks } of entry.copies) {
     try {
+      if (marks.isGoing) throw going(entry.id, store.name, mark)
       await putMark(store, entry.id, mark, facts, ctx)
     } catch (error) {
       ctx.signal.throwIfAborted()
@@ -102,4 +103,11 @@ export async function markEverywhere(
     }
   }
   return failures
+}
+
+function going(id: string, store: string, mark: MarkKind): Failure {
+  return new Failure({
+    what: `cannot ${mark} ${id} in store ${store}`,
+    why: 'its data is being deleted there',
+  })
 }

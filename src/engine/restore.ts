@@ -126,6 +126,6 @@ function checkSelection(manifest: Manifest, restorer: Restorer, pick: Selection)
 }
 
 /** Another copy may be sound where this one is damaged or out of reach; a failure of the target is the same from everywhere. */
-function isUnreadable(failure: Failure): boolean {
+export function isUnreadable(failure: Failure): boolean {
   return failure.exit === exitCode.damaged || failure.what.startsWith('cannot read ')
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type ContentCheck, NotWhole } from '../model/content.ts'
 import type { Context } from '../model/context.ts'
-import { asFailure, damage, type Failure } from '../model/failure.ts'
+import { asFailure, damage, exitCode, type Failure, wrongKey } from '../model/failure.ts'
 import { markPrefix, parseMarkKey } from '../model/key.ts'
 import type { ArtifactRecord, Manifest } from '../model/manifest.ts'
 import type { Bytes } from '../model/step.ts'
@@ -85,11 +85,18 @@ export async function verifyCopy(
       bytes += record.stored.bytes
     } catch (error) {
       ctx.signal.throwIfAborted()
-      failures.push(asFailure(error, `cannot verify ${record.name} in store ${store.name}`))
+      failures.push(placed(error, entry.id, record.name, store.name))
     }
   }
   if (level === 'decoded' && failures.length === 0 && !before) await record(store, entry.id, plain, ctx)
   return { ...base, level, bytes, contents, failures }
+}
+
+/** A wrong key says nothing of where it was tried. */
+function placed(error: unknown, id: string, name: string, store: string): Failure {
+  const failure = asFailure(error, `cannot verify ${name} in store ${store}`)
+  if (failure.exit !== exitCode.wrongKey) return failure
+  return wrongKey(`cannot verify ${name} of ${id} in store ${store}`, failure.why, failure.remedy)
 }
 
 /** Reads an artifact to its end, also when its content is wrong: what is wrong with the stored bytes explains more. */

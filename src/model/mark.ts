@@ -28,6 +28,8 @@ export interface MarkState {
   /** Its data is being removed: nothing takes that back. */
   readonly isGoing: boolean
   readonly provedAt: Date | null
+  /** When every byte was first read back and decoded. */
+  readonly verifiedAt: Date | null
   /** A part of the unit is not in it. The manifest tells too, which counts where more than a listing depends on it. */
   readonly isIncomplete: boolean
 }
@@ -37,6 +39,7 @@ const noMarks: MarkState = {
   deletedAt: null,
   isGoing: false,
   provedAt: null,
+  verifiedAt: null,
   isIncomplete: false,
 }
 
@@ -51,6 +54,7 @@ export function foldMarks(marks: readonly { readonly at: string; readonly mark: 
     else if (mark === 'deleting')
       state = { ...state, deletedAt: state.deletedAt ?? markTime(at), isGoing: true }
     else if (mark === 'incomplete') state = { ...state, isIncomplete: true }
+    else if (mark === 'verified') state = { ...state, verifiedAt: state.verifiedAt ?? markTime(at) }
     else if (mark === 'proved') state = { ...state, provedAt: markTime(at) }
   }
   return state

@@ -1,5 +1,5 @@
 import type { Context } from '../model/context.ts'
-import { usage } from '../model/failure.ts'
+import { type Failure, usage } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Stage } from '../model/step.ts'
 import { aespipeReader, aespipeWriter } from './aespipe.ts'
@@ -47,18 +47,21 @@ async function encrypting(encryption: Encryption, ctx: Context): Promise<Stage[]
 /** What can be read with the keys at hand. */
 export interface Reading {
   /** The stages of an artifact, for `decode`. Throws a Failure: exit 2 for a stage that is not known, 12 for a key that is missing. */
-  stagesOf(record: ArtifactRecord): readonly Stage[]
+  stagesOf(record: Pick<ArtifactRecord, 'name' | 'stages'>): readonly Stage[]
   /** Whether there is a key for each of its stages. */
-  canDecode(record: ArtifactRecord): boolean
+  canDecode(record: Pick<ArtifactRecord, 'name' | 'stages'>): boolean
   /** The file that holds the key for an artifact, where there is one: for the one-liner of `show`. */
   keyFileOf(record: ArtifactRecord): string | null
   /** The first file that holds a key. */
   readonly keyFile: string | null
+  /** Why keys of the configuration could not be read: nothing that needs none is the worse for it. */
+  readonly unread: readonly Failure[]
 }
 
 /**
  * The stages for reading, with every key of the configuration, and that of a file: which of them fits is found out when
- * reading. Throws a Failure for keys that cannot be read or used.
+ * reading. Throws a Failure for a file that cannot be read, and for keys that cannot be used; a key of the configuration that
+ * cannot be read is missed where it is needed.
  */
 export async function readingStages(
   identity: string | undefined,
@@ -82,6 +85,9 @@ export async function readingStages(
   }
   const detected = detectedStage(decoderOf)
   const stageOf = (entry: Entry): Stage | null => {
+    const lock = lockOf(entry)
+    const missed = keys.unread.find(each => each.lock === lock)
+    if (lock && missed && keys.of[lock].length === 0 && identity === undefined) throw missed.failure
     if (entry.name === 'detect') return detected
     if (entry.name === 'zstd') return zstdStage()
     if (entry.name === 'gzip') return gzipStage()
@@ -112,6 +118,7 @@ export async function readingStages(
       }),
     canDecode: record => record.stages.every(hasKey),
     keyFileOf: record => record.stages.map(fileFor).find(file => file !== null) ?? null,
+    unread: keys.unread.map(({ failure }) => failure),
     keyFile:
       Object.values(keys.of)
         .flat()

@@ -1,4 +1,4 @@
-import type { Failure } from '../model/failure.ts'
+import { asFailure, Failure } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Secret } from '../model/secret.ts'
 import { type SecretSource, secretSource } from '../platform/secret-source.ts'
@@ -16,6 +16,8 @@ export interface Keys {
   readonly gpgOpener: SecretSource | undefined
   /** Why the given file is no identity of age's, when it is none. */
   readonly notAnIdentity: Failure | null
+  /** Keys of the configuration that cannot be read, and why; they are not among the others. */
+  readonly unread: readonly { readonly lock: Lock; readonly failure: Failure }[]
 }
 
 /** What a stage of a manifest needs to be undone; null when it needs nothing. */
@@ -28,7 +30,7 @@ export function lockOf(entry: ArtifactRecord['stages'][number]): Lock | null {
 /**
  * The keys of the configuration and that of a file. The file holds an age identity or an SSH key, an armored OpenPGP
  * secret key, or something else, which is then a passphrase or a key file of aespipe's: the stage of the artifact
- * tells. Throws a Failure when the file cannot be read.
+ * tells. Throws a Failure when the file cannot be read; keys of the configuration that cannot be are told in `unread`.
  */
 export async function keysFrom(
   file: string | undefined,
@@ -40,19 +42,42 @@ export async function keysFrom(
   const kind = kindOf(text)
   const as = (...kinds: (typeof kind)[]): SecretSource[] => (given && kinds.includes(kind) ? [given] : [])
   const keyFile = (path: string): SecretSource => secretSource({ file: path })
+  const unread: Keys['unread'][number][] = []
+  const said = async (lock: Lock, pick: (from: Options) => Said): Promise<SecretSource[]> => {
+    const tried = options.flatMap(pick).flatMap(source => (source ? readOnce(source) : []))
+    return (await Promise.all(tried)).flatMap(each => {
+      if (!(each instanceof Failure)) return each
+      unread.push({ lock, failure: each })
+      return []
+    })
+  }
   return {
+    unread,
     of: {
-      'age identity': [...as('age'), ...options.flatMap(({ age }) => age?.identity ?? [])],
-      'age passphrase': [...as('line'), ...options.flatMap(({ age }) => age?.passphrase ?? [])],
-      'gpg passphrase': [...as('line'), ...options.flatMap(({ gpg }) => gpg?.passphrase ?? [])],
-      'gpg identity': [...as('OpenPGP'), ...options.flatMap(({ gpg }) => gpg?.identity ?? [])],
+      'age identity': [...as('age'), ...(await said('age identity', ({ age }) => age?.identity))],
+      'age passphrase': [...as('line'), ...(await said('age passphrase', ({ age }) => age?.passphrase))],
+      'gpg passphrase': [...as('line'), ...(await said('gpg passphrase', ({ gpg }) => gpg?.passphrase))],
+      'gpg identity': [...as('OpenPGP'), ...(await said('gpg identity', ({ gpg }) => gpg?.identity))],
       'aespipe key file': [
         ...as('line', 'lines'),
         ...options.flatMap(({ aespipe }) => (aespipe ? keyFile(aespipe.keyFile) : [])),
       ],
     },
-    gpgOpener: options.flatMap(({ gpg }) => gpg?.identityPassphrase ?? [])[0],
+    gpgOpener: (await said('gpg identity', ({ gpg }) => gpg?.identityPassphrase))[0],
     notAnIdentity: given && kind !== 'age' ? identityProblem(text, given.where, false) : null,
+  }
+}
+
+type Options = Exclude<Encryption, 'none'>
+type Said = SecretSource | readonly SecretSource[] | undefined
+
+/** The same source, read; or why it cannot be. */
+async function readOnce(source: SecretSource): Promise<SecretSource | Failure> {
+  try {
+    const secret = await source.read()
+    return { ...source, read: async () => secret }
+  } catch (error) {
+    return asFailure(error, `cannot read a secret from ${source.where}`)
   }
 }
 

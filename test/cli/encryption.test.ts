@@ -197,6 +197,13 @@ test('without any key an encrypted backup is verified as far as its stored bytes
   }
 })
 
+test('doctor encrypts a sample and reads it back, whatever opens it', async () => {
+  for (const title of ['gpg, for a passphrase', 'aespipe', 'age, for a passphrase']) {
+    const { at } = await host(ways[title] as (host: Machine) => Way)
+    assert.match((await at.ok(['doctor'])).out, /ok {4}keys for files: /, title)
+  }
+})
+
 test('damage wins over the key: a changed object is exit 20, however it is encrypted', async () => {
   for (const title of ['gpg, for a passphrase', 'gpg, for a public key', 'aespipe']) {
     const { at, way } = await host(ways[title] as (host: Machine) => Way)
