@@ -16,7 +16,7 @@ import {
 import { secretOption } from '../../platform/secret-source.ts'
 import { download } from './download.ts'
 import { asRcloneFailure, isRefused, isUnreachable, RcloneError } from './failure.ts'
-import { keyOf, nameOf, parseRemote, withoutSecrets } from './remote.ts'
+import { isBroken, keyOf, nameOf, parseRemote, withoutSecrets } from './remote.ts'
 import { deleteObject, entriesBelow, sizeOf, tidyFolder } from './requests.ts'
 import { type Features, placeOf, type Use, Uses } from './use.ts'
 import {
@@ -54,6 +54,11 @@ export const RcloneOptions = z
         example: { pass: { file: '/run/secrets/nas' } },
       }),
     program: z.string().min(1).default('rclone').describe('which rclone to run'),
+  })
+  .refine(o => !isBroken(o.remote), {
+    error:
+      'it is no whole connection string (:type,key="value":path); it is not shown, because passwords may be in it',
+    path: ['remote'],
   })
   .refine(o => o.options === undefined || /^[^:/]/.test(parseRemote(o.remote).name), {
     error: 'options need a remote with a name, like nas:backups',
