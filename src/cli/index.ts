@@ -29,6 +29,12 @@ function withoutRun(argv: readonly string[], program: Command): string[] {
   return first === 'run' && isCommand ? argv.slice(1) : [...argv]
 }
 
+/** A variable that is not set must not turn one target into another. */
+function notEmpty(text: string): string {
+  if (text !== '') return text
+  throw new InvalidArgumentError('It is empty.')
+}
+
 function atLeastOne(text: string): number {
   if (/^[1-9]\d?$/.test(text)) return Number(text)
   throw new InvalidArgumentError('It must be a number from 1 to 99.')
@@ -142,7 +148,12 @@ export function commandLine(done: (code: ExitCode) => void): Command {
   )
     .addOption(storeOption())
     .addOption(identityOption())
-    .option('--to <target>', 'a database URL, a file or a folder; default: where it came from')
+    .addOption(
+      new Option(
+        '--to <target>',
+        'a database URL, a file or a folder; default: where it came from',
+      ).argParser(notEmpty),
+    )
     .option('--only <name...>', 'these only: artifacts; of PostgreSQL also tables, schemas, databases')
     .addOption(
       new Option(
@@ -163,7 +174,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
       ).argParser(atLeastOne),
     )
     .addOption(new Option('--schema-only', 'PostgreSQL: definitions without rows').conflicts('dataOnly'))
-    .option('--data-only', 'PostgreSQL: rows into tables that are there')
+    .option('--data-only', 'PostgreSQL: rows added to tables that are there')
     .option('--dry-run', 'only say what would happen')
     .option('--yes', 'replace what is there')
     .action(act(() => import('./restore.ts')))

@@ -2,6 +2,7 @@ import { styleText } from 'node:util'
 import { type ExitCode, exitCode, Failure } from '../model/failure.ts'
 import { mask } from '../model/secret.ts'
 import { secretsRead } from '../platform/secret-source.ts'
+import { endProcess } from './end.ts'
 import { appendToLog } from './log-file.ts'
 
 /** What a person asked for on the command line, whatever the command. */
@@ -93,7 +94,7 @@ export function interruptSignal(): AbortSignal {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
       if (controller.signal.aborted)
-        process.exit(signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated)
+        endProcess(signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated)
       controller.abort(new Interrupted(signal))
     })
   }

@@ -18,6 +18,9 @@ export function run(job: string | undefined, options: Options): Promise<ExitCode
       ctx,
       app.named,
     )
+    // What only a store knows is a job too.
+    if (job && catalog.entries.length + catalog.silent.length + options.store.length === 0)
+      app.jobNames([job])
     const entries = catalog.entries.filter(entry => options.deleted || isLive(entry))
     if (options.json) await outJson(entries.map(toJson))
     else if (entries.length === 0) say(nothingIn(job, options.store))

@@ -27,7 +27,7 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
     }
     if (options.json) await outJson({ cairn: 1, dryRun: options.dryRun === true, steps: steps.map(toJson) })
     else if (steps.length > 0) await out(`${toTable(steps)}\n\n${summary(steps)}`)
-    else say('there is no backup to prune')
+    else if (failures.length === 0) say('there is no backup to prune')
     if (failures.length === 0) return exitCode.ok
     return steps.length > failures.length
       ? exitCode.partial

@@ -1,6 +1,7 @@
 import { appToRun } from '../app.ts'
 import type { ExitCode } from '../model/failure.ts'
 import { runJobs } from './backup.ts'
+import { answerHangUps, endAtHangUp } from './hang-up.ts'
 import { type ServeOptions, serve } from './serve.ts'
 import { withApp } from './work.ts'
 
@@ -17,6 +18,7 @@ export function run(args: readonly string[], options: ServeOptions): Promise<Exi
       const { app } = work
       const scheduled = Object.keys(app.config.jobs).some(job => app.timing(job).schedule)
       if (scheduled || app.config.serve.idle) return serve(work, options, open, true)
+      answerHangUps(endAtHangUp)
       const retryOf = (job: string) => app.timing(job).retry
       return runJobs([], { trigger: 'once', prune: true, retryOf }, work, options)
     },

@@ -5,6 +5,7 @@ import { serveHealth } from '../daemon/health.ts'
 import { type Daemon, daemon } from '../daemon/serve.ts'
 import type { Context } from '../model/context.ts'
 import { asFailure, type ExitCode, usage } from '../model/failure.ts'
+import { answerHangUps, endAtHangUp } from './hang-up.ts'
 import { type Global, say } from './io.ts'
 import { type Work, withApp } from './work.ts'
 
@@ -38,16 +39,11 @@ export async function serve(
   await using health = address ? await serveHealth(address, running.health) : null
   if (health) say(`health: http://${address?.host ?? '0.0.0.0'}:${health.port}/health`)
   if (timedJobs(app).length === 0) say('no job has a schedule: waiting; `cairn backup` runs the jobs now')
-  const hangUp = (): void => {
-    if (isHungUp()) process.kill(process.pid, 'SIGTERM')
+  answerHangUps(() => {
+    if (isHungUp()) endAtHangUp()
     else reload(open, running, { idle, listen: app.config.serve.listen }, ctx)
-  }
-  process.on('SIGHUP', hangUp)
-  try {
-    return await running.run()
-  } finally {
-    process.off('SIGHUP', hangUp)
-  }
+  })
+  return await running.run()
 }
 
 /** A configuration that is broken is reported, and changes nothing. */

@@ -1,6 +1,6 @@
 import type { App } from '../app.ts'
 import { arrivalsOf, describeArrival, isOverdue } from '../daemon/arrivals.ts'
-import { readJobState } from '../daemon/job-state.ts'
+import { firstSeen, readJobState } from '../daemon/job-state.ts'
 import { lastRun } from '../daemon/run-record.ts'
 import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode } from '../model/failure.ts'
@@ -50,9 +50,9 @@ interface Row {
 async function statusOf(job: string, app: App, ctx: Context): Promise<Row[]> {
   const now = ctx.clock.now()
   const { expectMs, schedule, zone } = app.timing(job)
-  const last = lastRun(app.state, job)
+  const last = lastRun(app.state, job, now)
   // Nobody has watched it yet: a store that never got anything is not given time here.
-  const since = new Date(readJobState(app.state, job)?.since ?? 0)
+  const since = firstSeen(app.state, job, now) ?? new Date(0)
   const arrivals = await arrivalsOf(job, app, ctx)
   return arrivals.map(arrival => ({
     job,

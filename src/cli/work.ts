@@ -5,6 +5,7 @@ import type { ExitCode } from '../model/failure.ts'
 import { usage } from '../model/failure.ts'
 import { parseDuration } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
+import { answerHangUps, endAtHangUp } from './hang-up.ts'
 import { beVerbose, type Global, interruptSignal, sayFailure } from './io.ts'
 import { type Reporter, reporter } from './reporter.ts'
 
@@ -15,7 +16,10 @@ export interface Work {
   readonly report: Reporter
 }
 
-/** Opens what the command line names, does the work, and leaves nothing behind whatever happens: no process, no folder. */
+/**
+ * Opens what the command line names, does the work, and leaves nothing behind whatever happens: no process, no folder.
+ * `live`: it is done while somebody waits, so that a progress line is shown and SIGHUP ends it; else it answers SIGHUP itself.
+ */
 export async function withApp(
   global: Global,
   work: (work: Work) => Promise<ExitCode>,
@@ -30,6 +34,7 @@ export async function withApp(
   const report = reporter(global, live)
   try {
     using ctx = app.context(interruptSignal(), report.emit, stallMs)
+    if (live) answerHangUps(endAtHangUp)
     try {
       return await work({ app, ctx, report })
     } finally {

@@ -35,12 +35,28 @@ interface Entered {
   /** Whether all that were told to have stopped; if not, Docker may still be about to stop some. */
   readonly isStill: boolean
   /** Commands that are to be run at the end. */
-  readonly after: readonly { readonly id: string; readonly name: string; readonly command: string }[]
+  readonly after: readonly Command[]
+  /** What earlier runs had stopped and could not start again. */
+  readonly down?: readonly Held[]
+}
+
+interface Command {
+  readonly id: string
+  readonly name: string
+  readonly command: string
+}
+
+/** What could not be undone, and why. */
+interface Undone {
+  readonly down: readonly Held[]
+  readonly after: readonly Command[]
+  readonly failure: Failure
 }
 
 /**
  * Containers that stand still while a job reads: stopped, those first that depend on others, and started in the opposite
  * order whatever happens. What will be stopped stands in the journal before: a run that was killed is put right by the next one.
+ * What cannot be started stays there: each run tries again, and fails, until it runs or is gone.
  * One job at a time: a second one would find the same containers stopped, and the first would start them while it reads.
  */
 export function containerGuard(
@@ -79,8 +95,10 @@ export function containerGuard(
       alone = await turn(ctx)
       const engine = docker(at)
       const choice = await choiceOf(engine, job, options, ctx)
-      if (choice.stop.length === 0 && choice.exec.length === 0) return
-      note(planned(choice, ctx))
+      // Somebody may have started it since.
+      const down = (written()?.down ?? []).filter(({ id }) => !choice.stop.some(each => each.id === id))
+      if (choice.stop.length === 0 && choice.exec.length === 0 && down.length === 0) return
+      note({ ...planned(choice, ctx), down })
       for (const { container, before } of choice.exec)
         if (before) await exec(engine, container, before, options.execTimeoutMs, ctx)
       await stopAll(engine, entered, note, ctx)
@@ -88,8 +106,14 @@ export function containerGuard(
     },
     async leave(ctx) {
       try {
-        if (entered) await undo(docker(at), entered, options, ctx)
-        if (entered) journal.remove(entry)
+        if (entered) {
+          const left = await undo(docker(at), entered, options, ctx)
+          if (left) {
+            note(remaining(entered, left.down, left.after))
+            throw left.failure
+          }
+          journal.remove(entry)
+        }
         entered = null
       } finally {
         alone?.[Symbol.dispose]()
@@ -104,12 +128,15 @@ export function containerGuard(
       // Without an answer it stays as it is, for the next time.
       await engine.ask('GET', '/_ping', { signal: ctx.signal, patienceMs: 10_000 })
       ctx.emit(foundStopped(left))
-      await undo(engine, left, options, ctx).catch(error => {
-        ctx.signal.throwIfAborted()
-        const { what, why, remedy } = asFailure(error, 'what an earlier run had stopped cannot be started')
+      const undone = await undo(engine, left, options, ctx)
+      ctx.signal.throwIfAborted()
+      if (undone) {
+        const { what, why, remedy } = undone.failure
         ctx.emit({ type: 'warning', what, why, remedy })
-      })
-      journal.remove(entry)
+      }
+      // A command is tried no third time.
+      if (undone && undone.down.length > 0) journal.write(entry, remaining(left, undone.down, []))
+      else journal.remove(entry)
     },
   }
 }
@@ -183,34 +210,56 @@ async function stopAll(
   }
 }
 
-/**
- * Starts what was stopped, waits until it is ready, and runs the last commands. Goes on after a failure and throws the
- * first one at the end. A container that is gone, or not ready in time, is a warning: nothing more can be done for it.
- */
-async function undo(engine: Docker, left: Entered, options: ContainerOptions, ctx: Context): Promise<void> {
-  const failures: Failure[] = []
-  const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
-    await work().catch(error => failures.push(asFailure(error, what)))
-  }
-  const levels = left.levels.slice(0, left.told).toReversed()
-  for (const level of levels) {
-    await Promise.all(
-      level.map(each =>
-        attempt(`container ${each.name} cannot be started`, () => startOne(engine, each, left, options, ctx)),
-      ),
-    )
-  }
-  if (levels.length > 0) await sleep(options.startWaitMs, undefined, { signal: ctx.signal })
-  for (const { command, ...container } of left.after)
-    await attempt('', () => exec(engine, container, command, options.execTimeoutMs, ctx))
-  const [first] = failures
-  if (first) throw first
+function remaining({ since }: Entered, down: readonly Held[], after: readonly Command[]): Entered {
+  return { since, levels: [], told: 0, isStill: true, after, down }
 }
 
+/**
+ * Starts what was stopped, waits until it is ready, and runs the last commands. Goes on after a failure; returns what is
+ * still to be done then, with the first failure. A container that is gone, or not ready in time, is a warning: nothing more can be done for it.
+ */
+async function undo(
+  engine: Docker,
+  left: Entered,
+  options: ContainerOptions,
+  ctx: Context,
+): Promise<Undone | null> {
+  const failures: Failure[] = []
+  const failed = async <T>(what: string, each: T, work: () => Promise<unknown>): Promise<T[]> => {
+    try {
+      await work()
+      return []
+    } catch (error) {
+      failures.push(asFailure(error, what))
+      return [each]
+    }
+  }
+  const started = (level: readonly Held[], isStill: boolean | null): Promise<Held[][]> =>
+    Promise.all(
+      level.map(each =>
+        failed(`container ${each.name} cannot be started`, each, () =>
+          startOne(engine, each, isStill, options, ctx),
+        ),
+      ),
+    )
+  const down: Held[][] = await started(left.down ?? [], null)
+  const levels = left.levels.slice(0, left.told).toReversed()
+  for (const level of levels) down.push(...(await started(level, left.isStill)))
+  if (levels.length > 0) await sleep(options.startWaitMs, undefined, { signal: ctx.signal })
+  const after: Command[] = []
+  for (const each of left.after)
+    after.push(
+      ...(await failed('', each, () => exec(engine, each, each.command, options.execTimeoutMs, ctx))),
+    )
+  const [failure] = failures
+  return failure ? { down: down.flat(), after, failure } : null
+}
+
+/** `isStill` as it was noted; null where it has been down for longer, so that nobody wonders who has started it. */
 async function startOne(
   engine: Docker,
   held: Held,
-  { isStill }: Entered,
+  isStill: boolean | null,
   options: ContainerOptions,
   ctx: Context,
 ): Promise<void> {
@@ -219,7 +268,7 @@ async function startOne(
     ctx.emit({ type: 'warning', what: `container ${name} ${what}`, why, remedy })
   try {
     // Docker may be about to stop it for a run that is dead: it is waited for by asking for the same.
-    if (!isStill) await stop(engine, { ...held, wasPaused: false }, ctx)
+    if (isStill === false) await stop(engine, { ...held, wasPaused: false }, ctx)
     const { wasRunning } = await start(engine, held, ctx)
     if (wasRunning && isStill)
       warn('was running while it was read', 'somebody else had started it', 'see who else starts containers')
@@ -232,18 +281,19 @@ async function startOne(
       return
     }
     const what = `container ${name} cannot be started again`
-    throw new Failure({ what, why: error.why, remedy: `docker start ${name}`, cause: error })
+    const remedy = `docker start ${name}; or docker rm ${name}, if it is not needed any more`
+    throw new Failure({ what, why: error.why, remedy, cause: error })
   }
 }
 
-function foundStopped({ since, levels, told }: Entered) {
-  const names = levels
-    .slice(0, told)
-    .flat()
-    .map(({ name }) => name)
+function foundStopped({ since, levels, told, down = [] }: Entered) {
+  const names = [...levels.slice(0, told).flat(), ...down].map(({ name }) => name)
   return {
     type: 'warning' as const,
-    what: 'an earlier run did not end',
+    what:
+      levels.length === 0 && down.length > 0
+        ? 'an earlier run could not start again all that it had stopped'
+        : 'an earlier run did not end',
     why: `it began at ${since}`,
     remedy: names.length > 0 ? `now starting what it had stopped: ${names.join(', ')}` : '',
   }
@@ -252,7 +302,8 @@ function foundStopped({ since, levels, told }: Entered) {
 /** Docker may be restarting while it is asked, several times for each level; and no timer counts further than 24 days. */
 function longest(entered: Entered | null, options: ContainerOptions): number {
   const { startTimeoutMs, startWaitMs, execTimeoutMs } = options
-  const levels = (entered?.levels.length ?? 0) * (startTimeoutMs + 5 * 60_000)
+  const count = (entered?.levels.length ?? 0) + (entered?.down?.length ? 1 : 0)
+  const levels = count * (startTimeoutMs + 5 * 60_000)
   const commands = (entered?.after.length ?? 0) * execTimeoutMs
   return Math.min(levels + startWaitMs + commands + 60_000, 2 ** 31 - 1)
 }

@@ -9,6 +9,7 @@ import { type App, appFor } from '../app.ts'
 import { Config } from '../config/schema.ts'
 import type { Context } from '../model/context.ts'
 import type { RunEvent } from '../model/event.ts'
+import type { Store } from '../model/store.ts'
 import { openState } from '../platform/state.ts'
 import { type Look, lookAt } from './alarm.ts'
 import { runJob } from './run-job.ts'
@@ -153,6 +154,67 @@ test('where nothing ever arrived, time runs from when the job was first seen', a
   assert.deepEqual((await here.look(23)).alarms, [])
   assert.deepEqual((await here.look(24.1)).alarms, ['disk', 'nas'])
   assert.match(failures(here.said()).join(), /nothing good has ever arrived in disk/)
+})
+
+test('a backup and a first sight from the future, by a clock that was wrong, silence no alarm', async () => {
+  const here = host()
+  const year = 365 * 24
+  await here.look(year)
+  await here.backup(here.app(), year)
+  assert.deepEqual((await here.look(0)).alarms, [])
+  const look = await here.look(24.1)
+  assert.deepEqual(look.alarms, ['disk', 'nas'])
+  assert.deepEqual(
+    look.arrivals.map(({ at }) => at),
+    [null, null],
+  )
+  const disk = join(here.folder, 'disk')
+  rmSync(disk, { recursive: true })
+  symlinkSync(disk, disk)
+  const [first] = (await here.look(24.2)).arrivals
+  assert.deepEqual([first?.at, first?.unasked === null], [null, false])
+})
+
+test('a copy that came later is as old as its backup, whatever its file says', async () => {
+  const here = host()
+  await here.backup(here.app(), -30)
+  assert.deepEqual((await here.look(0)).alarms, ['disk', 'nas'])
+  const year = new Date(Date.now() + 365 * 24 * hour)
+  for (const path of globSync(join(here.folder, '*/.cairn/v1/manifests/wiki/*'))) utimesSync(path, year, year)
+  assert.deepEqual((await here.look(0)).alarms, ['disk', 'nas'])
+})
+
+test('a newest backup whose manifest is damaged is passed over', async () => {
+  const here = host()
+  await here.backup(here.app(), -30)
+  await here.backup(here.app(), -20)
+  for (const store of ['disk', 'nas']) {
+    const newest = globSync(join(here.folder, store, '.cairn/v1/manifests/wiki/*'))
+      .toSorted()
+      .at(-1)
+    writeFileSync(newest ?? '', '{}')
+  }
+  const { alarms, arrivals } = await here.look(0)
+  assert.deepEqual(
+    [alarms, arrivals.map(({ unasked }) => unasked)],
+    [
+      ['disk', 'nas'],
+      [null, null],
+    ],
+  )
+})
+
+test('a store that may be listed and not read tells by its listing', async () => {
+  const here = host()
+  await here.backup()
+  const app = here.app()
+  const refused: Store['get'] = () => {
+    throw new Error('access denied')
+  }
+  const storesOf = (job: string): Store[] => app.storesOf(job).map(store => ({ ...store, get: refused }))
+  const { arrivals, alarms } = await here.look(1, { ...app, storesOf })
+  assert.deepEqual(alarms, [])
+  assert.ok(arrivals.every(({ at, unasked }) => at && unasked === null))
 })
 
 test('a store that cannot be listed is judged by the runs of this host, and that is said', async () => {

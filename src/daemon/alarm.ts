@@ -5,7 +5,7 @@ import type { Moment } from '../model/notifier.ts'
 import { writeDuration } from '../model/quantity.ts'
 import { secretsRead } from '../platform/secret-source.ts'
 import { type Arrival, arrivalsOf, describeArrival, isOverdue } from './arrivals.ts'
-import { type JobState, readJobState, updateJobState } from './job-state.ts'
+import { firstSeen, type JobState, readJobState, updateJobState } from './job-state.ts'
 import { withoutSecrets } from './log-line.ts'
 
 /** What a look at a job's stores found. */
@@ -31,15 +31,15 @@ const atLeastMs = 1_000
 export async function lookAt(job: string, app: App, ctx: Context): Promise<Look> {
   const arrivals = await arrivalsOf(job, app, ctx)
   const now = ctx.clock.now()
-  if (!readJobState(app.state, job)) save(job, {}, app, ctx)
+  if (!firstSeen(app.state, job, now)) save(job, { since: now.toISOString() }, app, ctx)
   const known = readJobState(app.state, job)?.alarms ?? {}
   const { expectMs } = app.timing(job)
   if (expectMs === null) {
     // What was expected of it before is not any more.
-    if (Object.keys(known).length > 0) save(job, {}, app, ctx)
+    if (Object.keys(known).length > 0) save(job, { alarms: {} }, app, ctx)
     return { arrivals, alarms: [], next: null }
   }
-  const since = new Date(readJobState(app.state, job)?.since ?? now)
+  const since = firstSeen(app.state, job, now) ?? now
   const overdue = arrivals.filter(arrival => isOverdue(arrival, expectMs, since, now))
   const alarms = settled(known, overdue, now)
   await tellOver(job, known, alarms, app, ctx)
@@ -51,9 +51,9 @@ export async function lookAt(job: string, app: App, ctx: Context): Promise<Look>
 type Alarms = JobState['alarms']
 
 /** A state folder that cannot be written must not silence an alarm: it is told once more after a restart, that is all. */
-function save(job: string, alarms: Alarms, app: App, ctx: Context): void {
+function save(job: string, change: Partial<JobState>, app: App, ctx: Context): void {
   try {
-    updateJobState(app.state, job, { alarms }, ctx.clock.now())
+    updateJobState(app.state, job, change, ctx.clock.now())
   } catch (error) {
     const { what, why } = asFailure(error, `cannot write down the alarms of ${job}`)
     ctx.emit({ type: 'warning', what, why, remedy: 'check the state folder (CAIRN_STATE)' })
@@ -70,7 +70,7 @@ async function tellOver(job: string, before: Alarms, after: Alarms, app: App, ct
   const over = Object.keys(before).filter(store => !after[store])
   if (over.length === 0) return
   // Written down first: a webhook that is broken must not have it said at every look.
-  save(job, after, app, ctx)
+  save(job, { alarms: after }, app, ctx)
   const text = `the alarm is over: a good backup has arrived in ${over.join(', ')}`
   ctx.emit({ type: 'notice', text, job })
   if (Object.keys(after).length === 0) await tell(job, 'over', `${job}: ${text}`, app, ctx)
@@ -87,7 +87,7 @@ async function tellAlarm(
   const untold = overdue.filter(({ store }) => !alarms[store]?.told)
   if (untold.length === 0) return alarms
   const now = ctx.clock.now()
-  save(job, alarms, app, ctx)
+  save(job, { alarms }, app, ctx)
   const why = untold.map(arrival => describeArrival(arrival, now)).join('; ')
   const what = `alarm for ${job}: what is expected every ${writeDuration(app.timing(job).expectMs ?? 0)} has not come`
   const remedy = `cairn runs ${job} shows the last runs, cairn doctor ${job} tries everything a backup needs`
@@ -96,7 +96,7 @@ async function tellAlarm(
   const told = Object.fromEntries(
     Object.entries(alarms).map(([store, alarm]) => [store, { ...alarm, told: true }]),
   )
-  save(job, told, app, ctx)
+  save(job, { alarms: told }, app, ctx)
   return told
 }
 

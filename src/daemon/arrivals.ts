@@ -1,7 +1,9 @@
 import type { App } from '../app.ts'
-import { isIncomplete, readCatalog } from '../engine/catalog.ts'
+import { type CatalogEntry, isIncomplete, readCatalog } from '../engine/catalog.ts'
+import { clockToleranceMs } from '../engine/retention.ts'
+import { readManifest } from '../engine/stated.ts'
 import type { Context } from '../model/context.ts'
-import { asFailure } from '../model/failure.ts'
+import { asFailure, exitCode, Failure } from '../model/failure.ts'
 import { showDuration } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
 import { lastGoodRun } from './run-record.ts'
@@ -20,8 +22,8 @@ const answerMs = 5 * 60_000
 
 /**
  * Asks every store of a job, by its catalog, for its newest complete backup that is not about to be deleted: whoever made it, and
- * whether anything was running here or not. A copy made later does not count as newer than its backup. Throws only when
- * the context is aborted.
+ * whether anything was running here or not. A copy made later does not count as newer than its backup; what is from the
+ * future, by a clock that was wrong, does not count at all. Throws only when the context is aborted.
  */
 export function arrivalsOf(job: string, app: App, ctx: Context): Promise<Arrival[]> {
   return Promise.all(app.storesOf(job).map(store => arrivalIn(store, job, app, ctx)))
@@ -29,18 +31,46 @@ export function arrivalsOf(job: string, app: App, ctx: Context): Promise<Arrival
 
 async function arrivalIn(store: Store, job: string, app: App, ctx: Context): Promise<Arrival> {
   const names = app.namesOf(job)
+  const until = new Date(ctx.clock.now().getTime() + clockToleranceMs)
   try {
     const signal = AbortSignal.any([ctx.signal, AbortSignal.timeout(answerMs)])
-    const { entries } = await readCatalog([store], names, { ...ctx, signal }, app.named)
-    const ends = entries
-      .filter(entry => !isIncomplete(entry) && entry.copies.some(({ marks }) => !marks.deletedAt))
-      .map(({ finishedAt }) => finishedAt.getTime())
-    const at = ends.length > 0 ? new Date(Math.max(...ends)) : null
-    return { store: store.name, at, unasked: null }
+    const asking = { ...ctx, signal }
+    const { entries } = await readCatalog([store], names, asking, app.named)
+    const good = entries.filter(
+      entry =>
+        !isIncomplete(entry) &&
+        entry.copies.some(({ marks }) => !marks.deletedAt) &&
+        entry.startedAt <= until,
+    )
+    return { store: store.name, at: await newestEnd(good, until, asking), unasked: null }
   } catch (error) {
     ctx.signal.throwIfAborted()
-    const at = lastGoodRun(app.state, names, store.name)
+    const at = lastGoodRun(app.state, names, store.name, until)
     return { store: store.name, at, unasked: asFailure(error, `cannot list ${store.name}`).message }
+  }
+}
+
+/** Of the newest whose manifest is not damaged. */
+async function newestEnd(entries: readonly CatalogEntry[], until: Date, ctx: Context): Promise<Date | null> {
+  for (const entry of entries) {
+    const end = await endOf(entry, ctx)
+    if (end) return end <= until ? end : entry.startedAt
+  }
+  return null
+}
+
+/**
+ * The store tells when it was put there, which may have been later, by a copy; the manifest, where it may be read, when it was
+ * made. Null when it is damaged.
+ */
+async function endOf({ copies: [copy], finishedAt }: CatalogEntry, ctx: Context): Promise<Date | null> {
+  if (!copy || copy.foreign) return finishedAt
+  try {
+    const made = new Date((await readManifest(copy, ctx)).manifest.finishedAt)
+    return made < finishedAt ? made : finishedAt
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    return error instanceof Failure && error.exit === exitCode.damaged ? null : finishedAt
   }
 }
 

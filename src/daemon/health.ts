@@ -15,9 +15,12 @@ export interface JobHealth {
 
 export type Health = Readonly<Record<string, JobHealth>>
 
+/** So many connections at once: each takes a file, and backups need some too. */
+const connections = 64
+
 /**
  * Answers `GET /health`: 200, or 503 while something is overdue, with the state of every job as JSON; a run that failed is
- * told there too, but only what is overdue makes 503. Nothing else is served. Disposing closes it. Throws a Failure (exit 2)
+ * told there too, but only what is overdue makes 503. 500 when the state cannot be told. Nothing else is served. Disposing closes it. Throws a Failure (exit 2)
  * when the address cannot be had.
  */
 export async function serveHealth(
@@ -28,7 +31,8 @@ export async function serveHealth(
     const path = request.url?.split('?')[0]
     const isRead = request.method === 'GET' || request.method === 'HEAD'
     if (path !== '/health' || !isRead) return void response.writeHead(path === '/health' ? 405 : 404).end()
-    const jobs = health()
+    const jobs = answerOrNull(health)
+    if (!jobs) return void response.writeHead(500).end()
     const isWell = Object.values(jobs).every(({ alarm }) => alarm.length === 0)
     const body = `${JSON.stringify({ cairn: 1, ok: isWell, jobs }, null, 2)}\n`
     response.writeHead(isWell ? 200 : 503, {
@@ -37,6 +41,7 @@ export async function serveHealth(
     })
     response.end(request.method === 'HEAD' ? undefined : body)
   })
+  server.maxConnections = connections
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const why = error.code === 'EADDRINUSE' ? 'another program listens there' : error.message
@@ -52,5 +57,14 @@ export async function serveHealth(
       server.closeAllConnections()
       await new Promise(resolve => server.close(resolve))
     },
+  }
+}
+
+/** Whoever asks must not end what is asked. */
+function answerOrNull(health: () => Health): Health | null {
+  try {
+    return health()
+  } catch {
+    return null
   }
 }

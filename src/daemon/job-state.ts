@@ -37,6 +37,13 @@ export function readJobState(state: State, job: string): JobState | null {
   }
 }
 
+/** When a job was first seen; null when it never was, or by a clock that was ahead: of that nothing is believed. */
+export function firstSeen(state: State, job: string, now: Date): Date | null {
+  const known = readJobState(state, job)
+  const since = known && new Date(known.since)
+  return since && since <= now ? since : null
+}
+
 /** Durable on return. What is not said stays as it was, and at the beginning is empty. Throws when it cannot be written: only this process knows it then. */
 export function updateJobState(state: State, job: string, change: Partial<JobState>, now: Date): void {
   const empty = { since: now.toISOString(), schedule: null, planned: null, alarms: {} }

@@ -33,6 +33,8 @@ export interface RunRequest {
   /** Whether retention is applied when all went well. */
   readonly prune: boolean
   readonly retry: Timing['retry']
+  /** When the job is due again: no attempt is waited for beyond that. */
+  readonly nextRun?: Date
   /** Waited for before each attempt, and given back after it. */
   turn?(): Promise<Disposable>
 }
@@ -114,6 +116,11 @@ async function attempts(request: RunRequest, app: App, ctx: Context): Promise<At
     const outcome = await attempt(request, app, ctx)
     if (made > times || outcome.exit === exitCode.ok) return outcome
     const pauseMs = afterMs * 2 ** (made - 1)
+    if (request.nextRun && ctx.clock.now().getTime() + pauseMs >= request.nextRun.getTime()) {
+      const text = `attempt ${made} of ${times + 1} failed (exit ${outcome.exit}); the next run comes before the next attempt`
+      ctx.emit({ type: 'notice', text, job: request.job })
+      return outcome
+    }
     const text = `attempt ${made} of ${times + 1} failed (exit ${outcome.exit}); the next one is in ${showDuration(pauseMs)}`
     ctx.emit({ type: 'notice', text, job: request.job })
     await sleep(pauseMs, undefined, { signal: ctx.signal }).catch(() => ctx.signal.throwIfAborted())

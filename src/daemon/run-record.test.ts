@@ -48,11 +48,29 @@ test('a run is listed with what became of it, newest first, and its log is read 
   )
   assert.equal(readRun(state, first.id.slice(0, 17))?.lines.length, 3)
   assert.equal(readRun(state, '2026'), null)
-  assert.equal(lastRun(state, 'wiki')?.id, second.id)
-  assert.deepEqual(lastGoodRun(state, ['shop', 'store'], 'disk'), at('2026-11-21T02:00:03'))
-  assert.equal(lastGoodRun(state, ['shop'], 'offsite'), null)
+  assert.equal(lastRun(state, 'wiki', at('2026-11-21T03:00:00'))?.id, second.id)
+  assert.equal(lastRun(state, 'wiki', at('2026-11-21T01:00:00')), null)
+  const now = at('2026-11-21T03:00:00')
+  assert.deepEqual(lastGoodRun(state, ['shop', 'store'], 'disk', now), at('2026-11-21T02:00:03'))
+  assert.equal(lastGoodRun(state, ['shop'], 'offsite', now), null)
+  assert.equal(lastGoodRun(state, ['shop', 'store'], 'disk', at('2026-11-21T02:00:02')), null)
   assert.equal(statSync(join(state.path, 'runs')).mode & 0o777, 0o700)
   assert.equal(first.fault(), null)
+})
+
+test('a file whose first line was lost, on a full disk, is no run', () => {
+  const state = freshState()
+  const { id } = openRun(state, 'shop', 'schedule', at('2026-11-21T02:00:00'))
+  const lost = JSON.stringify({ at: '2026-11-21T03:00:00Z', type: 'backup', id: 'x' })
+  writeFileSync(
+    join(state.path, 'runs', '20261121T030000Z-aaaaaaaa.shop.jsonl'),
+    `{"cairn":1,"ty${lost}\n${lost}\n`,
+  )
+  assert.equal(lastRun(state, 'shop', at('2026-11-21T03:00:00'))?.id, id)
+  assert.deepEqual(
+    listRuns(state, null).map(each => each.id),
+    [id],
+  )
 })
 
 test('a run whose process was killed counts as neither running nor ended, whatever it left half-written', () => {
@@ -97,7 +115,7 @@ test('a log that grows too long is cut, and how the run ended is still told', ()
   const [file = ''] = readdirSync(join(state.path, 'runs'))
   assert.ok(statSync(join(state.path, 'runs', file)).size < 1_100_000)
   assert.match(run.text(), /the log was cut here$/)
-  assert.equal(lastRun(state, 'shop')?.end?.exit, 0)
+  assert.equal(lastRun(state, 'shop', at('2026-11-21T02:00:04'))?.end?.exit, 0)
 })
 
 test('a state folder that cannot be written is a fault of the log, not of the run', () => {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { appendFileSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { clockToleranceMs } from '../engine/retention.ts'
 import type { RunEvent } from '../model/event.ts'
 import type { ExitCode } from '../model/failure.ts'
 import { newId } from '../model/key.ts'
@@ -142,21 +143,26 @@ export function listRuns(state: State, job: string | null): RunRecord[] {
   return filesOf(folderOf(state), job).flatMap(({ file }) => recordIn(file) ?? [])
 }
 
-/** The newest run of a job; null when it has none. */
-export function lastRun(state: State, job: string): RunRecord | null {
+/** The newest run of a job, as of a time: what is from the future, by a clock that was wrong, is none; null when it has none. */
+export function lastRun(state: State, job: string, now: Date): RunRecord | null {
+  const until = now.getTime() + clockToleranceMs
   for (const { file } of filesOf(folderOf(state), job)) {
     const record = recordIn(file)
-    if (record) return record
+    if (record && record.startedAt.getTime() <= until) return record
   }
   return null
 }
 
-/** When a run last left a whole copy in that store, as far as this host's own records go. */
-export function lastGoodRun(state: State, jobs: readonly string[], store: string): Date | null {
+/** When a run last left a whole copy in that store, not after `until`, as far as this host's own records go. */
+export function lastGoodRun(state: State, jobs: readonly string[], store: string, until: Date): Date | null {
   const ends = jobs.flatMap(job => {
     for (const { file } of filesOf(folderOf(state), job)) {
       const end = recordIn(file)?.end
-      if (end?.backups.some(each => !each.isIncomplete && each.stores.includes(store)))
+      if (
+        end &&
+        end.at <= until &&
+        end.backups.some(each => !each.isIncomplete && each.stores.includes(store))
+      )
         return [end.at.getTime()]
     }
     return []
@@ -173,8 +179,11 @@ export function readRun(state: State, handle: string): { record: RunRecord; line
 
 function recordIn(file: string): RunRecord | null {
   const lines = linesIn(file)
-  const [first] = lines as [{ id: string; job: string; trigger: Trigger; at: string; process: Owner }?]
-  if (!first?.id) return null
+  const [first] = lines as [
+    { type?: string; id: string; job: string; trigger: Trigger; at: string; process: Owner }?,
+  ]
+  // On a full disk the first line may be lost, and others not.
+  if (first?.type !== 'run') return null
   // What comes after the end is about telling others.
   const last = lines.findLast(line => (line as { type?: string }).type === 'end') as
     | (RunEnd & { at: string })

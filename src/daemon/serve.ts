@@ -2,6 +2,7 @@ import { type App, appFor, stallOf } from '../app.ts'
 import type { Context } from '../model/context.ts'
 import type { RunEvent } from '../model/event.ts'
 import { asFailure } from '../model/failure.ts'
+import { nextRun } from '../model/schedule.ts'
 import { takeLock } from '../platform/lock.ts'
 import { lookAt } from './alarm.ts'
 import type { Health, JobHealth } from './health.ts'
@@ -43,6 +44,8 @@ interface Loops {
 }
 
 const afterFaultMs = 60_000
+/** How long until it is tried again to put right what a run has left: Docker may start later than we do. Twice as long each time, up to an hour. */
+const recoverMs = { first: 5_000, clear: 60_000, longest: 3_600_000 }
 
 /**
  * Runs the jobs by their schedules, and watches what is expected of them: each job by itself, so that nothing that happens to one of
@@ -52,6 +55,7 @@ const afterFaultMs = 60_000
 export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) => void): Daemon {
   let current: App = base
   let isRunning = false
+  let recovering: Promise<void> = Promise.resolve()
   const known = new Map<string, Known>()
   const loops = new Map<string, Loops>()
   const isConfigured = (job: string): boolean => current.config.jobs[job] !== undefined
@@ -67,9 +71,31 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
   }
   for (const job of Object.keys(current.config.jobs)) of(job)
 
-  const inOwn = async (work: (app: App, ctx: Context) => Promise<void>): Promise<void> => {
-    using ctx = base.context(signal, emit)
-    await work(base, ctx)
+  /** While no job runs: none may find itself locked out by that. */
+  const recover = async (): Promise<boolean> => {
+    if ([...known.values()].some(({ running }) => running)) return true
+    const { promise, resolve } = Promise.withResolvers<void>()
+    recovering = promise
+    try {
+      const app = appFor(current.config, base.state)
+      using ctx = app.context(signal, emit)
+      return await recoverJobs(app, ctx)
+    } finally {
+      resolve()
+    }
+  }
+
+  const keepRecovering = async (wasClear: boolean): Promise<never> => {
+    for (let isClear = wasClear, pauseMs = recoverMs.first; ; ) {
+      await realTimer.until(new Date(Date.now() + (isClear ? recoverMs.clear : pauseMs)), signal)
+      pauseMs = isClear ? recoverMs.first : Math.min(2 * pauseMs, recoverMs.longest)
+      isClear = await recover().catch(error => {
+        signal.throwIfAborted()
+        const { what, why, remedy } = asFailure(error, 'what runs have left cannot be put right')
+        emit({ type: 'warning', what, why, remedy })
+        return false
+      })
+    }
   }
 
   const inApp = async <T>(job: string, work: (app: App, ctx: Context) => Promise<T>): Promise<T> => {
@@ -96,9 +122,11 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
   const run = async (job: string, trigger: Trigger): Promise<void> => {
     of(job).running = true
     try {
+      await recovering
       emit({ type: 'notice', text: trigger === 'missed' ? 'begins, late' : 'begins', job })
-      const { retry } = current.timing(job)
-      const request = { job, trigger, prune: true, retry, turn: () => turns.take(signal) }
+      const { retry, schedule, zone } = current.timing(job)
+      const next = schedule === null ? {} : { nextRun: nextRun(schedule, zone, new Date()) }
+      const request = { job, trigger, prune: true, retry, ...next, turn: () => turns.take(signal) }
       const { exit } = await inApp(job, (app, ctx) => runJob(request, app, ctx))
       emit({ type: 'notice', text: exit === 0 ? 'done' : `failed (exit ${exit})`, job })
     } finally {
@@ -168,7 +196,9 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
 
   return {
     health: () =>
-      Object.fromEntries([...known].map(([job, what]) => [job, healthOf(what, lastRun(base.state, job))])),
+      Object.fromEntries(
+        [...known].map(([job, what]) => [job, healthOf(what, lastRun(base.state, job, new Date()))]),
+      ),
     reload(config) {
       current = appFor(config, base.state)
       turns.resize(config.serve.parallel)
@@ -180,13 +210,14 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
     async run() {
       // A second one would run everything twice.
       using _lock = await takeLock(base.state.lockPath('.serve'), 'the scheduler of this state folder')
-      await inOwn(recoverJobs)
+      const isClear = await recover()
       isRunning = true
       for (const job of Object.keys(current.config.jobs)) begin(job)
+      const kept = keepRecovering(isClear).catch(() => {})
       try {
         return await aborted(signal)
       } finally {
-        await Promise.allSettled([...loops.values()].map(({ ended }) => ended))
+        await Promise.allSettled([kept, ...[...loops.values()].map(({ ended }) => ended)])
       }
     },
   }

@@ -7,7 +7,7 @@ import { asidePrefix, dataPrefix, newId } from '../model/key.ts'
 import { encodeManifest, type Manifest } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { PutOptions, Store } from '../model/store.ts'
-import { cleanupContext } from '../platform/run-context.ts'
+import { clearingContext } from '../platform/run-context.ts'
 import type { Begun } from './begun.ts'
 import { type Captured, capture } from './capture.ts'
 import { lockAncestors } from './chain-locks.ts'
@@ -21,31 +21,43 @@ import type { Task } from './take.ts'
 
 /** How long a begun backup counts as running when its host is not heard of. */
 const beginExpiresMs = 7 * 24 * 3_600_000
-const cleanupMs = 30_000
 
-/** Backs up one unit into every store of the job. What fails is told in the outcome; an abort is thrown. */
+/**
+ * Backs up one unit into every store of the job. What fails is told in the outcome; an abort is thrown. `doubtful`: stores
+ * that are given up soon where they do not answer.
+ */
 export async function backupUnit(
   job: Job,
   task: Task,
   startedAt: Date,
   host: string,
   begun: Begun,
+  doubtful: ReadonlySet<string>,
   ctx: Context,
 ): Promise<BackupOutcome> {
   const begin = beginOf(job, task, newId(startedAt, randomBytes(5)), host, startedAt)
   begun.note(begin.id)
   try {
-    return await backupAs(begin, job, task, ctx)
+    return await backupAs(begin, job, task, doubtful, ctx)
   } finally {
     begun.forget(begin.id)
   }
 }
 
-async function backupAs(begin: Begin, job: Job, task: Task, ctx: Context): Promise<BackupOutcome> {
+async function backupAs(
+  begin: Begin,
+  job: Job,
+  task: Task,
+  doubtful: ReadonlySet<string>,
+  ctx: Context,
+): Promise<BackupOutcome> {
   const { unit } = task
   const startedAt = new Date(begin.startedAt)
   const direct = job.to.filter(to => !to.after)
-  const to = delivery(direct, dest => putOptions(dest, startedAt), ctx, job.pattern !== undefined)
+  const to = delivery(direct, dest => putOptions(dest, startedAt), ctx, {
+    bare: job.pattern !== undefined,
+    doubtful,
+  })
   // A store whose manifest may be on its way is never cleaned up: the backup might be whole there.
   let unfinished = direct
   let manifest: Manifest | null = null
@@ -164,7 +176,7 @@ async function lockChain(
 
 async function discardQuietly(store: Store, begin: Begin, ctx: Context): Promise<void> {
   try {
-    await discard(store, begin, cleanupContext(ctx, cleanupMs))
+    await discard(store, begin, clearingContext(ctx))
   } catch (error) {
     const { why } = asFailure(error, '')
     const remedy = 'the next backup of this job clears it away, or prune when the begin record has expired'

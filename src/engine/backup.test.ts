@@ -6,6 +6,7 @@ import { testContext } from '../../test/support/context.ts'
 import { faulty } from '../../test/support/faulty-store.ts'
 import { keysOf, readingWith, testJob, wholeBackup } from '../../test/support/job.ts'
 import { syntheticBytes, syntheticSource } from '../../test/support/synthetic-source.ts'
+import type { Context } from '../model/context.ts'
 import { exitCode, Failure } from '../model/failure.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Guard, Source } from '../model/source.ts'
@@ -170,6 +171,63 @@ test('objects are split where the smallest store ends them, the same in every st
       assert.deepEqual(await collect(reader.open(record)), Buffer.from(syntheticBytes(name, bytes)))
     }
   }
+})
+
+/** Answers nothing, as a server behind a network that drops what is sent. */
+function silentStore(name: string): Store {
+  const silence = (ctx: Context): Promise<never> =>
+    new Promise((_, reject) => {
+      const give = (): void => reject(ctx.signal.reason)
+      if (ctx.signal.aborted) give()
+      ctx.signal.addEventListener('abort', give, { once: true })
+    })
+  return {
+    ...memoryStore(name),
+    put: (_key, _body, _options, ctx) => silence(ctx),
+    remove: (_key, _version, ctx) => silence(ctx),
+    // biome-ignore lint/correctness/useYield: it never comes to one
+    async *list(_prefix, ctx) {
+      await silence(ctx)
+    },
+  }
+}
+
+test('a source is not held up for long by a store that did not answer before', async () => {
+  const ctx = testContext()
+  let held = 0
+  const guard: Guard = {
+    name: 'stand still',
+    enter: async () => {
+      held -= performance.now()
+    },
+    leave: async () => {
+      held += performance.now()
+    },
+    recover: async () => {},
+  }
+  const down: Store = {
+    ...silentStore('down'),
+    // biome-ignore lint/correctness/useYield: it fails before
+    async *list() {
+      throw new Failure({ what: 'cannot list', why: 'nobody answers' })
+    },
+  }
+  const source = syntheticSource({ artifacts: three })
+  const [outcome] = await backup(testJob(source, [memoryStore('one'), down], { guards: [guard] }), host, ctx)
+  assert.ok(held < ctx.stallMs / 2, `held for ${held} ms`)
+  assert.deepEqual(outcome?.stores, ['one'])
+  assert.match(outcome?.failures.join() ?? '', /store down failed: it did not answer/)
+})
+
+test('a run that is stopped does not wait long for a store that does not answer', async () => {
+  const stop = new AbortController()
+  const ctx = { ...testContext(), signal: stop.signal }
+  const store: Store = { ...silentStore('down'), async *list() {} }
+  const running = backup(testJob(syntheticSource({ artifacts: three }), [store]), host, ctx)
+  setTimeout(() => stop.abort(new Error('stopped')), 50)
+  const at = performance.now()
+  await assert.rejects(running, /stopped/)
+  assert.ok(performance.now() - at < 20_000)
 })
 
 test('guards are left in the opposite order whatever happens, also those that failed to be entered', async () => {

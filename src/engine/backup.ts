@@ -9,6 +9,8 @@ import type { BackupOutcome } from './outcome.ts'
 import type { Task } from './take.ts'
 import { inspectAll } from './tasks.ts'
 
+const none: ReadonlySet<string> = new Set()
+
 /**
  * Backs up every unit of a job's sources, one after the other; one that fails does not stop the others.
  *
@@ -26,8 +28,8 @@ export async function backup(
   for (const { warning } of job.stages) if (warning) ctx.emit({ type: 'warning', ...warning })
   const sweeping = sweepStores(job, host, begun, ctx)
   const isSwept = sweeping.catch(() => {})
-  // While guards hold something up, no store is waited for.
-  if (job.guards.length > 0) await sweeping
+  // While guards hold something up, no store is waited for, and not for long for one that has just failed.
+  const doubtful = job.guards.length > 0 ? await sweeping : none
   const guards = guardScope(job.guards)
   await guards.enter(ctx)
   try {
@@ -38,7 +40,7 @@ export async function backup(
     const at = await freeMoment(job, units, ctx)
     // In names that people read, all of one run have the same time.
     const run = (task: Task): Promise<BackupOutcome> =>
-      backupUnit(job, task, job.pattern ? at : ctx.clock.now(), host, begun, ctx)
+      backupUnit(job, task, job.pattern ? at : ctx.clock.now(), host, begun, doubtful, ctx)
     const isApart = job.capture === 'spool' && job.guards.length > 0
     const inTurn = isApart ? readThenDeliver : oneByOne
     const { ended, stuck } = await inTurn(tasks, run, () => guards.leave(ctx), ctx)

@@ -16,21 +16,30 @@ export interface Begun {
 
 export const forgetful: Begun = { note: () => {}, forget: () => {}, ids: () => [] }
 
-/** Clears away what earlier runs of this host left. Leftovers are a cost, not a danger: failing to is a warning. */
-export async function sweepStores(job: Job, host: string, begun: Begun, ctx: Context): Promise<void> {
+/**
+ * Clears away what earlier runs of this host left. Leftovers are a cost, not a danger: failing to is a warning. Returns the
+ * stores where it failed.
+ */
+export async function sweepStores(
+  job: Job,
+  host: string,
+  begun: Begun,
+  ctx: Context,
+): Promise<ReadonlySet<string>> {
   const killed = begun.ids()
-  let isClear = true
+  const failed = new Set<string>()
   for (const { store } of job.to) {
     try {
       for (const name of [job.name, ...job.formerly]) await sweepOrphans(store, name, host, ctx)
       for (const id of killed) await sweepRecords(store, job.name, id, ctx)
     } catch (error) {
       ctx.signal.throwIfAborted()
-      isClear = false
+      failed.add(store.name)
       const { why, remedy } = asFailure(error, '')
       const what = `cannot clear what an interrupted backup left in ${store.name}`
       ctx.emit({ type: 'warning', what, why, remedy, store: store.name })
     }
   }
-  if (isClear) for (const id of killed) begun.forget(id)
+  if (failed.size === 0) for (const id of killed) begun.forget(id)
+  return failed
 }

@@ -13,6 +13,7 @@ import type { Store } from '../model/store.ts'
 import type { CatalogEntry, Copy } from './entry.ts'
 import type { NamedObjects } from './foreign.ts'
 import { isCalled, withNamed } from './named.ts'
+import { clockToleranceMs } from './retention.ts'
 
 export type { CatalogEntry, Copy }
 
@@ -133,16 +134,18 @@ export function isIncomplete(entry: CatalogEntry): boolean {
 /**
  * The backup that a person means: an id, an unambiguous beginning of one, `latest`, `JOB@latest`, or, where a job backs
  * up several units, `JOB/UNIT@latest`; where a job names its objects also such a name, or the time in it. `namesOf` gives
- * all names under which a job's backups were made. Throws a Failure with exit 10 when there is none, and with exit 2 when there are several.
+ * all names under which a job's backups were made. Throws a Failure with exit 10 when there is none, and with exit 2 when there are several,
+ * or when it is not certain which is the latest.
  */
 export function resolve(
   catalog: Catalog,
   handle: string,
   namesOf: (job: string) => readonly string[] = job => [job],
   named: readonly NamedObjects[] = [],
+  now = new Date(),
 ): CatalogEntry {
   const newest = newestNamed(handle)
-  if (newest) return newestOf(catalog, newest, namesOf)
+  if (newest) return newestOf(catalog, newest, namesOf, now)
   const byId = catalog.entries.filter(entry =>
     idPattern.test(handle) ? entry.id === handle : entry.id.startsWith(handle),
   )
@@ -171,13 +174,16 @@ function newestOf(
   catalog: Catalog,
   { job, unit }: { job: string | null; unit: string | null },
   namesOf: (job: string) => readonly string[],
+  now: Date,
 ): CatalogEntry {
   const names = job === null ? null : namesOf(job)
   const live = catalog.entries.filter(entry => isLive(entry) && names?.includes(entry.job) !== false)
-  const [newest] = unit === null ? live : live.filter(entry => entry.unit === unit)
+  const wanted = unit === null ? live : live.filter(entry => entry.unit === unit)
+  const [newest] = wanted
   const what = [job === null ? 'there' : `job ${job}`, unit === null ? '' : ` of ${unit}`]
   if (!newest)
     throw noSuch(job === null ? 'there is no backup yet' : `${what[0]} has no backup${what[1]}`, catalog)
+  mustBeOfNow(newest, wanted, now)
   if (unit === null)
     mustBeAlone(
       newest,
@@ -185,6 +191,19 @@ function newestOf(
       job ?? newest.job,
     )
   return newest
+}
+
+/** Of several, one from the future was made by a clock that was wrong: newer ones may have come since. */
+function mustBeOfNow(newest: CatalogEntry, wanted: readonly CatalogEntry[], now: Date): void {
+  const isFuture = ({ startedAt }: CatalogEntry): boolean =>
+    startedAt.getTime() > now.getTime() + clockToleranceMs
+  const other = wanted.find(entry => !isFuture(entry))
+  if (!other || !isFuture(newest)) return
+  throw usage(
+    'which backup is the latest is not certain',
+    `${newest.id} is from the future: a clock was wrong, or this one is`,
+    `name the one that is meant: ${other.id} is the latest that is not`,
+  )
 }
 
 /** Of a run that backed up several units, the one that happened to be the last is not what anybody means. */

@@ -7,14 +7,12 @@ import type { ArtifactRecord, Manifest, StoredPart } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { Bytes } from '../model/step.ts'
 import type { Store } from '../model/store.ts'
-import { cleanupContext } from '../platform/run-context.ts'
+import { clearingContext } from '../platform/run-context.ts'
 import { lockAncestors } from './chain-locks.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import { checkedPart } from './reader.ts'
 import { keyOf } from './statement.ts'
 import { discard, isWhole, readBegin } from './sweep.ts'
-
-const cleanupMs = 30_000
 
 /**
  * Gives a store the whole copy of a backup that it lacks: the same objects under the same keys, digests checked on
@@ -58,7 +56,7 @@ export async function copyBackup(
     committing = true
     await to.put(keyOf(manifest, file), () => file)
   } catch (error) {
-    if (begun && !committing) await discard(dest.store, begin, cleanupContext(ctx, cleanupMs)).catch(() => {})
+    if (begun && !committing) await discard(dest.store, begin, clearingContext(ctx)).catch(() => {})
     throw asFailure(error, `cannot copy to store ${dest.store.name}`)
   }
 }

@@ -63,15 +63,19 @@ export interface Delivery {
   offer(key: string, body: (store: string) => Uint8Array): Promise<string[]>
 }
 
+/** How long a doubtful store may take for a small object. */
+const doubtMs = 3_000
+
 /**
  * A server that drops locks or tags makes its store a lost one; with `bare`, where objects count by their names as they do for
- * the tool that made such first, the store stays live and the fault is told in `unkept`, and by a `failure` event.
+ * the tool that made such first, the store stays live and the fault is told in `unkept`, and by a `failure` event. Stores that
+ * are `doubtful` have little time to take a small object.
  */
 export function delivery(
   to: readonly Destination[],
   options: (to: Destination) => PutOptions,
   ctx: Context,
-  bare = false,
+  { bare = false, doubtful }: { bare?: boolean; doubtful?: ReadonlySet<string> } = {},
 ): Delivery {
   const lost = new Map<string, Failure>()
   const unkept = new Map<string, Unkept>()
@@ -123,12 +127,16 @@ export function delivery(
     if (live().length === 0) throw noneLeft(lost)
   }
 
+  const hurrying = (name: string): Context => {
+    if (!doubtful?.has(name)) return ctx
+    return { ...ctx, signal: AbortSignal.any([ctx.signal, tooLate(name)]) }
+  }
   const putAll = async (key: string, body: (store: string) => Uint8Array) => {
     const outcomes = await Promise.all(
       live().map(async (dest): Promise<SinkOutcome<StoredObject>> => {
         const { name } = dest.store
         try {
-          return { name, ok: true, value: await putInto(dest, key, body(name), {}, ctx) }
+          return { name, ok: true, value: await putInto(dest, key, body(name), {}, hurrying(name)) }
         } catch (error) {
           return { name, ok: false, error: asFailure(error, `store ${name} failed`) }
         }
@@ -237,6 +245,14 @@ function wrongSize(store: string, object: StoredObject, bytes: number): Failure 
     what: `store ${store} failed`,
     why: `it says that ${object.key} has ${object.bytes} bytes, and ${bytes} were sent`,
   })
+}
+
+function tooLate(store: string): AbortSignal {
+  const controller = new AbortController()
+  const why = `it did not answer before the run, nor for ${doubtMs / 1000} s in it: sources are held up meanwhile`
+  const give = (): void => controller.abort(new Failure({ what: `store ${store} failed`, why }))
+  setTimeout(give, doubtMs).unref()
+  return controller.signal
 }
 
 function noneLeft(lost: ReadonlyMap<string, Failure>): Failure {

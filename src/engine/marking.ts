@@ -3,7 +3,7 @@ import * as z from 'zod'
 import type { Context } from '../model/context.ts'
 import { asFailure, type Failure } from '../model/failure.ts'
 import { markKey, markPrefix, parseMarkKey } from '../model/key.ts'
-import { type MarkKind, markTime } from '../model/mark.ts'
+import { foldMarks, type MarkKind, markTime } from '../model/mark.ts'
 import { NotFound, type Store } from '../model/store.ts'
 import type { CatalogEntry, Copy } from './catalog.ts'
 import { collect } from './objects.ts'
@@ -23,6 +23,12 @@ export async function putMark(
   const newest = store.can.list ? await newestMark(store, id, ctx) : 0
   const at = new Date(Math.max(ctx.clock.now().getTime(), newest + 1))
   await store.put(markKey(id, at, randomBytes(5), mark), body, {}, ctx)
+}
+
+/** Whether it is held now. */
+export async function isHeld(store: Store, id: string, ctx: Context): Promise<boolean> {
+  const keys = await Array.fromAsync(store.list(`${markPrefix}${id}/`, ctx), ({ key }) => key)
+  return foldMarks(keys.flatMap(key => parseMarkKey(key) ?? [])).held
 }
 
 async function newestMark(store: Store, id: string, ctx: Context): Promise<number> {

@@ -15,8 +15,10 @@ import { memoryStore } from '../stores/memory.ts'
 import { backup } from './backup.ts'
 import { type Catalog, readCatalog, resolve } from './catalog.ts'
 import type { NamedObjects } from './foreign.ts'
+import { markEverywhere } from './marking.ts'
 import { exitOf } from './outcome.ts'
 import { applyPrune, planPrune } from './prune.ts'
+import { pruneJob } from './prune-job.ts'
 import { verifyCopy } from './verify.ts'
 
 const day = 86_400_000
@@ -228,6 +230,20 @@ test('retention counts foreign backups and own ones together, and removes no obj
     left.includes('unit-of-somebody.txt') && left.includes('unit-20261003-000000.sql.gz'),
     left.join(),
   )
+})
+
+test('a backup without a manifest keeps what was said of it when another job of the store is pruned, which does not know it', async () => {
+  const here = place('${DB}-%Y%m%d-%H%M%S.sql')
+  for (const at of ['20261001', '20261002']) await put(here.store, `unit-${at}-000000.sql.gz`, here.ctx)
+  const [, old] = (await here.catalog()).entries
+  assert.ok(old)
+  await markEverywhere(old, 'delete', {}, here.ctx)
+  await markEverywhere(old, 'hold', {}, here.ctx)
+  const other = testJob(source(), [here.store], { name: 'wiki' })
+  await backup(other, 'here', here.ctx)
+  await pruneJob(other, [], 'here', here.ctx)
+  const [copy] = (await here.catalog()).entries.find(({ id }) => id === old.id)?.copies ?? []
+  assert.ok(copy?.marks.held && copy.marks.deletedAt, JSON.stringify(copy?.marks))
 })
 
 test('what lies under names of units that the job does not have is never let go', async () => {

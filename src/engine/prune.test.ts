@@ -8,7 +8,7 @@ import { syntheticSource } from '../../test/support/synthetic-source.ts'
 import type { Context } from '../model/context.ts'
 import { Failure } from '../model/failure.ts'
 import type { Destination, Retention } from '../model/job.ts'
-import { manifestPrefix } from '../model/key.ts'
+import { manifestPrefix, markPrefix } from '../model/key.ts'
 import type { Manifest } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
@@ -119,6 +119,32 @@ test('the announced deletion of the last complete backup waits while only incomp
   assert.equal(reasons[1], 'it is the last complete one')
 })
 
+test('a backup that is held while others are removed stays', async () => {
+  const { store, ctx, made, to } = await daily(3)
+  const [, second, oldest] = (await readCatalog([store], null, ctx)).entries
+  assert.ok(second && oldest)
+  const held = [second, oldest]
+  const remove: Store['remove'] = async (key, version, ctx) => {
+    // Whichever is removed first, the other one is held meanwhile.
+    const other = held.find(({ id }) => !key.includes(id))
+    if (other && held.length === 2) {
+      held.splice(held.indexOf(other), 1)
+      await markEverywhere(other, 'hold', {}, ctx)
+    }
+    return await store.remove(key, version, ctx)
+  }
+  const meanwhile = { ...to, keep: { last: 1 }, store: { ...store, remove } }
+  const catalog = await readCatalog([meanwhile.store], [job.name], ctx)
+  const steps = await planPrune({ ...job, undeleteMs: 0 }, meanwhile, catalog, ctx)
+  assert.deepEqual(
+    steps.map(({ action }) => action),
+    ['keep', 'delete', 'delete'],
+  )
+  assert.deepEqual(await applyPrune(steps, ctx), [])
+  assert.equal((await listed(store, ctx)).length, 2)
+  assert.ok((await listed(store, ctx)).includes(made[0]?.id ?? '?'))
+})
+
 test('a plan changes nothing', async () => {
   const { store, ctx, to } = await daily(3)
   const before = await keysOf(store, ctx)
@@ -163,6 +189,33 @@ test('killed between the deletions, a backup is never listed as whole, and the n
   await prune()
   await sweepMarks(store, ctx)
   assert.equal((await keysOf(store, ctx)).filter(key => key.includes(made[2]?.id ?? '?')).length, 0)
+})
+
+test('marks of which some are removed when the prune is killed go with the next one, where nothing had been announced too', async () => {
+  const { store, ctx, made, to } = await daily(2)
+  const [, old] = (await readCatalog([store], null, ctx)).entries
+  assert.ok(old)
+  await markEverywhere(old, 'hold', {}, ctx)
+  await markEverywhere(old, 'release', {}, ctx)
+  let marks = 0
+  const remove: Store['remove'] = async (key, version, ctx) => {
+    if (key.startsWith(markPrefix) && ++marks > 1) throw new Error('killed')
+    return await store.remove(key, version, ctx)
+  }
+  // As a listing may answer that knows no order: what was said last comes first.
+  const list: Store['list'] = async function* (prefix, ctx) {
+    yield* (await Array.fromAsync(store.list(prefix, ctx))).toReversed()
+  }
+  const dying = { ...to, keep: { last: 1 }, store: { ...store, remove, list } }
+  const steps = await planPrune(
+    { ...job, undeleteMs: 0 },
+    dying,
+    await readCatalog([dying.store], [job.name], ctx),
+    ctx,
+  )
+  assert.equal((await applyPrune(steps, ctx)).length, 1)
+  assert.ok((await sweepMarks(store, ctx)) > 0)
+  assert.equal((await keysOf(store, ctx)).filter(key => key.includes(made[1]?.id ?? '?')).length, 0)
 })
 
 test('two hosts with one job name and different sources never prune each other', async () => {

@@ -7,10 +7,10 @@ import type { Store } from '../model/store.ts'
 import { eachOf } from '../platform/each-of.ts'
 import type { Catalog, CatalogEntry, Copy } from './catalog.ts'
 import { spellingOf } from './foreign.ts'
-import { putMark, undeletableUntil } from './marking.ts'
+import { isHeld, putMark, undeletableUntil } from './marking.ts'
 import { type Candidate, type Decision, decide } from './retention.ts'
 import { readManifest } from './stated.ts'
-import { readBegin } from './sweep.ts'
+import { readBegin, removeMarks } from './sweep.ts'
 
 export type PruneAction = 'keep' | 'mark' | 'wait' | 'delete'
 
@@ -210,6 +210,8 @@ function announce({ copy, entry, reason, until }: PruneStep, ctx: Context): Prom
 
 /** Removes exactly the objects that the manifest names, then what speaks of them. A locked object ends it for this time, untouched from there on. */
 async function remove({ store, manifestKey }: Copy, manifest: Manifest, ctx: Context): Promise<void> {
+  // A person may have held it while others were removed.
+  if (await isHeld(store, manifest.id, ctx)) return
   await putMark(store, manifest.id, 'deleting', {}, ctx)
   for (const { key, version } of manifest.artifacts.flatMap(artifact => artifact.objects)) {
     if ((await store.remove(key, version, ctx)) === 'locked') return sayLocked(store, manifest.id, key, ctx)
@@ -217,8 +219,8 @@ async function remove({ store, manifestKey }: Copy, manifest: Manifest, ctx: Con
   if (manifestKey !== '' && (await store.remove(manifestKey, undefined, ctx)) === 'locked')
     return sayLocked(store, manifest.id, manifestKey, ctx)
   await store.remove(beginKey(manifest.job, manifest.id), undefined, ctx)
-  for await (const { key } of store.list(`${markPrefix}${manifest.id}/`, ctx))
-    await store.remove(key, undefined, ctx)
+  const marks = await Array.fromAsync(store.list(`${markPrefix}${manifest.id}/`, ctx), ({ key }) => key)
+  await removeMarks(store, marks, ctx)
 }
 
 /** A lock that the manifest does not tell of: the bucket's own, or one that somebody set. It ends some day. */

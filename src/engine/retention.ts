@@ -35,8 +35,8 @@ export interface Circumstances {
 }
 
 const day = 86_400_000
-/** A backup from further in the future than this was made by a clock that is wrong. */
-const clockToleranceMs = 3_600_000
+/** What is from further in the future than this was made by a clock that is wrong. */
+export const clockToleranceMs = 3_600_000
 /** A backup that holds less than this part of the one before may have lost something. */
 const drop = 0.5
 /** How long there is time to notice that. */

@@ -81,22 +81,30 @@ export async function sweepOrphans(store: Store, job: string, host: string, ctx:
 }
 
 /**
- * Removes the marks of backups whose deletion was announced and that are gone: the last thing a prune that was killed
- * may have left. `whole` are those that are there without a manifest. Returns how many marks it removed.
+ * Removes the marks of backups whose data was being removed and that are gone: the last thing a prune that was killed
+ * may have left. `whole` are those that are there without a manifest. Others may be, of which only another job or host knows:
+ * what was merely announced, or held, is never forgotten. Returns how many marks it removed.
  */
 export async function sweepMarks(store: Store, ctx: Context, whole: readonly string[] = []): Promise<number> {
   const gone = new Map<string, string[]>()
-  const deleted = new Set<string>()
+  const going = new Set<string>()
   for await (const { key } of store.list(markPrefix, ctx)) {
     const mark = parseMarkKey(key)
     if (!mark) continue
     gone.set(mark.id, [...(gone.get(mark.id) ?? []), key])
-    if (mark.mark === 'delete') deleted.add(mark.id)
+    if (mark.mark === 'deleting') going.add(mark.id)
   }
   for (const id of [...whole, ...(await wholeBackups(store, null, ctx))]) gone.delete(id)
-  const keys = [...gone].flatMap(([id, marks]) => (deleted.has(id) ? marks : []))
-  for (const key of keys) await store.remove(key, undefined, ctx)
+  const keys = [...gone].flatMap(([id, marks]) => (going.has(id) ? marks : []))
+  await removeMarks(store, keys, ctx)
   return keys.length
+}
+
+/** What says that a backup is going is the last to go: killed in between, the others are found by it. */
+export async function removeMarks(store: Store, keys: readonly string[], ctx: Context): Promise<void> {
+  const isLast = (key: string): boolean => parseMarkKey(key)?.mark === 'deleting'
+  for (const key of [...keys.filter(key => !isLast(key)), ...keys.filter(isLast)])
+    await store.remove(key, undefined, ctx)
 }
 
 async function wholeBackups(store: Store, job: string | null, ctx: Context): Promise<Set<string>> {

@@ -26,10 +26,7 @@ export async function takeLock(path: string, what: string): Promise<Disposable> 
       exit: exitCode.locked,
     })
   }
-  writeFileSync(
-    `${path}.holder`,
-    `process ${process.pid} on ${hostname()}, since ${new Date().toISOString()}`,
-  )
+  sayHolder(path)
   return { [Symbol.dispose]: () => database.close() }
 }
 
@@ -49,6 +46,16 @@ export async function waitForLock(
       if (tries === 1) waiting()
       await sleep(200, undefined, { signal }).catch(() => signal.throwIfAborted())
     }
+  }
+}
+
+/** For messages only: that it cannot be written, on a full disk, is no reason to keep or to lose the lock. */
+function sayHolder(path: string): void {
+  const text = `process ${process.pid} on ${hostname()}, since ${new Date().toISOString()}`
+  try {
+    writeFileSync(`${path}.holder`, text)
+  } catch {
+    // Then it is not known.
   }
 }
 

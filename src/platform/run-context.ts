@@ -45,6 +45,11 @@ export function cleanupContext(ctx: Context, ms: number): Context {
   return { ...ctx, ...silence(), signal: AbortSignal.timeout(ms) }
 }
 
+/** The same, for clearing up in a store: soon over where somebody waits for the end of an aborted run, who kills then (Docker after 10 s). */
+export function clearingContext(ctx: Context): Context {
+  return cleanupContext(ctx, ctx.signal.aborted ? 4_000 : 30_000)
+}
+
 function silence(): Pick<Context, 'alive' | 'lastAlive'> {
   let last = Number.NEGATIVE_INFINITY
   return {

@@ -27,6 +27,7 @@ export interface Journal {
   /** Durable on return. */
   write(name: string, entry: unknown): void
   remove(name: string): void
+  /** Of one that cannot be read only the name is known; its entry is null. */
   entries(): { readonly name: string; readonly entry: unknown }[]
 }
 
@@ -98,9 +99,15 @@ function journal(folder: string): Journal {
     entries: () =>
       readdirSync(folder)
         .filter(file => file.endsWith('.json'))
-        .map(file => ({
-          name: file.slice(0, -5),
-          entry: JSON.parse(readFileSync(join(folder, file), 'utf8')),
-        })),
+        .map(file => ({ name: file.slice(0, -5), entry: parsedOrNull(join(folder, file)) })),
+  }
+}
+
+/** One that was damaged must not stop everything else. */
+function parsedOrNull(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'))
+  } catch {
+    return null
   }
 }

@@ -1,7 +1,7 @@
 // budget: 240 s
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DockerFacts } from '../services/facts.ts'
@@ -205,6 +205,50 @@ test('after SIGKILL of Cairn the next run of any job starts what it had stopped,
   again.child.kill('SIGKILL')
   await again.ended
   const serving = here.host.start(['serve'])
+  await eventually('it runs', async () => (await here.engine.state(name)) === 'running')
+  serving.child.kill('SIGTERM')
+  assert.equal((await serving.ended).code, 143)
+})
+
+test('one that cannot be started again is tried at every run, each of which fails, until it runs', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const mount = here.host.path('mount')
+  mkdirSync(mount)
+  const name = await here.app(polite, '--mount', `type=bind,source=${mount},target=/mnt`)
+  here.configure({ stop: [name] }, { hooks: { before: [`rm -rf ${mount}`] } })
+  const refused = new RegExp(
+    `container ${name} cannot be started again: Docker says: .*\\n.*docker start ${name}`,
+  )
+  for (let n = 0; n < 3; n++) {
+    const ran = await here.host.run(['backup', 'shop'])
+    assert.deepEqual([ran.code, n], [3, n], ran.stderr)
+    assert.match(ran.stderr, refused)
+  }
+  assert.match((await here.host.run(['backup', 'other'])).stderr, refused)
+  assert.equal((await listed(here.host)).length, 4)
+  here.configure({ stop: [name] })
+  mkdirSync(mount)
+  await here.host.ok(['backup', 'shop'])
+  assert.equal(await here.engine.state(name), 'running')
+  assert.doesNotMatch((await here.host.ok(['backup', 'shop'])).stderr, /earlier run/)
+})
+
+test('what a run that was killed had stopped is started by serve as soon as Docker answers, also after its start', async t => {
+  const here = await stage(t)
+  if (!here) return
+  const name = await here.app(polite)
+  here.configure({ stop: [name], wait: '10 min' })
+  const running = here.host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
+  running.child.kill('SIGKILL')
+  await running.ended
+  const socket = here.host.path('late.sock')
+  here.configure({ stop: [name], host: `unix://${socket}` })
+  const serving = here.host.start(['serve'])
+  t.after(() => serving.child.kill('SIGKILL'))
+  await serving.said(/cannot reach Docker/)
+  symlinkSync(here.facts.host.replace('unix://', ''), socket)
   await eventually('it runs', async () => (await here.engine.state(name)) === 'running')
   serving.child.kill('SIGTERM')
   assert.equal((await serving.ended).code, 143)

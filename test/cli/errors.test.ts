@@ -102,11 +102,22 @@ test('without a command the help goes to stderr, and the exit code is that of us
   assert.match(ran.stderr, /Usage: cairn/)
 })
 
+test('a target that is empty, as an unset variable gives it, is refused', async () => {
+  const host = furnished()
+  await host.ok(['backup'])
+  const before = tree(host.path('.'))
+  const ran = await host.run(['restore', 'latest', '--to', '', '--yes'])
+  assert.equal(ran.code, 2)
+  assert.match(ran.stderr, /'--to <target>'.* is empty/)
+  assert.equal(tree(host.path('.')).get('shop.db'), before.get('shop.db'))
+})
+
 test('an unknown job or store is named, with those that there are', async () => {
   const host = furnished()
   await refused(host, ['backup', 'shpo'], [/there is no job "shpo"/, /shop/])
   await refused(host, ['prune', 'shpo'], [/there is no job "shpo"/, /shop/])
   await refused(host, ['doctor', 'shpo'], [/there is no job "shpo"/])
+  await refused(host, ['list', 'shpo'], [/there is no job "shpo"/])
   await refused(host, ['list', '--store', 'dsik'], [/there is no store "dsik"/, /disk/])
 })
 

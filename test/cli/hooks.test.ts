@@ -85,3 +85,25 @@ test('when Cairn is killed between before and after, the next run begins with af
   await host.ok(['backup'])
   assert.deepEqual(said().slice(4), ['before', 'after'])
 })
+
+test('a terminal that is closed ends a backup as SIGTERM does, told twice too: what was stopped is started again; nohup goes on', async () => {
+  const { host, log, configure, said } = hooked()
+  const go = host.path('go')
+  const waits = `until [ -e ${go} ]; do sleep 0.05; done`
+  configure({ before: [note(log, 'before'), waits], after: [note(log, 'after')] })
+  const running = host.start(['backup'])
+  while (!said().includes('before')) await sleep(20)
+  running.child.kill('SIGHUP')
+  running.child.kill('SIGHUP')
+  await running.said(/interrupted/)
+  running.child.kill('SIGHUP')
+  const ran = await running.ended
+  assert.deepEqual([ran.code, said()], [143, ['before', 'after']], ran.stderr)
+
+  const kept = host.start(['backup'], { by: ['nohup'] })
+  while (said().length < 3) await sleep(20)
+  kept.child.kill('SIGHUP')
+  writeFileSync(go, '')
+  const whole = await kept.ended
+  assert.deepEqual([whole.code, said().slice(2)], [0, ['before', 'after']], whole.stderr)
+})

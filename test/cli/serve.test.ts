@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { open, writeFile } from 'node:fs/promises'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -243,6 +245,14 @@ test('a retry is one run: one start, one end, and a log that tells of both attem
   assert.equal((await host.run(['backup'])).code, 1)
 })
 
+test('an attempt that would come after the next run is not waited for', async t => {
+  const retry = { times: 3, after: '1h' }
+  const host = scheduled({ schedule: '* * * * * *', retry, hooks: { before: ['exit 1'] } })
+  const running = serving(t, host)
+  await running.said(/the next run comes before the next attempt[\s\S]*failed \(exit 1\)[\s\S]*wiki: begins/)
+  assert.equal((await stop(running)).code, 143)
+})
+
 test('run gives the exit code of its jobs, passes commands on, and refuses what it does not know', async () => {
   const host = scheduled({})
   await host.ok(['run'])
@@ -362,4 +372,23 @@ test('SIGHUP has the configuration read again: a broken one changes nothing, and
   const ran = await stop(running)
   assert.equal(ran.code, 143, ran.stderr)
   assert.equal(ran.stderr.match(/slow: begins/g)?.length, 1, ran.stderr)
+})
+
+test('SIGHUP that comes while serve is still starting waits until there is something to read again', async t => {
+  const host = machine()
+  const source = { type: 'files', paths: [randomFiles(host.path('wiki'), 10_000)] }
+  const stores = { disk: { type: 'local', path: host.path('disk') } }
+  const config = JSON.stringify({ stores, jobs: { wiki: { source, to: ['disk'], schedule: '0 0 1 1 *' } } })
+  const pipe = host.path('pipe')
+  execFileSync('mkfifo', [pipe])
+  const running = serving(t, host, {}, '--config', pipe)
+  // Opened by both: now the configuration is being read.
+  const first = await open(pipe, 'w')
+  running.child.kill('SIGHUP')
+  await first.writeFile(config)
+  await first.close()
+  await writeFile(pipe, config)
+  await running.said(/the configuration was read again: wiki/)
+  const ran = await stop(running)
+  assert.equal(ran.code, 143, ran.stderr)
 })

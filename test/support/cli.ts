@@ -36,6 +36,8 @@ export interface RunOptions {
   readonly cwd?: string
   /** Runs as a user who is not root; ask {@link canBeNobody} before. */
   readonly as?: 'nobody'
+  /** A program that becomes Cairn, and its arguments: `nohup`. */
+  readonly by?: readonly string[]
   readonly input?: string
 }
 
@@ -90,7 +92,12 @@ export function machine(): Machine {
 }
 
 function launch(args: readonly string[], options: RunOptions, folder: string, state: string): Running {
-  const [program = cairn, ...rest] = [...(options.as === 'nobody' ? asNobody : []), cairn, ...args]
+  const [program = cairn, ...rest] = [
+    ...(options.as === 'nobody' ? asNobody : []),
+    ...(options.by ?? []),
+    cairn,
+    ...args,
+  ]
   const started = performance.now()
   const child = spawn(program, rest, {
     cwd: options.cwd ?? folder,

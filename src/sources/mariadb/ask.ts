@@ -90,10 +90,14 @@ export const withoutTimeouts = `/*M!100101 SET SESSION max_statement_time = 0 */
 `
 
 /**
- * Whatever the server's defaults are: backslashes escape, "…" is a text, and no query is cut short or ended by a limit. What
- * limit the dumper would have is kept for who asks.
+ * Whatever the server's defaults, or its init_connect, are: names are UTF-8, a count is of one moment, locks nothing, and what is
+ * to be written may be; backslashes escape, "…" is a text, and no query is cut short or ended by a limit. What
+ * limit, and what character set, the dumper would have is kept for who asks.
  */
 const ourSession = `
+SET @cairn_charset = @@SESSION.character_set_client;
+SET NAMES utf8mb4;
+SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE;
 SET @cairn_select_limit = @@SESSION.sql_select_limit, SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', SESSION time_zone = '+00:00',
   SESSION group_concat_max_len = 1048576, SESSION sql_select_limit = 18446744073709551615;
 ${withoutTimeouts}`

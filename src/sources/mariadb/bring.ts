@@ -8,14 +8,15 @@ import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import type { Program } from '../../model/step.ts'
 import { flow, pour } from '../../platform/flow.ts'
-import { ask, clientProgram, withoutTimeouts } from './ask.ts'
+import { ask, clientProgram } from './ask.ts'
 import { showConnection } from './connection.ts'
 import { dumpProgram } from './dump.ts'
 import { judged } from './explain.ts'
+import { loadingSession } from './loading-session.ts'
 import { toldByFiles } from './option-files.ts'
 import type { Prepared } from './prepare.ts'
 import { type Met, nothingMet, type Redirection, redirect } from './redirect.ts'
-import { reach } from './server.ts'
+import { type Reached, reach } from './server.ts'
 import { quoteName, showName } from './sql.ts'
 import { clearAway, type Goal, moveIn, putBack, survey } from './target.ts'
 
@@ -40,10 +41,12 @@ export async function bring(
     const made = new Set<Goal>()
     try {
       await moveIn(server, goals, tables, goal => charsetOf(p, goal, met), made, ctx)
-      await define(p, late, ctx)
+      await define(p, late, p.manifest.source.version, ctx)
     } catch (error) {
       const redefine =
-        before === null ? null : { script: before, run: (inner: Context) => define(p, before, inner) }
+        before === null
+          ? null
+          : { script: before, run: (inner: Context) => define(p, before, server.facts.version, inner) }
       isLost = true
       await putBack(server, goals, tables, redefine, made, ctx)
       isLost = false
@@ -80,7 +83,12 @@ async function load(
     await ask(server, [`CREATE DATABASE ${quoteName(first.scratch)}${charsetOf(p, first, met)}`], ctx)
   const file = spoolFile(late)
   const filter = redirect(redirection(goals, manifest.unit, isWhole, file), met)
-  await read.into(data, loader(p, isWhole ? '' : first.scratch), { prologue: prologue() }, [filter])
+  await read.into(
+    data,
+    loader(p, isWhole ? '' : first.scratch),
+    { prologue: prologue(server, manifest.source.version) },
+    [filter],
+  )
   await finished(file.end())
 }
 
@@ -108,10 +116,8 @@ function loader({ server, clients }: Prepared, database: string): Program {
   }
 }
 
-async function* prologue() {
-  yield Buffer.from(
-    `SET NAMES utf8mb4;\nSET SESSION foreign_key_checks = 0, unique_checks = 0;\n${withoutTimeouts}`,
-  )
+async function* prologue(server: Reached, source: string) {
+  yield Buffer.from(loadingSession(server, source))
 }
 
 /** Every database and table that was asked for must have been there. */
@@ -179,7 +185,8 @@ async function saveDefinitions(
   return path
 }
 
-async function define(p: Prepared, script: string, ctx: Context): Promise<void> {
+/** `source`: the version of the server that the definitions are of. */
+async function define(p: Prepared, script: string, source: string, ctx: Context): Promise<void> {
   const { judge: _judge, ...program } = loader(p, '')
   await pour(
     createReadStream(script),
@@ -187,7 +194,7 @@ async function define(p: Prepared, script: string, ctx: Context): Promise<void> 
     { ...program, judge: judged(`${p.clients.flavour}, which made the definitions,`) },
     ctx,
     {
-      prologue: prologue(),
+      prologue: prologue(p.server, source),
     },
   )
 }

@@ -6,7 +6,7 @@ import { quoteTable } from './sql.ts'
 
 /**
  * What the databases hold: exact counts of all tables in one consistent snapshot, which begins when this is called: near
- * the dump's own, which cannot be shared. Views, routines, events and triggers are named without a count.
+ * the dump's own, which cannot be shared. Sequences, views, routines, events and triggers are named without a count.
  */
 export async function takeCensus(
   server: Server,
@@ -25,6 +25,9 @@ export async function takeCensus(
         name: inventory.names(database, name),
         rows: counts[index] ?? null,
       })),
+      ...inventory.tables
+        .filter(({ kind }) => kind === 'sequence')
+        .map(({ database, name }) => ({ name: `sequence ${inventory.names(database, name)}`, rows: null })),
       ...[...inventory.definitions.keys()].map(name => ({ name, rows: null })),
     ],
     unseen: [],

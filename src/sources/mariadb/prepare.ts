@@ -1,7 +1,7 @@
 import type { Context } from '../../model/context.ts'
 import { usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
-import type { Selection } from '../../model/restore.ts'
+import type { ArtifactReader, Selection } from '../../model/restore.ts'
 import type { SecretSource } from '../../platform/secret-source.ts'
 import { type Clients, chooseClients } from './clients.ts'
 import {
@@ -12,6 +12,8 @@ import {
   resolveConnection,
   showConnection,
 } from './connection.ts'
+import { demandKnown } from './known.ts'
+import { leftOver } from './loading-session.ts'
 import { type Reached, reach } from './server.ts'
 import { showName } from './sql.ts'
 import { type Goal, survey } from './target.ts'
@@ -52,12 +54,14 @@ export async function prepare(
   chain: readonly Manifest[],
   pick: Selection,
   ctx: Context,
+  read: ArtifactReader | undefined,
 ): Promise<Prepared> {
   const manifest = chain.at(-1)
   if (manifest?.source.engine !== flavour || !['logical', 'foreign'].includes(manifest.kind))
     throw usage('cannot restore', `this is not a backup of ${flavourNames[flavour]}`, 'choose another backup')
   const isWhole = manifest.source.options.scope === 'whole'
   const { data, accounts, wanted } = picked(manifest, isWhole, pick)
+  if (wanted && read) await demandKnown(manifest, wanted, read, ctx)
   const connection = await targetOf(flavour, options)
   const server = await reach(connection, options.clients, ctx)
   const clients = chooseClients(
@@ -141,8 +145,10 @@ async function targetOf(flavour: Flavour, { target, source }: RestorerOptions): 
 function obstacles(server: Reached, manifest: Manifest): string[] {
   const packet = Number(manifest.source.options.maxAllowedPacket ?? 0)
   const { maxAllowedPacket } = server.facts
-  if (packet <= maxAllowedPacket) return []
+  const left = leftOver(server)
+  if (packet <= maxAllowedPacket) return left
   return [
+    ...left,
     `max_allowed_packet is ${maxAllowedPacket} at the target and was ${packet} at the source: rows larger than that fail (SET GLOBAL max_allowed_packet = ${packet})`,
   ]
 }

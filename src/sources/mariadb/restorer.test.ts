@@ -9,7 +9,7 @@ import {
   orSkip,
   type SqlServer,
 } from '../../../test/services/index.ts'
-import { type Captured, capture } from '../../../test/support/capture.ts'
+import { type Captured, capture, recordOf } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
 import {
   contents,
@@ -21,6 +21,7 @@ import {
 } from '../../../test/support/mariadb/hostile.ts'
 import { inChunks, readerOver } from '../../../test/support/reader.ts'
 import type { Context } from '../../model/context.ts'
+import { censusName } from '../../model/manifest.ts'
 import { Secret } from '../../model/secret.ts'
 import type { Bytes } from '../../model/step.ts'
 import { mariadbRestorer, mariadbSource } from './index.ts'
@@ -51,6 +52,25 @@ async function backedUp(t: TestContext, which: SqlServer, statements = shop) {
 
 function restorerOf(server: SqlTarget, name: string) {
   return mariadbRestorer(server.flavour, { target: urlOf(server, name) })
+}
+
+/** A backup that holds its census, as the engine writes it, and the names of the artifacts that are read of it. */
+async function withCensus(from: FreshSqlDatabase, ctx: Context) {
+  const captured = await capture(mariadbSource(from.flavour, optionsOf(from)), ctx)
+  const census = { name: censusName, media: 'json', role: 'census' } as const
+  const body = Buffer.from(JSON.stringify({ cairn: 1, ...captured.census }))
+  const artifacts = [...captured.manifest.artifacts, recordOf(census, body)]
+  const read: string[] = []
+  const kept = [...captured.bytes, [censusName, body] as const].map(
+    ([name, bytes]): [string, () => Bytes] => [
+      name,
+      () => {
+        read.push(name)
+        return inChunks(bytes)
+      },
+    ],
+  )
+  return { manifest: { ...captured.manifest, artifacts }, reader: readerOver(new Map(kept), ctx), read }
 }
 
 /** The backup, as a reader that changes its data on the way. */
@@ -195,6 +215,24 @@ for (const which of ['10.11', 'mysql'] as const)
     await assert.rejects(fails('nowhere'), /no such table/)
     await assert.rejects(fails('seen'), /it is a view/)
     assert.ok(!(await databases(from)).includes(`${from.name}_x`))
+
+    // With its census the backup knows its names before anything is read of its data, and made.
+    await sql(
+      from,
+      `CREATE TABLE \`odd \`\`name\` (id int);${which === 'mysql' ? '' : ' CREATE SEQUENCE numbers'}`,
+    )
+    const known = await withCensus(from, ctx)
+    const refused = async (name: string, expected: { message: RegExp; remedy?: RegExp }) => {
+      const apply = restorer(`${from.name}_x`).apply([known.manifest], only(name), false, known.reader, ctx)
+      await assert.rejects(apply, { exit: 2, ...expected })
+      assert.equal(known.read.includes(`${from.flavour}/${from.name}.sql`), false)
+    }
+    await refused('childd', { message: /no such table/, remedy: /did you mean child\?/ })
+    await refused('nowhere', { message: /no such table/, remedy: /it has .*child/ })
+    await refused('seen', { message: /it is a view/ })
+    const those = ['odd `name', ...(which === 'mysql' ? ['big'] : ['numbers'])]
+    await restorer(`${from.name}_x`).apply([known.manifest], only(...those), false, known.reader, ctx)
+    assert.ok((await databases(from)).includes(`${from.name}_x`))
   })
 
 for (const which of ['11.8', 'mysql'] as const)

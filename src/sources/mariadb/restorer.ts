@@ -17,11 +17,11 @@ import { showName } from './sql.ts'
  */
 export function restorerOf(flavour: Flavour, options: RestorerOptions): Pick<Restorer, 'plan' | 'apply'> {
   return {
-    async plan(chain, pick, ctx) {
-      return planOf(await prepare(flavour, options, chain, pick, ctx))
+    async plan(chain, pick, ctx, read) {
+      return planOf(await prepare(flavour, options, chain, pick, ctx, read))
     },
     async apply(chain, pick, replace, read, ctx) {
-      return await apply(await prepare(flavour, options, chain, pick, ctx), replace, read, ctx)
+      return await apply(await prepare(flavour, options, chain, pick, ctx, read), replace, read, ctx)
     },
   }
 }

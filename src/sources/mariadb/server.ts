@@ -23,6 +23,12 @@ export interface ServerFacts {
   readonly databases: ReadonlyMap<string, DatabaseFacts>
   /** How many rows a SELECT gives, unless it says otherwise (sql_select_limit). */
   readonly selectLimit: bigint
+  /** Whether names are quoted in the definitions that the server writes (sql_quote_show_create). */
+  readonly quotesNames: boolean
+  /** The character set that sessions speak in the end: init_connect may say another than the client. */
+  readonly charset: string
+  /** Whether tables without a primary key get one (sql_generate_invisible_primary_key). */
+  readonly makesKeys: boolean
   /** The lines of SHOW GRANTS for whom we are. */
   readonly grants: readonly string[]
 }
@@ -55,11 +61,11 @@ export async function reach(
       server,
       [
         'SELECT VERSION()',
-        `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'max_allowed_packet', 'lower_case_table_names')`,
+        `SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'max_allowed_packet', 'lower_case_table_names', 'sql_generate_invisible_primary_key')`,
         'SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA',
         'SHOW GRANTS',
         `SHOW SESSION STATUS LIKE 'Ssl_cipher'`,
-        'SELECT @cairn_select_limit',
+        'SELECT @cairn_select_limit, @@SESSION.sql_quote_show_create, @cairn_charset',
         sizeOf(named),
       ],
       ctx,
@@ -82,6 +88,9 @@ export async function reach(
       foldsCase: (set.get('lower_case_table_names') ?? '0') !== '0',
       databases: databasesOf(databases),
       selectLimit: BigInt(limit[0]?.[0] ?? 0),
+      quotesNames: limit[0]?.[1] !== '0',
+      charset: limit[0]?.[2] ?? '',
+      makesKeys: set.get('sql_generate_invisible_primary_key') === 'ON',
       grants: grants.map(([grant = '']) => grant),
     },
   }
@@ -112,14 +121,35 @@ function demandEncrypted(connection: Connection, cipher: string): void {
   })
 }
 
-/** The dumper reads each table by one SELECT, and does not say when that was cut short. Throws a Failure. */
-export function demandNoLimit({ connection, facts }: Reached): void {
+/**
+ * The dumper reads each table by one SELECT, and does not say when that was cut short; definitions it takes as the server
+ * quotes them. Throws a Failure.
+ */
+export function demandWholeDump({ connection, facts }: Reached): void {
+  if (!facts.quotesNames)
+    throw new Failure({
+      what: `cannot back up ${showConnection(connection)}`,
+      why: 'sql_quote_show_create is off for this user: the dump could not be restored',
+      remedy: 'SET GLOBAL sql_quote_show_create = 1 at the server, or take it out of init_connect',
+    })
   if (facts.selectLimit >= noLimit) return
   throw new Failure({
     what: `cannot back up ${showConnection(connection)}`,
     why: `sql_select_limit is ${facts.selectLimit} for this user: the dump would hold no more rows of any table`,
     remedy:
       'SET GLOBAL sql_select_limit = 18446744073709551615 at the server, or take it out of init_connect',
+  })
+}
+
+/** The dumper writes names in the character set of its session, and in UTF-8 in definitions. Throws a Failure. */
+export function demandNames({ connection, facts }: Reached, names: readonly string[]): void {
+  if (/^(utf8|binary)/.test(facts.charset)) return
+  const name = names.find(each => Buffer.byteLength(each) > each.length)
+  if (name === undefined) return
+  throw new Failure({
+    what: `cannot back up ${showConnection(connection)}`,
+    why: `this user's sessions are set to ${facts.charset}: the dump would call ${name} by two names, and could not be restored`,
+    remedy: 'take SET NAMES out of init_connect, or SET NAMES utf8mb4 there',
   })
 }
 

@@ -11,7 +11,7 @@ import { dumpProgram, type Scope } from './dump.ts'
 import { numberOf } from './explain.ts'
 import { changes, type Inventory, limits, takeInventory } from './inventory.ts'
 import { toldByFiles } from './option-files.ts'
-import { demandNoLimit, type Reached } from './server.ts'
+import { demandNames, demandWholeDump, type Reached } from './server.ts'
 
 export interface SessionOptions {
   readonly server: Reached
@@ -44,12 +44,16 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   const { server } = options
   const purpose = `back up ${showConnection(server.connection, options.unit)}`
   const clients = chooseClients(server.found, server.facts.series, purpose)
-  demandNoLimit(server)
+  demandWholeDump(server)
   const looking = takeInventory(server, options.scope.databases, ctx)
   const looked = looking.catch(() => {})
   const told = await toldByFiles(server.connection, clients, ctx).finally(() => looked)
   const partial = leavingOut([...told, ...options.args])
   const before = await looking
+  demandNames(
+    server,
+    before.tables.map(({ name }) => name),
+  )
   const held: Held = {
     ...options,
     clients,

@@ -137,12 +137,13 @@ function isTlsFault(error: unknown): boolean {
 
 /**
  * Undoes what a server, a role or a database may be set to and what would change our questions. First of all whose functions
- * and operators they mean: the owner of a database could let a superuser carry out his own. Then how dates are written, and
+ * and operators they mean: the owner of a database could let a superuser carry out his own. Then how dates and numbers are written, and
  * time limits, those that the server knows: they end a backup half-way.
  */
 const settled = `
   SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), pg_catalog.set_config('DateStyle', 'ISO', false),
-         pg_catalog.set_config('standard_conforming_strings', 'on', false);
+         pg_catalog.set_config('standard_conforming_strings', 'on', false),
+         pg_catalog.set_config('extra_float_digits', '1', false);
   ${withoutTimeouts}`
 
 async function logIn(

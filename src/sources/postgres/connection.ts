@@ -305,9 +305,15 @@ export function loginOf(
  * go on and hold its snapshot after our program was killed.
  */
 export function noticingItsEnd(connection: Connection, serverVersionNum: number): Connection {
-  if (serverVersionNum < 140_000) return connection
+  return serverVersionNum < 140_000
+    ? connection
+    : withSetting(connection, 'client_connection_check_interval', '3s')
+}
+
+/** The connection, with a setting of its sessions, which wins over what the server, the database and the role are set to. */
+export function withSetting(connection: Connection, name: string, value: string): Connection {
   const given = connection.params.options
-  const options = `${given ? `${given} ` : ''}-c client_connection_check_interval=3s`
+  const options = `${given ? `${given} ` : ''}-c ${name}=${value.replace(/[\\\s]/g, '\\$&')}`
   return { ...connection, params: { ...connection.params, options } }
 }
 

@@ -39,6 +39,8 @@ export function databaseArtifact(
   d: Dumping,
   o: {
     readonly snapshot: string
+    /** The database's. */
+    readonly encoding: unknown
     readonly bytes: number
     readonly format: DumpFormat
     readonly jobs: number
@@ -56,8 +58,11 @@ export function databaseArtifact(
     `--snapshot=${o.snapshot}`,
     ...standbyArgs(d),
   ]
-  const dump = (ctx: Context, more: readonly string[] = []): Program =>
-    program(d, 'pg_dump', [...args, ...more], ctx)
+  const dump = (ctx: Context, more: readonly string[] = []): Program => {
+    const plain = program(d, 'pg_dump', [...args, ...more], ctx)
+    // Not what the role is set to, in which there may be no word for what the database holds.
+    return { ...plain, env: { ...plain.env, PGCLIENTENCODING: String(o.encoding) } }
+  }
   const about = { name, media, role: 'data', sizeHint: o.bytes } as const
   if (o.format !== 'directory') return { ...about, open: dump }
   const folder = (ctx: Context): FolderDump => ({

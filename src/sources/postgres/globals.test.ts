@@ -75,7 +75,10 @@ test('where nothing is missing nothing is done', () => {
 
 test('quoting keeps every character', () => {
   assert.equal(quoteName('a"b\n'), '"a""b\n"')
-  assert.equal(quoteText("a'\\b"), "E'a\\'\\\\b'")
+  assert.equal(quoteText("a'\\b"), "E'a''\\\\b'")
   assert.equal(quoteConninfo("a'\\b"), "'a\\'\\\\b'")
-  assert.doesNotMatch(asBlock(["CREATE ROLE x \\! rm; ' :y"]).replaceAll(/E'(?:[^'\\]|\\.)*'/gs, ''), /rm|:y/)
+  assert.doesNotMatch(
+    asBlock(["CREATE ROLE x \\! rm; ' :y"]).replaceAll(/E'(?:[^'\\]|\\.|'')*'/gs, ''),
+    /rm|:y/,
+  )
 })

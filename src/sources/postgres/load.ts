@@ -6,7 +6,8 @@ import type { Framing, RestoreOptions } from '../../model/restore.ts'
 import type { Bytes, Program, Step } from '../../model/step.ts'
 import type { Archive } from './archive.ts'
 import { type Clients, majorOf } from './clients.ts'
-import { type Connection, loginOf, noticingItsEnd } from './connection.ts'
+import { type Connection, loginOf, noticingItsEnd, withSetting } from './connection.ts'
+import { putDefaultsBack, setAsideDefaults } from './default-privileges.ts'
 import { judged } from './explain.ts'
 import { asBlock } from './globals.ts'
 import { ourTransaction } from './our-transaction.ts'
@@ -23,6 +24,8 @@ export interface Loading {
   readonly versionNum: number
   readonly options: RestoreOptions
   readonly noTablespaces: boolean
+  /** How amounts of money are written in the dump; undefined: as the target does, or there are none. */
+  readonly lcMonetary?: string | undefined
   /** Only these entries of the archive, as pg_restore lists them; undefined: all. */
   readonly list?: string | undefined
   /** The name of our programs' connections. */
@@ -61,8 +64,8 @@ export async function loadDirectly(o: Loading, archive: Archive, ctx: Context): 
   const warnings: string[] = []
   const { jobs } = o.options
   // A crash of the server loses the whole new database at the worst; its new name is flushed together with all before it.
-  const hasty = withSetting(noticingItsEnd(o.connection, o.versionNum), 'synchronous_commit=off')
-  const writing = withSetting(hasty, 'default_transaction_read_only=off')
+  const hasty = withSetting(reading(o), 'synchronous_commit', 'off')
+  const writing = withSetting(hasty, 'default_transaction_read_only', 'off')
   await archive.restore({
     program: o.clients.path('pg_restore'),
     args: [
@@ -79,10 +82,14 @@ export async function loadDirectly(o: Loading, archive: Archive, ctx: Context): 
   return warnings
 }
 
-function withSetting(connection: Connection, setting: string): Connection {
-  const given = connection.params.options
-  const options = `${given ? `${given} ` : ''}-c ${setting}`
-  return { ...connection, params: { ...connection.params, options } }
+/** Values are read as they were written, whatever the target is set to. What else that takes, a dump says itself. */
+function reading({
+  connection,
+  versionNum,
+  lcMonetary,
+}: Pick<Loading, 'connection' | 'versionNum' | 'lcMonetary'>): Connection {
+  const lists = withSetting(noticingItsEnd(connection, versionNum), 'array_nulls', 'on')
+  return lcMonetary === undefined ? lists : withSetting(lists, 'lc_monetary', lcMonetary)
 }
 
 function collecting(warnings: string[]) {
@@ -124,10 +131,10 @@ export async function loadInTransaction(
 
 /** psql, and what makes all that it reads one transaction. */
 export function psql(
-  o: Pick<Loading, 'connection' | 'clients' | 'versionNum' | 'name' | 'options'> & Around,
+  o: Omit<Loading, 'noTablespaces' | 'list'> & Around,
   warnings: string[],
 ): { program: Program; framing: Framing } {
-  const login = loginOf(noticingItsEnd(o.connection, o.versionNum), o.name)
+  const login = loginOf(reading(o), o.name)
   const program: Program = {
     program: o.clients.path('psql'),
     args: ['-X', '-q', '-v', 'ON_ERROR_STOP=1', '--no-password', '-f', '-'],
@@ -164,7 +171,7 @@ function listFile(list: string, ctx: Context): string {
  * (`search_path`, `default_transaction_read_only`, time limits) does not get between us and a restore that was asked for;
  * the path is that of the target again before the archive's first line.
  */
-async function* prologue(o: Around): Bytes {
+async function* prologue(o: Around & Pick<Loading, 'options' | 'versionNum'>): Bytes {
   const check = `IF ${holdsSomething} THEN RAISE EXCEPTION 'the target is not empty any more'; END IF`
   const lines = [
     `SET search_path = pg_catalog;`,
@@ -173,15 +180,23 @@ async function* prologue(o: Around): Bytes {
     `SELECT pg_catalog.pg_advisory_xact_lock(${lockKey});`,
     o.mustBeEmpty ? `DO $cairn$ BEGIN ${check}; END $cairn$;` : '',
     o.before.length > 0 ? asBlock(o.before) : '',
+    bringsPrivileges(o) ? setAsideDefaults(o.options.role) : '',
     'RESET search_path;',
   ]
   yield Buffer.from(`${lines.join('\n')}\n`)
 }
 
-function epilogue({ options, after }: Around & Pick<Loading, 'options'>): Uint8Array {
+function epilogue(o: Around & Pick<Loading, 'options' | 'versionNum'>): Uint8Array {
+  const { options, after } = o
   const reset = options.role === undefined ? '' : 'RESET ROLE;\n'
   const last = after.length > 0 ? asBlock(after) : ''
-  return Buffer.from(`\nSET client_encoding = 'UTF8';\n${reset}${last}COMMIT;\n`)
+  const defaults = bringsPrivileges(o) ? putDefaultsBack : ''
+  return Buffer.from(`\nSET client_encoding = 'UTF8';\n${reset}${defaults}${last}COMMIT;\n`)
+}
+
+/** Whoever wants none of the backup's gets those that the target gives by default. */
+function bringsPrivileges({ options, versionNum }: Pick<Loading, 'options' | 'versionNum'>): boolean {
+  return !options.noPrivileges && !options.dataOnly && versionNum >= 90_500
 }
 
 /** Only the roles: all of them, or none. */

@@ -211,8 +211,16 @@ test('jobs, owners, privileges and parts of the definition are as they are wishe
   await assert.rejects(all({ dataOnly: true }, to.name), { exit: 2, message: /no tables for the rows/ })
   await all({ schemaOnly: true }, to.name)
   assert.equal((await contents(to))['app.orders'], '0 ')
+  const rows = { allow: new Set<string>(), options: { dataOnly: true } }
+  const plan = await postgresRestorer({ target: urlOf(to, to.name) }).plan([manifest], rows, ctx, reader)
+  assert.deepEqual(plan.replaces, ['the values of the sequences that come along'])
+  assert.match(plan.steps.join('\n'), /adds rows to those that are there/)
+  await assert.rejects(all({ dataOnly: true }, to.name), { exit: 2, message: /not empty/ })
   await all({ dataOnly: true }, to.name, true)
   assert.deepEqual(await contents(to), await contents(from))
+  // Of named tables, too: nothing is dropped, and what is there stays.
+  const log = { options: { dataOnly: true } }
+  assert.deepEqual((await restore(to, to.name, ['app.log'], true, log)).rows, 800)
   await assert.rejects(all({ create: true }, 'postgres'), { exit: 2, message: /it is there already/ })
   await assert.rejects(
     restore(to, to.name, ['app.orders'], true, { options: { role: 'no_such_role' } }),

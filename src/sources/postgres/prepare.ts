@@ -14,9 +14,13 @@ import {
 } from './connection.ts'
 import { RestoreFacts } from './facts.ts'
 import { talksTo } from './load.ts'
+import { moneyAt } from './money.ts'
+import { obstacles } from './obstacles.ts'
 import { type Part, partOf } from './part.ts'
+import { demandRole } from './restoring-role.ts'
 import { settingsName } from './settings.ts'
 import { type Survey, survey } from './target.ts'
+import { readToc } from './toc.ts'
 
 export interface RestorerOptions {
   /** Where it goes: `postgresql://user@host/newname`. What the URL lacks is taken from the source, on the same server. */
@@ -45,7 +49,13 @@ export interface Prepared {
   /** psql's, to the minor: newer ones can be forbidden to carry out commands of their own. */
   readonly psqlVersion: string
   readonly options: RestoreOptions
+  /** Whose a database that is made is while it is restored; undefined: ours. */
+  readonly firstOwner: string | undefined
   readonly noTablespaces: boolean
+  /** Where a database that is made lies; undefined: where the server puts it. */
+  readonly tablespace: string | undefined
+  /** How amounts of money are written; undefined: there are none, or the target cannot read them so. */
+  readonly lcMonetary: string | undefined
   readonly warnings: readonly string[]
 }
 
@@ -78,11 +88,23 @@ export async function prepare(
       `install postgresql-client-${majorOf(found.versionNum)}, or leave out --jobs`,
     )
   const part = data && names.length > 0 && read ? await partOf(data, names, found, read, ctx) : null
+  const money = await moneyAt(found.connection, data ? facts.lcMonetary : undefined, ctx)
+  const { role, noOwner = false } = wishes
+  const toc =
+    role !== undefined && data && isArchive(data) && !wishes.dataOnly && read
+      ? await readToc(read.open(data))
+      : null
+  const made = makesRoles ? (facts.roles ?? facts.neededRoles) : []
+  const isAs = role !== undefined && data !== null
+  const firstOwner = isAs ? await demandRole({ role, found, toc, part, noOwner, made }, ctx) : undefined
   return {
+    firstOwner,
     ...{ connection, facts, found, clients, data, settings, part, names },
     options: wishes,
+    tablespace: found.usableSpaces.has(facts.tablespace ?? '') ? facts.tablespace : undefined,
     noTablespaces: facts.tablespaces.some(name => !found.tablespaces.has(name)),
-    warnings: [...warnings, ...(part?.warnings ?? [])],
+    lcMonetary: money.lcMonetary,
+    warnings: [...warnings, ...(part?.warnings ?? []), ...money.warnings],
     unit: manifest.unit,
     psqlVersion: data && !isArchive(data) ? await clientVersion(clients.path('psql'), ctx) : '',
     globals: makesRoles ? globals : null,
@@ -196,51 +218,4 @@ export async function targetOf(
       ? connectionTo({ ...own, ...said, params: { ...own?.params, ...said.params } })
       : place
   return { connection: onDatabase(merged, said.database ?? unit), hasName: said.database !== undefined }
-}
-
-/** Throws a Failure for what makes the restore impossible; returns what will only be different. */
-function obstacles(o: {
-  readonly facts: RestoreFacts
-  readonly found: Survey
-  readonly connection: Connection
-  readonly makesRoles: boolean
-  /** Nothing in it names a role. */
-  readonly withoutRoles: boolean
-}): string[] {
-  const { facts, found } = o
-  const what = `cannot restore into ${showConnection(o.connection)}`
-  const from = majorOf(facts.serverVersionNum ?? 0)
-  const to = majorOf(found.versionNum)
-  if (to < from)
-    throw usage(
-      what,
-      `the backup is of PostgreSQL ${from}, and the target is older: ${to}`,
-      `use a server of ${from}`,
-    )
-  if (found.state === 'absent' && !found.mayCreateDatabase)
-    throw usage(
-      what,
-      'there is no such database, and this role may not create one',
-      'create it, or use another role',
-    )
-  const lacking = facts.extensions.filter(name => !found.extensions.has(name))
-  if (lacking.length > 0)
-    throw usage(
-      what,
-      `the server lacks the extensions ${lacking.join(', ')}`,
-      'install their packages at the server',
-    )
-  const roles = facts.neededRoles.filter(name => !found.roles.has(name))
-  if (roles.length > 0 && !o.withoutRoles && !(o.makesRoles && found.mayCreateRole)) {
-    const why = o.makesRoles ? 'and this role may not create roles' : 'and the globals are left out'
-    throw usage(
-      what,
-      `the roles ${roles.join(', ')} are missing there, ${why}`,
-      'create them, or allow "no-owner"',
-    )
-  }
-  const spaces = facts.tablespaces.filter(name => !found.tablespaces.has(name))
-  return spaces.length > 0
-    ? [`the tablespaces ${spaces.join(', ')} are missing: everything goes into the default one`]
-    : []
 }

@@ -329,6 +329,13 @@ test('a new database is set to what the old one was set to', async t => {
     `COMMENT ON DATABASE ${from.name} IS 'the shop'`,
     `REVOKE ALL ON DATABASE ${from.name} FROM PUBLIC`,
     `GRANT CONNECT ON DATABASE ${from.name} TO ${role} WITH GRANT OPTION`,
+    `ALTER DATABASE ${from.name} CONNECTION LIMIT 7 IS_TEMPLATE true`,
+    'SET allow_in_place_tablespaces = on',
+    `CREATE TABLESPACE "sp""ace ${from.name}" LOCATION ''`,
+  )
+  await sql(
+    { ...from, name: 'postgres' },
+    `ALTER DATABASE ${from.name} SET TABLESPACE "sp""ace ${from.name}"`,
   )
   const backup = await capture(postgresSource(optionsOf(from)), ctx)
   assert.ok(!JSON.stringify(backup.manifest).includes("it's"))
@@ -346,9 +353,34 @@ test('a new database is set to what the old one was set to', async t => {
       target,
       `SELECT shobj_description(d.oid, 'pg_database') AS comment, datacl::text AS acl,
               (SELECT array_agg(setrole || ' ' || setconfig::text ORDER BY setrole) FROM pg_db_role_setting
-                WHERE setdatabase = d.oid) AS set FROM pg_database d WHERE datname = current_database()`,
+                WHERE setdatabase = d.oid) AS set, datconnlimit AS limit, datistemplate AS template,
+              (SELECT spcname FROM pg_tablespace s WHERE s.oid = dattablespace) AS space
+         FROM pg_database d WHERE datname = current_database()`,
     )
-  assert.deepEqual(await settings(back), await settings(from))
+  const [wanted] = await settings(from)
+  assert.deepEqual(await settings(back), [wanted])
+  assert.deepEqual([wanted?.limit, wanted?.template], [7, true])
+
+  // Where the tablespace is not, or not ours, all else comes back. A part brings nothing of all that.
+  const elsewhere = { ...from, name: `${to.name} elsewhere` }
+  const restorer = postgresRestorer({ target: urlOf(to, elsewhere.name) })
+  const options = { ...backup.manifest.source.options, tablespace: 'no such space' }
+  const manifest = { ...backup.manifest, source: { ...backup.manifest.source, options } }
+  const other = await restorer.apply([manifest], nothing, false, backup.reader, ctx)
+  assert.deepEqual(other.warnings, [
+    'the database does not go into the tablespace no such space, which is missing',
+  ])
+  assert.deepEqual(await settings(elsewhere), [{ ...wanted, space: 'pg_default' }])
+  const part = { ...from, name: `${to.name} part` }
+  await postgresRestorer({ target: urlOf(to, part.name) }).apply(
+    [backup.manifest],
+    { ...nothing, only: ['t'] },
+    false,
+    backup.reader,
+    ctx,
+  )
+  const plain = { comment: null, acl: null, set: null, limit: -1, template: false, space: 'pg_default' }
+  assert.deepEqual(await settings(part), [plain])
 })
 
 test('while the server makes an index nothing is stalled; while it waits for a lock something is', async t => {

@@ -51,16 +51,22 @@ function mine(chain: readonly Manifest[]): Manifest {
 }
 
 function planOf(p: Prepared): RestorePlan {
-  const { connection, found, part } = p
-  const used = p.data && found.state === 'used' && !part && p.names.length === 0
-  const tables = found.tables.map(name => `table ${name}`)
-  const all = tables.length > 0 ? tables : [`what is in the database ${connection.database}`]
   return {
-    target: showConnection(connection),
+    target: showConnection(p.connection),
     steps: [...rolesSteps(p), ...(p.data ? dataSteps(p, p.data) : [])],
-    replaces: part ? part.replaces.map(each => showRelation(each)) : used ? all : [],
+    replaces: replacedBy(p),
     warnings: p.warnings,
   }
+}
+
+function replacedBy({ connection, found, part, options, ...p }: Prepared): string[] {
+  // Rows are added to those that are there.
+  if (options.dataOnly && p.data) return ['the values of the sequences that come along']
+  if (part) return part.replaces.map(showRelation)
+  const used = p.data && found.state === 'used' && p.names.length === 0
+  const tables = found.tables.map(name => `table ${name}`)
+  const all = tables.length > 0 ? tables : [`what is in the database ${connection.database}`]
+  return used ? all : []
 }
 
 function rolesSteps({ facts, found, globals }: Prepared): string[] {
@@ -81,11 +87,12 @@ function dataSteps(p: Prepared, data: ArtifactRecord): string[] {
   const steps: string[] = []
   if (absent)
     steps.push(
-      `creates the database ${p.connection.database} (${kind}), under another name until it is whole`,
+      `creates the database ${p.connection.database} (${kind})${p.tablespace && !part ? ` in the tablespace ${p.tablespace}` : ''}, under another name until it is whole`,
     )
   if (found.state === 'used' && !part && !p.options.dataOnly)
     steps.push('drops what the backup holds too; what it does not hold stays')
-  if (part && part.before.length > 0)
+  if (p.options.dataOnly) steps.push('adds rows to those that are there; replaces none')
+  else if (part && part.before.length > 0)
     steps.push(`makes ${part.before.length} foreign keys anew that other tables have on what is replaced`)
   steps.push(`restores ${what} with ${tool}${absent ? jobs : ', all in one transaction'}`)
   if (p.settings && absent) steps.push('sets what the database was set to')
@@ -103,7 +110,7 @@ async function apply(
 ): Promise<RestoreReport> {
   const { found, part, data } = p
   const target = showConnection(p.connection)
-  if (part) mayReplace(part, replace, target)
+  if (part && !p.options.dataOnly) mayReplace(part, replace, target)
   else if (data && found.state === 'used' && !replace)
     throw usage(
       `cannot restore into ${target}`,
@@ -138,7 +145,8 @@ async function intoNew(
   try {
     await using archive = await archiveOf(p, read, ctx)
     await using scratch = await openScratch(p.connection, ctx)
-    const { connection, way } = await scratch.create({ name, replace: false, ways: waysToCreate(p.facts) })
+    const ways = waysToCreate(p.facts, p.part ? undefined : p.tablespace)
+    const { connection, way } = await scratch.create({ name, replace: false, ways, owner: p.firstOwner })
     if (way > 0)
       warnings.push(
         `the locale of the source (${showLocale(p.facts)}) is not there: the order of texts may differ`,
@@ -176,12 +184,13 @@ async function intoExisting(
 ): Promise<Counted> {
   const { part, found } = p
   const used = found.state === 'used'
+  const adds = p.options.dataOnly === true
   const loading = {
     ...loadingOf(p),
-    clean: part ? part.replaces.length > 0 : used && !p.options.dataOnly,
+    clean: !adds && (part ? part.replaces.length > 0 : used),
     mustBeEmpty: !used,
-    before: [...roles.statements, ...(part?.before ?? [])],
-    after: part?.after ?? [],
+    before: [...roles.statements, ...(adds ? [] : (part?.before ?? []))],
+    after: adds ? [] : (part?.after ?? []),
   }
   await using archive = await archiveOf(p, read, ctx)
   await watching(loading, ctx, async () => {
@@ -205,7 +214,7 @@ async function archiveOf(p: WithData, read: ArtifactReader, ctx: Context): Promi
 function loadingOf(p: Prepared): Loading {
   return {
     ...{ connection: p.connection, clients: p.clients, options: p.options, noTablespaces: p.noTablespaces },
-    versionNum: p.found.versionNum,
+    ...{ versionNum: p.found.versionNum, lcMonetary: p.lcMonetary },
     list: p.part?.list,
     name: applicationName('restore'),
   }

@@ -32,6 +32,8 @@ interface ScratchGoal {
   readonly replace: boolean
   /** What stands after `CREATE DATABASE name`. */
   readonly ways: readonly string[]
+  /** Whose it is at first; undefined: ours. */
+  readonly owner?: string | undefined
 }
 
 const ours = /^cairn_(restoring|replaced)_[0-9a-f]{12}$/
@@ -48,7 +50,7 @@ export async function openScratch(target: Connection, ctx: Context): Promise<Scr
       const scratch = `cairn_restoring_${randomBytes(6).toString('hex')}`
       await beside.rows('SELECT pg_catalog.pg_advisory_lock($1)', [lockOf(scratch)])
       made.set(scratch, goal)
-      const way = await createAs(beside, scratch, goal.ways)
+      const way = await createAs(beside, scratch, goal)
       return { connection: onDatabase(beside.connection, scratch), way }
     },
     async publish(statements) {
@@ -88,10 +90,11 @@ function lockOf(name: string): string {
 }
 
 /** Another locale is tried where the server lacks one; all else is thrown. */
-async function createAs(db: Database, name: string, ways: readonly string[]): Promise<number> {
+async function createAs(db: Database, name: string, { ways, owner }: ScratchGoal): Promise<number> {
+  const whose = owner === undefined ? '' : ` OWNER ${quoteName(owner)}`
   for (const [index, way] of ways.entries()) {
     try {
-      await db.rows(`CREATE DATABASE ${quoteName(name)} ${way}`)
+      await db.rows(`CREATE DATABASE ${quoteName(name)} ${way}${whose}`)
       return index
     } catch (error) {
       const wrongLocale = ['22023', '42809', '42704', '0A000'].includes(codeOf(error))

@@ -119,12 +119,20 @@ test('a whole server comes back: all of it at once, existing roles as they are, 
     `CREATE ROLE keeper LOGIN PASSWORD 'new'`,
     'CREATE DATABASE shop OWNER keeper',
     `CREATE DATABASE "${odd.replaceAll('"', '""')}"`,
-    'CREATE DATABASE hollow',
+    'SET allow_in_place_tablespaces = on',
+    `CREATE TABLESPACE "far away" LOCATION ''`,
+    `CREATE DATABASE hollow TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' TABLESPACE "far away" CONNECTION LIMIT 5`,
     `ALTER DATABASE shop SET search_path TO 'app', public`,
     `COMMENT ON DATABASE shop IS 'the; shop'`,
+    `ALTER DATABASE hollow SET lc_monetary = 'POSIX'`,
     'CREATE TABLE in_postgres AS SELECT 7 AS n',
   )
   const shop = { ...source, name: 'shop' }
+  // Filled anew by the restore: tells what its session was set to.
+  await sql(
+    { ...source, name: 'hollow' },
+    `CREATE MATERIALIZED VIEW monetary AS SELECT current_setting('lc_monetary') AS lc`,
+  )
   await fillHostile(shop, 'role_of_shop')
   await sql({ ...source, name: odd }, 'CREATE TABLE "o\'" AS SELECT generate_series(1, 10) AS n')
   const ctx = testContext()
@@ -161,10 +169,16 @@ test('a whole server comes back: all of it at once, existing roles as they are, 
   }
   const report = await restorer.apply([manifest], nothing, true, reader, ctx)
   assert.match(report.warnings.join('\n'), /the roles postgres, keeper|the roles keeper, postgres/)
+  assert.match(
+    report.warnings.join('\n'),
+    /hollow does not go into the tablespace far away, which is missing/,
+  )
   assert.deepEqual(await names(target), await names(source))
   for (const name of ['shop', odd, 'hollow', 'postgres'])
     assert.deepEqual(await contents({ ...target, name }), await contents({ ...source, name }), name)
   assert.equal(await definitions({ ...target, name: 'shop' }), await definitions(shop))
+  const kind = `SELECT encoding, datcollate, datconnlimit FROM pg_database WHERE datname = 'hollow'`
+  assert.deepEqual(await sql(target, kind), [{ encoding: 8, datcollate: 'C', datconnlimit: 5 }])
   const about = `SELECT pg_get_userbyid(datdba) AS owner, shobj_description(oid, 'pg_database') AS comment,
     (SELECT setconfig FROM pg_db_role_setting s WHERE s.setdatabase = d.oid) AS settings FROM pg_database d WHERE datname = 'shop'`
   assert.deepEqual(await sql(target, about), await sql(source, about))

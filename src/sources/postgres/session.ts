@@ -61,7 +61,10 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
     async *artifacts() {
       const { snapshot, facts } = held
       if (options.globals !== 'only')
-        yield databaseArtifact(held.dumping, { ...options, snapshot, bytes: facts.bytes })
+        yield databaseArtifact(held.dumping, {
+          ...{ ...options, snapshot },
+          ...{ bytes: facts.bytes, encoding: facts.options.encoding },
+        })
       if (!options.globals) return
       yield globalsArtifact(held.dumping, facts.options.encoding)
       if (options.globals === 'only') return

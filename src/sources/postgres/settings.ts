@@ -7,6 +7,9 @@ export const settingsName = 'postgres/database.sql'
 interface Row {
   readonly name: string
   readonly comment: string | null
+  /** -1: any number of connections. */
+  readonly limit: number
+  readonly template: boolean
   /** `name=value`; `role` is null where it holds for everybody. */
   readonly settings: readonly { readonly role: string | null; readonly setting: string }[]
   /** Null: the default privileges. */
@@ -17,6 +20,7 @@ interface Row {
 
 const question = `
   SELECT d.datname::text AS name, shobj_description(d.oid, 'pg_database') AS comment,
+         d.datconnlimit AS limit, d.datistemplate AS template,
          coalesce((SELECT json_agg(json_build_object('role', r.rolname, 'setting', setting))
                      FROM pg_catalog.pg_db_role_setting s CROSS JOIN unnest(s.setconfig) setting
                      LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole WHERE s.setdatabase = d.oid), '[]') AS settings,
@@ -28,7 +32,7 @@ const question = `
     FROM pg_catalog.pg_database d WHERE d.datname = current_database()`
 
 /**
- * A database's settings, privileges and comment as SQL; '' where there are none. pg_dump's archive holds them too, but
+ * A database's settings, limits, privileges and comment as SQL; '' where there are none. pg_dump's archive holds them too, but
  * pg_restore brings them back only with --create, under the old name and outside of any transaction.
  */
 export async function databaseSettings(db: Database): Promise<string> {
@@ -39,6 +43,8 @@ export async function databaseSettings(db: Database): Promise<string> {
     const at = setting.indexOf('=')
     return `ALTER ${target} SET ${quoteSetting(setting.slice(0, at))} TO ${settingValue(setting.slice(0, at), setting.slice(at + 1))};`
   })
+  if (row.limit >= 0) lines.push(`ALTER ${database} CONNECTION LIMIT ${row.limit};`)
+  if (row.template) lines.push(`ALTER ${database} IS_TEMPLATE true;`)
   if (row.comment !== null) lines.push(`COMMENT ON ${database} IS ${quoteText(row.comment)};`)
   if (row.grants) lines.push(`REVOKE ALL ON ${database} FROM PUBLIC;`)
   for (const { grantee, privilege, grantable } of row.grants ?? []) {

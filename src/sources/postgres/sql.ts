@@ -8,9 +8,9 @@ export function quoteName(name: string): string {
   return `"${name.replaceAll('"', '""')}"`
 }
 
-/** A text as a literal that means the same whatever `standard_conforming_strings` is. */
+/** A text as a literal that means the same whatever `standard_conforming_strings` and `backslash_quote` are. */
 export function quoteText(text: string): string {
-  return `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`
+  return `E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
 }
 
 /** Lifts the time limits that a server, a role or a database has set, for a session; those that the server knows. */

@@ -8,7 +8,7 @@ import type { RestoreFacts } from './facts.ts'
 import type { Existing } from './globals.ts'
 import { connectBeside, scratchDatabases } from './scratch.ts'
 import { isEmpty, serverVersion } from './server.ts'
-import { quoteText } from './sql.ts'
+import { quoteName, quoteText } from './sql.ts'
 
 /** The state of a restore's target. */
 export interface Survey extends Existing {
@@ -17,6 +17,8 @@ export interface Survey extends Existing {
   readonly versionNum: number
   readonly mayCreateDatabase: boolean
   readonly mayCreateRole: boolean
+  /** The tablespaces in which this role may make something. */
+  readonly usableSpaces: ReadonlySet<string>
   /** The extensions that could be made there. */
   readonly extensions: ReadonlySet<string>
   readonly schemas: ReadonlySet<string>
@@ -30,6 +32,7 @@ const question = `
   SELECT r.rolsuper AS superuser, r.rolcreatedb AS "createDatabase", r.rolcreaterole AS "createRole",
          ARRAY(SELECT rolname::text FROM pg_catalog.pg_roles) AS roles,
          ARRAY(SELECT spcname::text FROM pg_catalog.pg_tablespace) AS tablespaces,
+         ARRAY(SELECT spcname::text FROM pg_catalog.pg_tablespace WHERE has_tablespace_privilege(oid, 'CREATE')) AS "usableSpaces",
          ARRAY(SELECT name::text FROM pg_catalog.pg_available_extensions
                UNION SELECT extname::text FROM pg_catalog.pg_extension) AS extensions,
          ARRAY(SELECT nspname::text FROM pg_catalog.pg_namespace) AS schemas
@@ -41,6 +44,7 @@ interface Row {
   readonly createRole: boolean
   readonly roles: string[]
   readonly tablespaces: string[]
+  readonly usableSpaces: string[]
   readonly extensions: string[]
   readonly schemas: string[]
 }
@@ -64,6 +68,7 @@ export async function survey(connection: Connection, ctx: Context): Promise<Surv
     mayCreateRole: row.superuser || row.createRole,
     roles: new Set(row.roles),
     tablespaces: new Set(row.tablespaces),
+    usableSpaces: new Set(row.usableSpaces),
     extensions: new Set(row.extensions),
     // Of another database: what every new one has.
     schemas: new Set(own === null ? ['public'] : row.schemas),
@@ -82,10 +87,11 @@ async function connectIfThere(connection: Connection, ctx: Context): Promise<Dat
 }
 
 /**
- * How to create a database as the source was, the best way first: encoding, and locale as far as this server has it.
+ * How to create a database as the source was, the best way first: encoding, and locale as far as this server has it; in
+ * `tablespace`, undefined being that of the server.
  * template0 holds nothing of its own, and may be had in any encoding (PostgreSQL docs, "Template Databases").
  */
-export function waysToCreate(facts: RestoreFacts): string[] {
+export function waysToCreate(facts: RestoreFacts, tablespace: string | undefined): string[] {
   const encoding = facts.encoding
     ? `TEMPLATE template0 ENCODING ${quoteText(facts.encoding)}`
     : 'TEMPLATE template0'
@@ -93,7 +99,8 @@ export function waysToCreate(facts: RestoreFacts): string[] {
     facts.collate && facts.ctype
       ? ` LC_COLLATE ${quoteText(facts.collate)} LC_CTYPE ${quoteText(facts.ctype)}`
       : ''
-  return [encoding + libc + providerOf(facts), encoding + libc, `${encoding} LC_COLLATE 'C' LC_CTYPE 'C'`]
+  const place = tablespace === undefined ? '' : ` TABLESPACE ${quoteName(tablespace)}`
+  return [libc + providerOf(facts), libc, ` LC_COLLATE 'C' LC_CTYPE 'C'`].map(way => encoding + way + place)
 }
 
 function providerOf({ provider, locale }: RestoreFacts): string {

@@ -7,6 +7,8 @@ export interface TocEntry {
   /** `TABLE`, `TABLE DATA`, `INDEX`, `FK CONSTRAINT`, … */
   readonly kind: string
   readonly schema: string | null
+  /** '': nobody in particular. */
+  readonly owner: string
   /** The name; of what belongs to a table mostly `table name`, of comments and privileges `TABLE name`. */
   readonly tag: string
   readonly needs: readonly number[]
@@ -108,11 +110,11 @@ function entryFrom(from: Reader, version: number): TocEntry {
   from.text()
   if (version >= since.tableAccessMethod) from.text()
   if (version >= since.relkind) from.int()
-  from.text()
+  const owner = from.text() ?? ''
   from.text()
   const needs: number[] = []
   for (let need = from.text(); need !== null; need = from.text()) needs.push(Number(need))
-  return { id, kind, schema: schema === '' ? null : schema, tag, needs }
+  return { id, kind, schema: schema === '' ? null : schema, owner, tag, needs }
 }
 
 class Reader {

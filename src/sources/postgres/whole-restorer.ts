@@ -12,6 +12,7 @@ import { counted } from './count.ts'
 import { RestoreFacts } from './facts.ts'
 import { missingRoles } from './globals.ts'
 import { createRoles, type Loading } from './load.ts'
+import { lcMonetaryIn, moneyAt } from './money.ts'
 import { type RestorerOptions, targetOf } from './prepare.ts'
 import { dropRoles } from './roles.ts'
 import { clearScratch, connectBeside, openScratch, type Scratch } from './scratch.ts'
@@ -19,7 +20,7 @@ import { scriptBytes, scriptProgram } from './script.ts'
 import { type Piece, readScript } from './script-reader.ts'
 import { isEmpty } from './server.ts'
 import { settingsStatements } from './settings.ts'
-import { nameOf, statements } from './sql.ts'
+import { nameOf, sqlOf, statements } from './sql.ts'
 import { type Survey, survey } from './target.ts'
 import { type DatabaseScript, surveyScript } from './whole-script.ts'
 
@@ -53,7 +54,7 @@ async function look(
 ): Promise<Server> {
   const data = manifest.artifacts.find(({ name }) => name === artifactName)
   if (!data) throw usage('cannot restore', `the backup holds no ${artifactName}`)
-  const asked = Object.entries(pick.options ?? {}).find(([name, value]) => value && name !== 'role')?.[0]
+  const asked = Object.entries(pick.options ?? {}).find(([, value]) => value)?.[0]
   if (asked)
     throw usage(
       `cannot restore with --${asked.replace(/[A-Z]/, letter => `-${letter.toLowerCase()}`)}`,
@@ -252,13 +253,16 @@ async function bringBack(
   // We must not be connected to what is to be replaced.
   const away = replaced.has('postgres') ? onDatabase(server.connection, 'postgres') : server.connection
   await using scratch = await openScratch(away, ctx)
-  const made = await createAll(server, goals, scratch)
+  const made = await createAll(server, goals, scratch, warnings)
   const version = await clientVersion(server.clients.path('psql'), ctx)
   const pieces = readScript(read.open(server.data), server.data.name)
   try {
     for await (const [name, part] of byDatabase(pieces)) {
       const connection = made.get(name)
-      if (connection) await fill(server, connection, part, version, warnings, ctx)
+      const money = await moneyAt(server.connection, lcMonetaryIn(goals.get(name)?.about ?? ''), ctx)
+      warnings.push(...money.warnings)
+      const at = connection && { connection, lcMonetary: money.lcMonetary }
+      if (at) await fill(server, at, part, version, warnings, ctx)
       else for await (const _ of part);
     }
   } finally {
@@ -279,24 +283,44 @@ async function createAll(
   server: Server,
   goals: ReadonlyMap<string, Goal>,
   scratch: Scratch,
+  warnings: string[],
 ): Promise<Map<string, Connection>> {
   const made = new Map<string, Connection>()
-  for (const [from, { name, create }] of goals) {
+  for (const [from, { name, create: said }] of goals) {
+    const { create, lacking } = placed(said, server.found)
+    if (lacking !== null)
+      warnings.push(
+        `the database ${name} does not go into the tablespace ${lacking}, which is missing or not for this role`,
+      )
     const ways = [
       ...(create ? [create] : []),
       'TEMPLATE template0',
       `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`,
     ]
-    const replace = server.there.has(name)
-    made.set(from, (await scratch.create({ name, replace, ways })).connection)
+    const { connection, way } = await scratch.create({ name, replace: server.there.has(name), ways })
+    if (create && way > 0)
+      warnings.push(
+        `the locale of the database ${name} is not there (${create}): the order of texts may differ`,
+      )
+    made.set(from, connection)
   }
   return made
+}
+
+/** What stands after `CREATE DATABASE name`, without a tablespace that cannot be used here. */
+function placed(create: string | null, { usableSpaces }: Survey) {
+  const [tokens = []] = create === null ? [] : [...statements(`${create};`)]
+  const at = tokens.findIndex(token => token.kind === 'word' && token.value === 'TABLESPACE')
+  const end = tokens[at + 1]?.text === '=' ? at + 2 : at + 1
+  const space = nameOf(tokens[end])
+  if (at < 0 || space === null || usableSpaces.has(space)) return { create, lacking: null }
+  return { create: sqlOf([...tokens.slice(0, at), ...tokens.slice(end + 1)]), lacking: space }
 }
 
 /** One database, in one transaction. */
 async function fill(
   server: Server,
-  connection: Connection,
+  at: Pick<Loading, 'connection' | 'lcMonetary'>,
   part: AsyncIterable<Piece>,
   version: string,
   warnings: string[],
@@ -304,11 +328,11 @@ async function fill(
 ): Promise<void> {
   const { clients, found } = server
   const loading: Loading = {
-    ...{ connection, clients, versionNum: found.versionNum, options: {}, noTablespaces: false },
+    ...{ ...at, clients, versionNum: found.versionNum, options: {}, noTablespaces: false },
     name: applicationName('restore'),
   }
   const { program, framing } = scriptProgram(loading, version, warnings)
-  await using _watched = watch(connection, loading.name, 'the restore', ctx)
+  await using _watched = watch(at.connection, loading.name, 'the restore', ctx)
   await pour(scriptBytes(part, found.versionNum), [], program, ctx, framing)
 }
 

@@ -15,6 +15,7 @@ import {
   type StoredObject,
 } from '../../model/store.ts'
 import { freeBytes } from '../../platform/space.ts'
+import { answered, eachAnswered } from './answering.ts'
 import { isNothing, orNull, telling } from './error.ts'
 import { mustBeReal, probeFolder, removeEmptyFolders } from './folder.ts'
 import { fileOf, folderOf, type Place } from './path.ts'
@@ -51,6 +52,7 @@ const can: Abilities = {
  * the way to an object must be a folder: a symbolic link inside the root is refused by `put` and `remove` and not
  * listed, so nothing is ever written outside the root. (The root itself may be a link. Somebody who may
  * exchange folders in the root while we write is not held off.) Tags and expiry have no place here and are dropped.
+ * A file system that does not answer any more stalls nothing for ever: see `answered`.
  */
 export function localStore(name: string, options: LocalOptions, link?: Link): Store {
   const place: Place = { store: name, root: resolve(options.path) }
@@ -60,13 +62,21 @@ export function localStore(name: string, options: LocalOptions, link?: Link): St
     shell: key => `cat ${shellQuoted(fileOf(place, key))}`,
     async probe(ctx) {
       ctx.signal.throwIfAborted()
-      await probeFolder(place)
+      await answered(place, () => probeFolder(place), ctx)
     },
-    put: (key, body, putOptions, ctx) => put(place, key, body, putOptions, ctx, link),
-    get: (key, getOptions, ctx) => get(place, key, getOptions, ctx),
-    list: (prefix, ctx) => list(place, prefix, ctx),
-    remove: (key, _version, ctx) => remove(place, key, ctx),
-    sweep: (prefix, ctx) => sweep(place, prefix, ctx),
+    put: (key, body, putOptions, ctx) =>
+      answered(
+        place,
+        () => put(place, key, body, putOptions, ctx, link),
+        // Of a stream nobody knows here how long it takes: who sends it watches it.
+        body instanceof Uint8Array ? ctx : { ...ctx, stallMs: Number.POSITIVE_INFINITY },
+      ),
+    get: (key, getOptions, ctx) => eachAnswered(place, get(place, key, getOptions, ctx), ctx),
+    async *list(prefix, ctx) {
+      for await (const some of eachAnswered(place, list(place, prefix, ctx), ctx)) yield* some
+    },
+    remove: (key, _version, ctx) => answered(place, () => remove(place, key, ctx), ctx),
+    sweep: (prefix, ctx) => answered(place, () => sweep(place, prefix, ctx), ctx),
   }
 }
 

@@ -12,14 +12,14 @@ import { lostAndFound, type Place, temporaryOf } from './path.ts'
 const foldersAtOnce = 64
 const filesAtOnce = 256
 
-/** The objects whose keys start with the prefix. What is removed meanwhile may be missing, and disturbs nothing. */
-export async function* list(place: Place, prefix: string, ctx: Context): AsyncGenerator<Entry> {
+/** The objects whose keys start with the prefix, some at a time. What is removed meanwhile may be missing, and disturbs nothing. */
+export async function* list(place: Place, prefix: string, ctx: Context): AsyncGenerator<Entry[]> {
   for await (const found of walk(place, prefix, ctx)) {
     const keys = found.filter(file => !file.temporary).map(file => file.key)
     for (let at = 0; at < keys.length; at += filesAtOnce) {
       ctx.signal.throwIfAborted()
       const entries = keys.slice(at, at + filesAtOnce).map(key => entryOf(place, key))
-      for (const entry of await Promise.all(entries)) if (entry) yield entry
+      yield (await Promise.all(entries)).filter(entry => entry !== null)
     }
   }
 }
