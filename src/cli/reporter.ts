@@ -10,10 +10,10 @@ export interface Reporter {
   end(): void
 }
 
-/** A live line on a terminal (unless several things go on at once), a line an event in a pipe, JSON lines where a program reads. */
+/** A live line on a terminal (unless several things go on at once, or NO_COLOR is set), a line an event in a pipe, JSON lines where a program reads. */
 export function reporter(global: Global, live = true): Reporter {
   if (global.json && !process.stderr.isTTY) return jsonLines()
-  if (live && process.stderr.isTTY && !global.quiet) return liveLine()
+  if (live && process.stderr.isTTY && !global.quiet && !process.env.NO_COLOR) return liveLine()
   return plainLines(global.quiet === true)
 }
 
@@ -80,7 +80,7 @@ function liveLine(): Reporter {
     const rate = speed.rate > 0 ? `  ${showBytes(speed.rate)}/s` : ''
     const bytes = progress ? `  ${progress.artifact}  ${showBytes(stored)}${rate}` : ''
     erase()
-    process.stderr.write(`${phase}${bytes}  ${elapsed}`.slice(0, (process.stderr.columns ?? 80) - 1))
+    process.stderr.write(`${phase}${bytes}  ${elapsed}`.slice(0, (process.stderr.columns || 80) - 1))
   }
   const timer = setInterval(draw, 250)
   timer.unref()

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { freshDatabase, freshServer, freshSqlDatabase, orSkip } from '../services/index.ts'
+import { freshDatabase, freshServer, freshSqlDatabase, freshSqlServer, orSkip } from '../services/index.ts'
 import { filesIn } from '../support/cli.ts'
 import { sql } from '../support/postgres/hostile.ts'
 import { fillShop, oldHost, sh, shopDigest } from './support.ts'
@@ -163,6 +163,39 @@ test('rclone: MariaDB with its arguments and option files, read with the client 
   const restored = await host.cairn(['restore', 'latest', '--to', database.url, '--yes'], env)
   assert.equal(restored.code, 0, restored.stderr)
   assert.equal(mariadb(database.name, 'SELECT id, HEX(b) FROM t ORDER BY id'), rows)
+})
+
+test("rclone: the whole MariaDB server that the old tool has left comes back, but for what is the server's own", async t => {
+  const from = await orSkip(t, freshSqlServer('10.11'))
+  const to = from && (await orSkip(t, freshSqlServer('10.11')))
+  if (!from || !to) return
+  const host = oldHost({})
+  const old = join(process.env.CAIRN_MARIADB_CLIENTS ?? '', '10.11/bin')
+  const at = (server: typeof from, command: string, stdin = ''): Buffer => {
+    const { host: address, port, user, password } = server
+    const [program, ...args] = command.split(' ')
+    return sh(`"$BIN/${program}" -h ${address} -P ${port} -u ${user} ${args.join(' ')}`, Buffer.from(stdin), {
+      ...{ BIN: old, MYSQL_PWD: password },
+    })
+  }
+  at(
+    from,
+    'mariadb',
+    "CREATE DATABASE `a b`; CREATE DATABASE shop; CREATE TABLE shop.t (b BLOB); INSERT INTO shop.t VALUES (X'00FF27')",
+  )
+  const dump = at(from, 'mariadb-dump --all-databases --single-transaction')
+  sh('mkdir "$UP"; gzip > "$UP/all_2025-01-01T00-00-00Z.sql.gz"', dump, { UP: host.path('up') })
+  const env = {
+    ...{ CAIRN_ENGINE: 'mariadb', BACKUP_ALL: 'true', REMOTE_NAME: ':local', UPLOAD_PREFIX: host.path('up') },
+  }
+  const target = `mariadb://${to.user}:${to.password}@${to.host}:${to.port}`
+  const restored = await host.cairn(['restore', 'latest', '--to', target], env)
+  assert.equal(restored.code, 0, restored.stderr)
+  assert.match(restored.stderr, /its users and privileges, are not restored/)
+  assert.equal(
+    String(at(to, 'mariadb -N', 'SELECT HEX(b) FROM shop.t; SHOW DATABASES LIKE "a b"')),
+    '00FF27\na b\n',
+  )
 })
 
 test('rclone: what the old tool has left is listed and restored, in all its names', async t => {

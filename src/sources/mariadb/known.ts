@@ -1,9 +1,11 @@
+import { Writable } from 'node:stream'
 import * as z from 'zod'
 import type { Context } from '../../model/context.ts'
 import { usage } from '../../model/failure.ts'
-import type { Manifest } from '../../model/manifest.ts'
+import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import { suggest } from '../../model/suggest.ts'
+import { nothingMet, redirect } from './redirect.ts'
 import { showName } from './sql.ts'
 
 const Census = z.looseObject({ objects: z.array(z.looseObject({ name: z.string() })) })
@@ -70,4 +72,20 @@ async function censusOf(
     ctx.signal.throwIfAborted()
     return null
   }
+}
+
+/** The databases that a dump of several makes, those of the server itself too: another tool's has no list. Reads all of it. */
+export async function databasesIn(
+  data: ArtifactRecord,
+  read: ArtifactReader,
+  ctx: Context,
+): Promise<string[]> {
+  const found = new Set<string>()
+  const nothing = new Writable({ write: (_chunk, _encoding, done) => done() })
+  const route = (database: string): undefined => {
+    found.add(database)
+  }
+  const filter = redirect({ unit: '', route, late: nothing, makesDatabases: true }, nothingMet())
+  for await (const _ of filter.run(read.open(data), ctx));
+  return [...found].filter(name => name !== '')
 }

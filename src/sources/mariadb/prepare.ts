@@ -12,9 +12,9 @@ import {
   resolveConnection,
   showConnection,
 } from './connection.ts'
-import { demandKnown } from './known.ts'
+import { databasesIn, demandKnown } from './known.ts'
 import { leftOver } from './loading-session.ts'
-import { type Reached, reach } from './server.ts'
+import { type Reached, reach, systemDatabases } from './server.ts'
 import { showName } from './sql.ts'
 import { type Goal, survey } from './target.ts'
 
@@ -80,7 +80,30 @@ export async function prepare(
     wanted,
     renamed: connection.database,
   }
-  return { ...p, goals: data ? await goalsOf(p, ctx) : [], warnings: data ? obstacles(server, manifest) : [] }
+  if (!data) return { ...p, goals: [], warnings: [] }
+  const { names, left } = await namesOf(p, data, read, ctx)
+  return { ...p, goals: await goalsOf(p, names, ctx), warnings: [...obstacles(server, manifest), ...left] }
+}
+
+/** The databases to restore; and what is said of those that are not. */
+async function namesOf(
+  { isWhole, wanted, manifest }: Pick<Prepared, 'isWhole' | 'wanted' | 'manifest'>,
+  data: ArtifactRecord,
+  read: ArtifactReader | undefined,
+  ctx: Context,
+): Promise<{ names: string[]; left: string[] }> {
+  if (!isWhole) return { names: [manifest.unit], left: [] }
+  if (wanted) return { names: [...wanted.keys()], left: [] }
+  const listed = listedDatabases(manifest)
+  if (listed.length > 0 || !read) return { names: listed, left: [] }
+  const found = await databasesIn(data, read, ctx)
+  const own = (name: string): boolean => systemDatabases.includes(name.toLowerCase())
+  const left = found.some(own)
+    ? [
+        "the server's own databases in the dump, and with them its users and privileges, are not restored: mariadb itself brings them, from what cairn cat writes",
+      ]
+    : []
+  return { names: found.filter(name => !own(name)), left }
 }
 
 /** What of the backup is wanted. Names are of artifacts, else of databases, else of tables (`orders`, `shop.orders`). */
@@ -154,9 +177,12 @@ function obstacles(server: Reached, manifest: Manifest): string[] {
 }
 
 /** The targets that are known before the dump is read. */
-async function goalsOf(p: Omit<Prepared, 'goals' | 'warnings'>, ctx: Context): Promise<Goal[]> {
-  const { server, manifest, wanted, renamed, isWhole } = p
-  const named = isWhole ? (wanted ? [...wanted.keys()] : listedDatabases(manifest)) : [manifest.unit]
+async function goalsOf(
+  p: Omit<Prepared, 'goals' | 'warnings'>,
+  named: readonly string[],
+  ctx: Context,
+): Promise<Goal[]> {
+  const { server, wanted, renamed } = p
   if (renamed !== undefined && named.length !== 1)
     throw usage(
       'cannot restore',

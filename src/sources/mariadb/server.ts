@@ -7,7 +7,7 @@ import { placed } from './option-files.ts'
 import { isOneOf } from './sql.ts'
 
 /** Databases that belong to the server itself. */
-const systemDatabases = ['information_schema', 'performance_schema', 'sys', 'mysql']
+export const systemDatabases = ['information_schema', 'performance_schema', 'sys', 'mysql']
 
 /** What a server says of itself. */
 export interface ServerFacts {
