@@ -480,6 +480,7 @@ test('whose server it is: the variables of its host, else the arguments, else ot
     '-uroot -hdb',
     '--password=geheim -h db',
     '--skip-ssl',
+    '-uroot -d -w x',
     '--defaults-file=/x',
   ])
     assert.equal(engineOf(args.split(' ')), 'mariadb', args)

@@ -4,7 +4,7 @@ export type Engine = 'postgres' | 'mariadb'
 
 /** What only one of the two dump programs knows, and people say of it. */
 const told: Readonly<Record<Engine, RegExp>> = {
-  postgres: /^(-[UwWFOd]|--(username|no-password|dbname|no-owner|no-privileges|no-acl|schema|format)(=|$))/,
+  postgres: /^(-U|--(username|no-password|dbname|no-owner|no-privileges|no-acl|schema|format)(=|$))/,
   mariadb:
     /^(-u|--(user|databases|all-databases|socket|protocol|routines|events|triggers|single-transaction|no-defaults|quick|opt)(=|$)|--password=|--(skip|ssl|defaults)-)/,
 }
