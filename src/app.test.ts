@@ -31,7 +31,11 @@ test('an address that holds a secret is refused, or is not the name of the store
       )
     },
   )
-  assert.doesNotMatch(app().store("rclone::http,url='http://u:hunter2@host/'").name, /hunter2/)
+  assert.doesNotMatch(app().store("rclone::http,url='http://u:hunter2@host/':").name, /hunter2/)
+  assert.throws(
+    () => app().store("rclone::http,url='http://u:hunter2@host/"),
+    (error: unknown) => error instanceof Failure && error.exit === 2 && !error.message.includes('hunter2'),
+  )
 })
 
 test('a name that is neither a store nor an address is refused with the names there are', () => {

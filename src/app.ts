@@ -1,4 +1,4 @@
-import { isDialect, translate } from './config/dialects/index.ts'
+import { isDialectMeant, translate } from './config/dialects/index.ts'
 import { cleaned } from './config/dialects/variables.ts'
 import { findConfig, readConfig } from './config/read.ts'
 import { Containers } from './config/schema/guards.ts'
@@ -88,8 +88,7 @@ export interface App {
  */
 export function openApp(configFlag: string | undefined): App {
   const path = findConfig(configFlag)
-  if (configFlag === undefined && (process.env.CAIRN_DIALECT || (path === null && isDialect(process.env))))
-    return dialectApp([])
+  if (isDialectMeant(configFlag, path, process.env)) return dialectApp([])
   return appFor(path === null ? Config.parse({}) : readConfig(path), openState())
 }
 

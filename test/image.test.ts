@@ -176,12 +176,14 @@ test('what follows the name of the image: a command, options for the dump progra
 test('the images of the rclone dialect are known by it', async t => {
   const own = await built(t)
   if (!own) return
-  const bake = async (env: Record<string, string>) => {
+  const bake = async (env: Record<string, string>, ...targets: string[]) => {
     const program = join(own.env.DOCKER_CONFIG ?? '', '../bin/docker')
-    const args = ['buildx', 'bake', '-f', join(root, 'images/docker-bake.hcl'), '--print']
-    return (JSON.parse(await run(program, args, { env: { ...own.env, ...env } })) as Baked).target
+    const args = ['buildx', 'bake', '--print', ...targets]
+    return (JSON.parse(await run(program, args, { env: { ...own.env, ...env }, cwd: root })) as Baked).target
   }
   const target = await bake({})
+  assert.deepEqual(Object.keys(await bake({ PROD: 'false' }, 'mariadb')), ['mariadb'])
+  assert.equal((await bake({ PROD: 'false' }, 'mariadb')).mariadb?.platforms, undefined)
   const published = await bake({ PROD: 'true', DBBR_REGISTRY: 'ghcr.io/gatenlp/' })
   assert.deepEqual(published.postgresql?.platforms, ['linux/amd64', 'linux/arm64'])
   assert.ok(published.postgresql?.tags.includes('ghcr.io/gatenlp/postgresql-backup-rclone:latest'))

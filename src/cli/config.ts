@@ -1,8 +1,9 @@
 import { stringify } from 'yaml'
 import * as z from 'zod'
-import { translate } from '../config/dialects/index.ts'
+import { isDialectMeant, translate } from '../config/dialects/index.ts'
 import { configSchema } from '../config/json-schema.ts'
 import { findConfig, readConfig } from '../config/read.ts'
+import type { Config } from '../config/schema.ts'
 import { asWritten } from '../config/written.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { type Global, out, outJson, sayFailure } from './io.ts'
@@ -25,6 +26,18 @@ async function fromEnvironment(args: readonly string[], global: Global): Promise
   return exitCode.ok
 }
 
+/** What every command works with, from a file or from the environment of a replaced tool. */
+function configuration(flag: string | undefined): Config {
+  const path = findConfig(flag)
+  if (isDialectMeant(flag, path, process.env)) return translate(process.env, []).config
+  if (path !== null) return readConfig(path)
+  throw usage(
+    'there is no configuration',
+    'neither ./cairn.yaml nor /etc/cairn/cairn.yaml is there, and no variables of a tool that Cairn replaces are set',
+    'cairn init writes one',
+  )
+}
+
 /** `cairn config show|schema|from-env`; only the last one takes arguments. */
 export async function run(
   what: 'show' | 'schema' | 'from-env',
@@ -39,15 +52,8 @@ export async function run(
     await outJson(configSchema())
     return exitCode.ok
   }
-  const path = findConfig(global.config)
-  if (path === null)
-    throw usage(
-      'there is no configuration',
-      'neither ./cairn.yaml nor /etc/cairn/cairn.yaml is there',
-      'cairn init writes one',
-    )
   // Secrets turn themselves into *** or into the place they come from.
-  const shown: unknown = JSON.parse(JSON.stringify(readConfig(path)), asWritten)
+  const shown: unknown = JSON.parse(JSON.stringify(configuration(global.config)), asWritten)
   if (global.json) await outJson(shown)
   else await out(stringify(shown))
   return exitCode.ok

@@ -5,7 +5,7 @@ import { asFailure, type ExitCode, exitCode } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { safeName } from '../model/key.ts'
 import { showBytes } from '../model/quantity.ts'
-import { isProgram, type Stage, type Step } from '../model/step.ts'
+import { type Advice, isProgram, type Stage, type Step } from '../model/step.ts'
 import type { Store } from '../model/store.ts'
 import { flow } from '../platform/flow.ts'
 import { needProgram } from '../platform/program.ts'
@@ -69,13 +69,21 @@ async function openJob(job: Job, app: App, stores: Map<string, Store>, ctx: Cont
   }
   const stages = await attempt(`stages of ${job.name}`, () => checkStages(job.stages, ctx))
   const opened = stages.ok ? await checkOpens(job, app, ctx) : []
+  const advised = job.stages.flatMap(({ name, warning }) =>
+    warning ? [toWarn(`stage ${name} of ${job.name}`, warning)] : [],
+  )
   return [
     ...sources,
     stages,
     ...opened,
+    ...advised,
     ...(await checkHooks(job.name, app)),
     ...(await checkGuards(job, ctx)),
   ]
+}
+
+function toWarn(place: string, { what, why, remedy }: Advice): Check {
+  return { what: `${place}: ${what}`, ok: true, warning: true, found: why, remedy }
 }
 
 async function checkGuards({ name, guards }: Job, ctx: Context): Promise<Check[]> {
@@ -170,13 +178,15 @@ async function checkStore(store: Store, app: App, ctx: Context): Promise<Check[]
     await attempt(`store ${store.name}: reachable`, async () => store.probe(edge(ctx)).then(() => 'yes')),
   ]
   if (!checks[0]?.ok) return checks
+  const advice = await store.advice?.(edge(ctx)).catch(() => null)
+  if (advice) checks.push(toWarn(`store ${store.name}`, advice))
   checks.push(
     await attempt(`store ${store.name}: write`, async () => {
       await store.put(key, body, { replace: true }, ctx)
       return 'a small object was written'
     }),
   )
-  if (!checks[1]?.ok) return checks
+  if (!checks.at(-1)?.ok) return checks
   if (store.can.read) {
     checks.push(
       await attempt(`store ${store.name}: read`, async () => {

@@ -4,7 +4,7 @@ import { backupUnit } from './backup-unit.ts'
 import { type Begun, forgetful, sweepStores } from './begun.ts'
 import { guardScope } from './guards.ts'
 import { oneByOne, readThenDeliver } from './in-turn.ts'
-import { freeMoment, refuseSameKeys, untilOtherNames } from './moment.ts'
+import { freeMoment, refuseKeys, untilOtherNames } from './moment.ts'
 import type { BackupOutcome } from './outcome.ts'
 import type { Task } from './take.ts'
 import { inspectAll } from './tasks.ts'
@@ -36,7 +36,7 @@ export async function backup(
     const { tasks, outcomes } = await inspectAll(job, ctx).finally(() => isSwept)
     await sweeping
     const units = tasks.map(({ unit }) => unit.name)
-    refuseSameKeys(job, units, ctx.clock.now())
+    refuseKeys(job, units, ctx.clock.now())
     const at = await freeMoment(job, units, ctx)
     // In names that people read, all of one run have the same time.
     const run = (task: Task): Promise<BackupOutcome> =>

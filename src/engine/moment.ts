@@ -4,12 +4,23 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../model/context.ts'
 import { usage } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
+import { keyFault } from '../model/key.ts'
 import type { KeyPattern } from '../model/key-pattern.ts'
 import type { Store } from '../model/store.ts'
 
-/** Of two databases with one name for both, the second would replace the first. */
-export function refuseSameKeys({ name, pattern }: Job, units: readonly string[], at: Date): void {
+/**
+ * Of two databases with one name for both, the second would replace the first; and one called "../x" would leave the
+ * store, which it is too late to notice when others are stored.
+ */
+export function refuseKeys({ name, pattern }: Job, units: readonly string[], at: Date): void {
   if (!pattern) return
+  for (const unit of units) {
+    const key = pattern.key(unit, at)
+    const fault = keyFault(key)
+    if (fault === null) continue
+    const what = `job ${name} cannot store a backup of ${unit} under its name`
+    throw usage(what, `${key}: ${fault}`, 'leave ${DB} out of the name, in a job of its own')
+  }
   for (const [key, same] of Map.groupBy(units, unit => pattern.key(unit, at).toLowerCase())) {
     if (same.length < 2) continue
     throw usage(

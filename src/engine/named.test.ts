@@ -180,6 +180,16 @@ test('one name for two units is refused before anything is read', async () => {
   assert.equal(two.observed.sessions.length, 0)
 })
 
+test('a unit whose name would lead out of the store is refused before anything is read', async () => {
+  const here = place('f/${DB}-%s.sql')
+  const two = syntheticSource({ artifacts: [{ name: 'a', bytes: 5 }], units: ['a', '../x'] })
+  await assert.rejects(backup(here.job(two), 'here', here.ctx), {
+    exit: exitCode.usage,
+    message: /f\/\.\.\/x/,
+  })
+  assert.equal(two.observed.sessions.length, 0)
+})
+
 test('a name without the time is overwritten, and only the newest is a backup', async () => {
   const here = place('${DB}.sql')
   for (let n = 0; n < 3; n++) {

@@ -45,6 +45,23 @@ test('a key is recognised, with what the stages added, and says unit and time', 
   assert.deepEqual(keyPattern('all.sql', utc).match('all.sql.gz'), { unit: null, at: null })
 })
 
+test('a "-" of a plain pattern is missing only where a neighbour has swallowed it', () => {
+  const usual = keyPattern('${DB}-%Y-%m-%dT%H-%M-%SZ.sql', plain)
+  assert.equal(usual.match('all_2026-03-09T05-07-08Z.sql.gz'), null)
+  assert.equal(usual.match('shop-20260309T050708Z.sql.gz'), null)
+  const second = new Date('2026-03-09T05:07:08Z')
+  for (const text of [
+    '-a %% ${DB} - %Y-%m-%dT%H-%M-%SZ - ',
+    '${DB} -%e-%m-%Y %H:%M:%S',
+    '%Y%m%d%H%M%S-${DB}',
+  ])
+    for (const unit of ['shop', '!shop', 'shop!', '!', 'my-shop_1']) {
+      const pattern = keyPattern(text, plain)
+      const key = pattern.key(unit, second)
+      assert.deepEqual(pattern.match(`${key}.gz`)?.at, second, key)
+    }
+})
+
 test('whatever a pattern wrote it recognises', () => {
   const patterns = [
     '${DB}-%s',

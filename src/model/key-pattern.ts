@@ -205,14 +205,25 @@ function expressionOf(parts: readonly Part[], plain: boolean): RegExp {
   return new RegExp(`^${source.join('')}${suffixes}$`, 's')
 }
 
-/** In a plain name, a run of other characters may have become one with its neighbours', and is cut at the ends. */
+/** In a plain name, a run of other characters has become one `-` with its neighbours', and is cut at the ends. */
 function literalSource(literal: string, plain: boolean): string {
   const escaped = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\/]/g, '\\$&')
   if (!plain) return escaped(literal)
-  return literal
-    .split(/[^A-Za-z0-9_./]+/)
-    .map(escaped)
-    .join('-?')
+  const pieces = literal.split(/[^A-Za-z0-9_./]+/)
+  return pieces
+    .map((piece, index) => {
+      if (index === 0) return escaped(piece)
+      const first = index === 1 && pieces[0] === ''
+      const last = index === pieces.length - 1 && piece === ''
+      return runSource(first, last) + escaped(piece)
+    })
+    .join('')
+}
+
+/** A run that begins a literal may be one with what stands before it; one that ends it may be cut. */
+function runSource(first: boolean, last: boolean): string {
+  const elsewhere = [...(first ? ['(?<=^|-)'] : []), ...(last ? [`(?=${suffixes}$)`] : [])]
+  return elsewhere.length === 0 ? '-' : `(?:-|${elsewhere.join('|')})`
 }
 
 function hasSecond(known: ReadonlySet<string>): boolean {

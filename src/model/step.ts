@@ -52,6 +52,13 @@ export function isProgram(from: Program | Transform | Bytes): from is Program {
   return 'program' in from
 }
 
+/** Something that does no harm today. */
+export interface Advice {
+  readonly what: string
+  readonly why: string
+  readonly remedy: string
+}
+
 /**
  * A reversible transformation of a byte stream: `decode(encode(x)) = x`, however the chunks fall. Decoding
  * a stream that is whole but made for another key throws `wrongKey`; a truncated or changed one never ends well.
@@ -66,7 +73,7 @@ export interface Stage {
   /** True where the stage hides the bytes from whoever has no key. */
   readonly encrypts: boolean
   /** What everybody must know who uses it: said at each backup, and a warning of the manifest. */
-  readonly warning?: { readonly what: string; readonly why: string; readonly remedy: string }
+  readonly warning?: Advice
   encode(): Step
   /** Throws a Failure with exit 12 when no key was configured. */
   decode(): Step

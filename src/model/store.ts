@@ -1,6 +1,6 @@
 import type { Context } from './context.ts'
 import { Failure } from './failure.ts'
-import type { Bytes } from './step.ts'
+import type { Advice, Bytes } from './step.ts'
 
 /** What a store can do. What it cannot do is not asked of it: a store that can only be written to is a good store. */
 export interface Abilities {
@@ -101,11 +101,13 @@ export class Unkept extends Failure {
  * `sweep`: removes what interrupted puts under the prefix left behind without a listed key (temporary files,
  * unfinished multipart uploads) and returns how many it removed; only for prefixes that nobody writes to now.
  * `probe`: changes nothing, throws a Failure that says what is wrong: unreachable, no such bucket, refused key.
+ * `advice`: what a person should change about a store that works; null: nothing.
  */
 export interface Store {
   readonly name: string
   readonly can: Abilities
   probe(ctx: Context): Promise<void>
+  advice?(ctx: Context): Promise<Advice | null>
   put(key: string, body: Bytes | Uint8Array, options: PutOptions, ctx: Context): Promise<StoredObject>
   get(key: string, options: GetOptions, ctx: Context): Bytes
   list(prefix: string, ctx: Context): AsyncIterable<Entry>

@@ -7,15 +7,41 @@ import type { Program } from '../model/step.ts'
 import { flow } from '../platform/flow.ts'
 import { describeExit } from '../platform/program.ts'
 
+/** A public key that can be encrypted for. */
+export interface Recipient {
+  readonly fingerprint: string
+  /** From when on it cannot; null: never. */
+  readonly expires: Date | null
+}
+
 /**
- * The fingerprint of a public key that can be encrypted for. Throws a Failure with exit 2 for anything else: no key or
+ * Looks into a public key that can be encrypted for. Throws a Failure with exit 2 for anything else: no key or
  * several, a secret key, one that only signs, has expired or was revoked, one with several keys to encrypt for.
  */
-export async function fingerprintOf(key: Secret, ctx: Context): Promise<string> {
+export async function recipientOf(key: Secret, ctx: Context): Promise<Recipient> {
   const records = (await listing(key, ctx)).split('\n').map(line => line.split(':'))
   const fault = faultOf(records, ctx.clock.now())
   if (fault) throw refused(fault)
-  return records.find(([type]) => type === 'fpr')?.[9] ?? ''
+  const fingerprint = records.find(([type]) => type === 'fpr')?.[9] ?? ''
+  return { fingerprint, expires: expiryOf(records, ctx.clock.now()) }
+}
+
+/** The key, and what it has to encrypt for, must both be valid. */
+function expiryOf(records: readonly string[][], now: Date): Date | null {
+  const [key = []] = records.filter(([type]) => type === 'pub')
+  const times = [key, ...usableIn(records, now)].map(secondsOf).filter(seconds => seconds > 0)
+  return times.length === 0 ? null : new Date(Math.min(...times) * 1000)
+}
+
+/** What it has to encrypt for. */
+function usableIn(records: readonly string[][], now: Date): string[][] {
+  const parts = records.filter(record => /^(pub|sub)$/.test(record[0] ?? '') && record[11]?.includes('e'))
+  return parts.filter(record => !/[ri]/.test(record[1] ?? '') && !isExpired(record, now))
+}
+
+/** When a record's key expires, in seconds; 0: never. */
+function secondsOf(record: readonly string[]): number {
+  return Number(record[6] ?? '')
 }
 
 /** What `gpg --with-colons` tells of a key, a record a line (doc/DETAILS of GnuPG). gpg wants a home for it, and writes there. */
@@ -48,7 +74,7 @@ function faultOf(records: readonly string[][], now: Date): string | null {
   if (isExpired(first, now)) return 'it has expired'
   const parts = records.filter(([type = '']) => ['pub', 'sub'].includes(type))
   const forEncryption = parts.filter(record => record[11]?.includes('e'))
-  const usable = forEncryption.filter(record => !/[ri]/.test(record[1] ?? '') && !isExpired(record, now))
+  const usable = usableIn(records, now)
   if (forEncryption.length === 0) return 'it can only sign'
   if (usable.length === 0) return 'what it has to encrypt for has expired or was revoked'
   if (usable.length > 1)
@@ -58,7 +84,7 @@ function faultOf(records: readonly string[][], now: Date): string | null {
 
 /** gpg does not always say so of a subkey. */
 function isExpired(record: readonly string[], now: Date): boolean {
-  const seconds = Number(record[6] ?? '')
+  const seconds = secondsOf(record)
   return record[1] === 'e' || (seconds > 0 && seconds * 1000 < now.getTime())
 }
 

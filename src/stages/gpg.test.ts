@@ -146,6 +146,17 @@ test('a passphrase alone is a program at both ends, so that no byte passes throu
   assert.ok(isProgram(reader({ passphrases: [word] }).decode()))
 })
 
+test('a key, or what it has to encrypt for, that expires within 60 days is a warning; a later one is none', async () => {
+  const [soon, later] = [key('soon', { expires: '59d' }), key('later', { expires: '61d' })]
+  assert.equal((await writer({ recipients: [alice.public, later.public] })).warning, undefined)
+  const { warning } = await writer({ recipients: [alice.public, soon.public, later.public] })
+  assert.equal(warning?.what, 'a key of the gpg stage expires soon')
+  assert.match(warning.why, new RegExp(`^${soon.fingerprint} on \\d{4}-\\d\\d-\\d\\d$`))
+  gpg(['--quick-set-expire', later.fingerprint, '30d'])
+  const whole = gpg(['--armor', '--export', later.fingerprint]).toString()
+  assert.match((await writer({ recipients: [whole] })).warning?.why ?? '', new RegExp(later.fingerprint))
+})
+
 suite('keys that must not be encrypted for are refused before anything is dumped', () => {
   const expired = key('expired', { expires: 'seconds=1' })
   const table: [title: string, recipient: () => string, why: RegExp][] = [

@@ -8,7 +8,7 @@ import { describeExit } from '../platform/program.ts'
 import { type SecretSource, secretOption } from '../platform/secret-source.ts'
 import { peek } from './detect.ts'
 import { type GpgIdentity, isForPassphrase, withAgent } from './gpg-identity.ts'
-import { fingerprintOf } from './gpg-recipient.ts'
+import { type Recipient, recipientOf } from './gpg-recipient.ts'
 
 export const GpgOptions = z
   .strictObject({
@@ -75,14 +75,29 @@ export async function gpgWriter(options: GpgOptions, ctx: Context): Promise<Stag
   const keys = await Promise.all((options.recipients ?? []).map(async source => armored(await source.read())))
   if (keys.length === 0)
     throw usage('cannot encrypt with gpg', 'no key is configured', 'set passphrase, or recipients')
-  const fingerprints: string[] = []
-  for (const key of keys) fingerprints.push(await fingerprintOf(key, ctx))
+  const recipients: Recipient[] = []
+  for (const key of keys) recipients.push(await recipientOf(key, ctx))
   return {
     ...stage,
-    facts: { cipher: 'AES256', recipients: fingerprints },
+    facts: { cipher: 'AES256', recipients: recipients.map(({ fingerprint }) => fingerprint) },
+    ...expiring(recipients, ctx.clock.now()),
     encode: () => asymmetric(keys, options.compressLevel),
     undo: '(GNUPGHOME=$(mktemp -d); export GNUPGHOME; gpg -q --batch --import KEY; gpg -q -d; gpgconf --kill all; rm -r "$GNUPGHOME")',
   }
+}
+
+/** How long before a key expires it is said. */
+const noticeMs = 60 * 24 * 3_600_000
+
+function expiring(recipients: readonly Recipient[], now: Date): Pick<Stage, 'warning'> {
+  const soon = recipients.flatMap(({ fingerprint, expires }) =>
+    expires && expires.getTime() - now.getTime() < noticeMs
+      ? [`${fingerprint} on ${expires.toISOString().slice(0, 10)}`]
+      : [],
+  )
+  if (soon.length === 0) return {}
+  const remedy = 'extend it (gpg --quick-set-expire), export it anew, and give that; backups fail afterwards'
+  return { warning: { what: 'a key of the gpg stage expires soon', why: soon.join(', '), remedy } }
 }
 
 /** The key itself, where it is the base64 of an armored one: so it fits into a variable. */

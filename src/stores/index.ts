@@ -4,7 +4,12 @@ import { RcloneOptions, rcloneStore } from './rclone/index.ts'
 import { retrying } from './retrying.ts'
 import { S3Options, s3Store } from './s3/index.ts'
 
-export { isSecretName, parseRemote, withoutSecrets as remoteWithoutSecrets } from './rclone/remote.ts'
+export {
+  isBroken as isBrokenRemote,
+  isSecretName,
+  parseRemote,
+  withoutSecrets as remoteWithoutSecrets,
+} from './rclone/remote.ts'
 
 /** Every store there is. To add one: its file, a line here and in the schema, its contract test (CONTRIBUTING.md). */
 export const storeOptions = { local: LocalOptions, s3: S3Options, rclone: RcloneOptions } as const

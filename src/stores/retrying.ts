@@ -42,6 +42,7 @@ export function retrying(store: Store, options: Partial<Patience> = {}): Store {
   const patience = { attempts: 5, baseMs: 500, jitter: 0.5, ...options }
   const lockUntil = store.lockUntil?.bind(store)
   const close = store.close?.bind(store)
+  const advice = store.advice?.bind(store)
   const trying = (doing: string, ctx: Context): Tries => new Tries(store.name, doing, patience, ctx)
   return {
     name: store.name,
@@ -73,6 +74,7 @@ export function retrying(store: Store, options: Partial<Patience> = {}): Store {
       lockUntil: (key, version, until, ctx) =>
         trying(`locking ${key}`, ctx).until(() => lockUntil(key, version, until, ctx)),
     }),
+    ...(advice && { advice }),
     ...(close && { close }),
   }
 }

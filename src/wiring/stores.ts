@@ -38,7 +38,9 @@ export function storeAt(address: string): Store {
   if (remote !== undefined) {
     // A connection string may hold a password, and the name of a store is printed.
     const name = /[=@]/.test(remote) ? 'the rclone remote given' : address
-    return stores.rclone(name, storeOptions.rclone.parse({ remote }))
+    const parsed = storeOptions.rclone.safeParse({ remote })
+    if (parsed.success) return stores.rclone(name, parsed.data)
+    throw usage('the address of an rclone remote cannot be read', z.prettifyError(parsed.error))
   }
   return stores.local(address, storeOptions.local.parse({ path: folderAt(address) }))
 }

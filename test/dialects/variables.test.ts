@@ -123,14 +123,23 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['BACKUP_FILE_NAME', 'x/$DB-%d', 'jobs.rclone.key.name', 'x/$DB-%d.sql'],
       ['BACKUP_FILE_NAME', '$$DB-a$b.sql', 'jobs.rclone.key.name', '$$$DB-a$$b.sql'],
       ['BACKUP_FILE_NAME', '/x', /BACKUP_FILE_NAME: expected a path within/],
+      ['BACKUP_FILE_NAME', 'x%Q', /BACKUP_FILE_NAME: expected a pattern of strftime's \(%Q is none/],
       ['REMOTE_NAME', ':s3,env_auth:', 'stores.remote.remote', ':s3,env_auth:'],
+      ['REMOTE_NAME', ':s3,secret_access_key="geheim', /REMOTE_NAME: expected a name, or a whole connection/],
+      ['REMOTE_NAME', "store,pass='geheim", /REMOTE_NAME: expected a name, or a whole connection/],
       ['REMOTE_NAME', '', 'stores.remote.remote', 'store:'],
       ['UPLOAD_PREFIX', 'bucket/db/', 'stores.remote.remote', 'store:bucket/db'],
       ['UPLOAD_PREFIX', '/', 'stores.remote.remote', 'store:/'],
       ['RCLONE_CONFIG', '/rclone.conf', 'stores.remote.config', '/rclone.conf'],
       ['RCLONE_CONFIG', '', 'stores.remote.config', '/dev/null'],
       ['ENCRYPT_RECIPIENTS', `${ssh} me@x\n${age}`, 'jobs.rclone.encryption.age.recipients', [ssh, age]],
+      ['ENCRYPT_RECIPIENTS', `${ssh} Me Myself ${age}`, 'jobs.rclone.encryption.age.recipients', [ssh, age]],
+      ['ENCRYPT_RECIPIENTS', `${ssh}\n${ssh}`, 'jobs.rclone.encryption.age.recipients', [ssh, ssh]],
       ['ENCRYPT_RECIPIENTS', 'AGE-SECRET-KEY-geheim', /ENCRYPT_RECIPIENTS: expected public keys/],
+      ['ENCRYPT_RECIPIENTS', `${age} agel_typo`, /ENCRYPT_RECIPIENTS: expected .* found "agel_typo"/],
+      ['ENCRYPT_RECIPIENTS', `${ssh} me@x agel_typo`, /ENCRYPT_RECIPIENTS: expected .* found "agel_typo"/],
+      ['ENCRYPT_RECIPIENTS', `${age} ssh-ed25519`, /ENCRYPT_RECIPIENTS: expected .* found "ssh-ed25519"/],
+      ['ENCRYPT_RECIPIENTS', `ssh-ed25519 ${age}`, /ENCRYPT_RECIPIENTS: expected .* found "ssh-ed25519 age1/],
       ['ENCRYPT_RECIPIENTS_FILE', '/id.pub', 'jobs.rclone.encryption.age.recipientsFile', '/id.pub'],
       ['CAIRN_ENGINE', 'mariadb', 'jobs.rclone.source.type', 'mariadb'],
       ['CAIRN_ENGINE', 'oracle', /CAIRN_ENGINE: expected/],
@@ -143,6 +152,10 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['MYSQL_HOST', 'db', 'jobs.rclone.source.fallbackHost', 'db', { CAIRN_ENGINE: '' }],
       ['MYSQL_PWD', 'x', 'jobs.rclone.source.password', { env: 'MYSQL_PWD' }, { CAIRN_ENGINE: 'mariadb' }],
       ['MYSQL_PWD_FILE', '/pw', 'jobs.rclone.source.password', { file: '/pw' }, { CAIRN_ENGINE: 'mariadb' }],
+      ['MYSQL_PWD', 'x', 'jobs.rclone.source.type', 'mariadb', { CAIRN_ENGINE: '' }],
+      ['MYSQL_TCP_PORT', '3307', 'jobs.rclone.source.type', 'mariadb', { CAIRN_ENGINE: '' }],
+      ['MYSQL_PWD_FILE', '/pw', 'jobs.rclone.source.type', 'mariadb', { CAIRN_ENGINE: '' }],
+      ['MYSQL_TCP_PORT', '3307', 'jobs.rclone.source.type', 'postgres', { CAIRN_ENGINE: '', PGHOST: 'db' }],
       ['RCLONE_CONFIG_STORE_SMB_HOST', 'nas', 'stores.remote.options', { type: 'smb', host: 'nas' }],
       ['RCLONE_CONFIG_STORE_SMB_PORT', '446', 'stores.remote.options.port', '446'],
       ['RCLONE_CONFIG_STORE_SMB_USER', 'me', 'stores.remote.options.user', 'me'],
@@ -419,6 +432,64 @@ test('every variable that a README promises is shown by a row, by a run, or reac
       else assert.deepEqual(Object.keys(inherited({ [name]: '"as it is"' })), [name], name)
     }
   }
+})
+
+test('rclone gets the whole environment, but for what is ours, the databases or any program has', () => {
+  const credentials = ['IDENTITY_ENDPOINT', 'IDENTITY_HEADER', 'MSI_SECRET', 'ST_AUTH', 'OCI_CONFIG_FILE']
+  const more = ['KUBERNETES_SERVICE_HOST', 'CLOUDSDK_CONFIG', 'TZ', 'HOME', 'GOMAXPROCS', 'https_proxy']
+  const passed = [...credentials, ...more, 'AWS_PROFILE', 'OS_PASSWORD', 'SSL_CERT_DIR', 'RCLONE_CONFIG_PASS']
+  const ours = [
+    'CAIRN_CONFIG',
+    'BACKUP_S3_SECRET_KEY',
+    'ENCRYPTION_PASSPHRASE',
+    'S3_SECRET_KEY',
+    'WEBHOOK_START',
+  ]
+  const databases = [
+    'PGPASSWORD',
+    'PG_PASSWORD',
+    'MYSQL_PWD',
+    'MARIADB_ROOT_PASSWORD',
+    'MONGO_URL',
+    'POSTGRES_PASSWORD',
+  ]
+  const others = [
+    'PATH',
+    'LC_ALL',
+    'LANG',
+    'TMPDIR',
+    'PWD',
+    'SHLVL',
+    '_',
+    'NODE_OPTIONS',
+    'npm_config_x',
+    'LD_PRELOAD',
+  ]
+  const kept = [...ours, ...databases, ...others, 'RCLONE_RC_ADDR', 'RCLONE_DRY_RUN']
+  const env = inherited(Object.fromEntries([...passed, ...kept].map(name => [name, 'geheim'])))
+  assert.deepEqual(Object.keys(env).sort(), passed.toSorted())
+  for (const name of ['IDENTITY_HEADER', 'MSI_SECRET', 'OS_PASSWORD', 'ST_AUTH', 'RCLONE_CONFIG_PASS'])
+    assert.equal(String(env[name]), '***', name)
+})
+
+test('whose server it is: the variables of its host, else the arguments, else other variables', () => {
+  const engineOf = (args: readonly string[], more: Environment = {}): unknown =>
+    at(translate({ BACKUP_DATABASES: 'a', ...more }, args, readText).plain, 'jobs.rclone.source.type')
+  for (const args of [
+    '--user=root --host=db',
+    '-uroot -hdb',
+    '--password=geheim -h db',
+    '--skip-ssl',
+    '-uroot -d -w x',
+    '--defaults-file=/x',
+  ])
+    assert.equal(engineOf(args.split(' ')), 'mariadb', args)
+  for (const args of ['-U me -h db', '--username=me', '--no-owner'])
+    assert.equal(engineOf(args.split(' ')), 'postgres', args)
+  assert.equal(engineOf(['-U', 'me'], { MYSQL_PWD: 'x' }), 'postgres')
+  assert.equal(engineOf(['--user=me'], { PGHOST: 'db' }), 'postgres')
+  for (const args of ['-h db', '--no-owner --skip-ssl'])
+    assert.throws(() => engineOf(args.split(' ')), isUsage(/CAIRN_ENGINE: expected/), args)
 })
 
 test('empty variables count as unset, what Kubernetes injects is passed over, and what is misspelt is told', () => {

@@ -45,8 +45,19 @@ test('what mariadb-dump is told goes on by its long names; what the old tool ove
     ],
     notes: [],
   })
-  const overruled = '-lqREB --single-transaction --skip-single-transaction --hex-blob -Qi --lock-tables --opt'
+  const overruled = '-lqREB --single-transaction --hex-blob -Qi --lock-tables --opt'
   assert.deepEqual(mariadbArguments(overruled.split(' '), false), { lifted: {}, rest: [], notes: [] })
+  const off = [
+    '--routines=0',
+    '--triggers=OFF',
+    '--comments=false',
+    '--hex-blob=0',
+    '--skip-single-transaction',
+  ]
+  assert.deepEqual(mariadbArguments(off, false), {
+    ...{ lifted: {}, rest: [] },
+    notes: off.map(word => `${word}: left out, because Cairn needs it otherwise`),
+  })
   assert.deepEqual(mariadbArguments(['-A'], true).rest, [])
   const { rest, notes } = mariadbArguments(['--compact', '--skip-comments', '--log-error=/x'], false)
   assert.deepEqual([rest, notes.length], [[], 3])

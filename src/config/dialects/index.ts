@@ -57,10 +57,18 @@ function textOfFile(path: string): string | null {
   }
 }
 
-/** Whether the environment names a dialect, or looks like one. */
-export function isDialect(env: Environment): boolean {
+/** Whether the environment is the configuration. In this order: the file that the flag names, `CAIRN_DIALECT`, the file that is found, what the variables say. */
+export function isDialectMeant(
+  configFlag: string | undefined,
+  found: string | null,
+  env: Environment,
+): boolean {
+  if (configFlag !== undefined) return false
   const set = cleaned(env)
-  return set.CAIRN_DIALECT !== undefined || dialects.some(each => isStrong(each, set) || isWeak(each, set))
+  return (
+    set.CAIRN_DIALECT !== undefined ||
+    (found === null && dialects.some(each => isStrong(each, set) || isWeak(each, set)))
+  )
 }
 
 /** `CAIRN_DIALECT`, else what the variables say. Throws for two tools at once, and for none. */

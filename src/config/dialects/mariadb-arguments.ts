@@ -46,6 +46,16 @@ const needless = new Set([
   ...['routines', 'events', 'triggers', 'hex-blob', 'no-tablespaces', 'comments', 'quote-names', 'password'],
 ])
 
+/** The opposite of what Cairn says itself. */
+function isOverruled({ name, value }: Argument): boolean {
+  if (name === 'skip-single-transaction') return true
+  return name !== null && name !== 'password' && needless.has(name) && isOff(value)
+}
+
+function isOff(value: string | undefined): boolean {
+  return /^(0|false|off)$/i.test(value ?? '')
+}
+
 /** What a restore needs, or what would hide errors: the dump holds the same data without it. */
 const leftOut: Readonly<Record<string, string>> = {
   compact: 'a restore needs what it leaves away',
@@ -67,6 +77,7 @@ export function mariadbArguments(words: readonly string[], whole: boolean): Sort
     if (found && value !== undefined) lift(lifted, found, value)
     else if (why !== undefined) notes.push(`--${name}: left out, because ${why}`)
     else if (name === 'protocol') protocol = (value ?? '').toLowerCase()
+    else if (isOverruled(argument)) notes.push(`${word}: left out, because Cairn needs it otherwise`)
     else if (needless.has(name ?? '') || (whole && name === 'all-databases')) continue
     else if (!connects(argument, lifted)) rest.push(longWord(argument) ?? word)
   }
@@ -82,13 +93,12 @@ function longWord({ name, value }: Argument): string | null {
 
 /** What else says how to connect: our own connections must do the same. */
 function connects({ name, value }: Argument, lifted: Record<string, unknown>): boolean {
-  const isOff = /^(0|false|off)$/i.test(value ?? '')
   switch (name) {
     case 'no-defaults':
       lifted.defaultsFile = '/dev/null'
       return true
     case 'ssl':
-      lift(lifted, text('ssl.mode'), isOff ? 'disabled' : 'required')
+      lift(lifted, text('ssl.mode'), isOff(value) ? 'disabled' : 'required')
       return true
     case 'skip-ssl':
       lift(lifted, text('ssl.mode'), 'disabled')
@@ -97,7 +107,7 @@ function connects({ name, value }: Argument, lifted: Record<string, unknown>): b
       lift(lifted, text('ssl.mode'), (value ?? '').toLowerCase().replace('_', '-'))
       return true
     case 'ssl-verify-server-cert':
-      lift(lifted, text('ssl.mode'), isOff ? 'preferred' : 'verify-identity')
+      lift(lifted, text('ssl.mode'), isOff(value) ? 'preferred' : 'verify-identity')
       return true
     case 'skip-ssl-verify-server-cert':
       lift(lifted, text('ssl.mode'), 'preferred')

@@ -1,8 +1,11 @@
-import { isSecretName, parseRemote } from '../../stores/index.ts'
+import { keyPattern } from '../../model/key-pattern.ts'
+import { isBrokenRemote, isSecretName, parseRemote } from '../../stores/index.ts'
 import type { Sorted } from './arguments.ts'
 import type { Dialect, Plain } from './dialect.ts'
+import { engineOf } from './engine.ts'
 import { mariadbArguments } from './mariadb-arguments.ts'
 import { pgArguments } from './pg-arguments.ts'
+import { recipientsIn } from './recipients.ts'
 import type { Variables } from './variables.ts'
 
 /** Dumps of PostgreSQL or MariaDB, gzip, age, to any remote of rclone's. */
@@ -60,7 +63,13 @@ function nameOf(env: Variables, all: boolean, databases: readonly string[]): str
   if (all && named) fault('no $DB, because BACKUP_ALL writes one file')
   if (!all && !named && databases.length > 1) fault('$DB in it, because there are several databases')
   // A "$" that begins no placeholder is a character like others.
-  return `${base.replaceAll(/\$(?!\{DB\}|DB(?![A-Za-z0-9_]))/g, '$$$$')}.sql`
+  const name = `${base.replaceAll(/\$(?!\{DB\}|DB(?![A-Za-z0-9_]))/g, '$$$$')}.sql`
+  try {
+    keyPattern(name, { zone: 'UTC', plain: true })
+  } catch (error) {
+    fault(`a pattern of strftime's (${(error as Error).message})`)
+  }
+  return name
 }
 
 function storeOf(env: Variables): Plain {
@@ -70,7 +79,7 @@ function storeOf(env: Variables): Plain {
   const path = prefix === undefined ? '' : prefix === '/' ? '/' : prefix.replace(/\/$/, '')
   return {
     type: 'rclone',
-    ...remoteOf(`${remote}:${path}`),
+    ...remoteOf(env, `${remote}:${path}`),
     // Without a file of its own rclone says so at every start.
     config: env.text('RCLONE_CONFIG') ?? '/dev/null',
     ...smbOf(env, remote),
@@ -78,8 +87,11 @@ function storeOf(env: Variables): Plain {
 }
 
 /** A connection string with a password in it becomes a remote whose settings stand by themselves: no message shows them then. */
-function remoteOf(text: string): Plain {
+function remoteOf(env: Variables, text: string): Plain {
   const { name, settings, path } = parseRemote(text)
+  // Nobody knows which part of such a one is a password.
+  if (isBrokenRemote(text))
+    env.fault('REMOTE_NAME', 'a name, or a whole connection string (:type,key="value")', 'something else')
   const entries = Object.entries(settings)
   if (!entries.some(([key]) => isSecretName(key))) return { remote: text }
   const type = name.startsWith(':') ? { type: name.slice(1) } : {}
@@ -93,11 +105,12 @@ function remoteOf(text: string): Plain {
 /** The README spelled the settings of SMB in a way that rclone does not read, and its password in clear. */
 function smbOf(env: Variables, remote: string): Plain {
   if (remote.startsWith(':')) return {}
-  const prefix = `RCLONE_CONFIG_${remote.replaceAll(/[-. ]/g, '_').toUpperCase()}_SMB_`
-  const names = ['HOST', 'PORT', 'USER', 'DOMAIN'].filter(name => env.text(prefix + name) !== undefined)
+  const [name = ''] = remote.split(',')
+  const prefix = `RCLONE_CONFIG_${name.replaceAll(/[-. ]/g, '_').toUpperCase()}_SMB_`
+  const keys = ['HOST', 'PORT', 'USER', 'DOMAIN'].filter(key => env.text(prefix + key) !== undefined)
   const pass = env.secret(`${prefix}PASS`)
-  if (names.length === 0 && !pass) return {}
-  const options = Object.fromEntries(names.map(name => [name.toLowerCase(), env.text(prefix + name)]))
+  if (keys.length === 0 && !pass) return {}
+  const options = Object.fromEntries(keys.map(key => [key.toLowerCase(), env.text(prefix + key)]))
   return { options: { type: 'smb', ...options }, ...(pass ? { clear: { pass } } : {}) }
 }
 
@@ -107,22 +120,8 @@ function encryptionOf(env: Variables): Plain | null {
   if (text !== undefined && file !== undefined)
     env.warnings.push('ENCRYPT_RECIPIENTS is set: ENCRYPT_RECIPIENTS_FILE is not read')
   if (text === undefined) return file === undefined ? null : { recipientsFile: file, skipOtherKeys: true }
-  const recipients = recipientsIn(text)
-  if (recipients.length === 0)
-    env.fault('ENCRYPT_RECIPIENTS', 'public keys: age1..., or ssh-ed25519 ... and ssh-rsa ...', 'none')
-  return { recipients }
+  return { recipients: recipientsIn(env, 'ENCRYPT_RECIPIENTS', text) }
 }
-
-/** Split at white space, but that the key of an SSH line follows its kind, and its comment is dropped. */
-function recipientsIn(text: string): string[] {
-  const words = text.split(/\s+/).filter(word => word !== '')
-  return words.flatMap((word, index) => {
-    if (/^ssh-/.test(word)) return [`${word} ${words[index + 1] ?? ''}`]
-    return /^age1/.test(word) ? [word] : []
-  })
-}
-
-type Engine = 'postgres' | 'mariadb'
 
 function sourceOf(
   env: Variables,
@@ -158,19 +157,4 @@ function mariadbOf(env: Variables, lifted: Sorted['lifted']): Plain {
     ...lifted,
     createDatabase: true,
   }
-}
-
-/** The images for one engine set CAIRN_ENGINE; else the variables tell, else the arguments. */
-function engineOf(env: Variables, args: readonly string[]): Engine {
-  const said = env.parsed('CAIRN_ENGINE', '"postgres" or "mariadb"', text =>
-    text === 'postgres' || text === 'mariadb' ? text : null,
-  )
-  if (said) return said
-  const postgres = ['PGHOST', 'PGSERVICE', 'PGHOSTADDR'].some(name => env.text(name) !== undefined)
-  const mariadb = env.text('MYSQL_HOST') !== undefined || args.some(arg => arg.startsWith('--defaults-'))
-  if (postgres === mariadb) {
-    const found = postgres ? 'the variables of both' : 'neither'
-    env.fault('CAIRN_ENGINE', '"postgres" or "mariadb" (or PGHOST, or MYSQL_HOST)', found)
-  }
-  return mariadb && !postgres ? 'mariadb' : 'postgres'
 }

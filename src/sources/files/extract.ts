@@ -131,7 +131,9 @@ export async function applyToFolder(
   to: Extraction,
   ctx: Context,
 ): Promise<void> {
-  await pour(once(kept), [], { program: 'tar', args: argumentsFor({ ...to, tree: folder }) }, ctx)
+  const args = argumentsFor({ ...to, tree: folder })
+  // It reads to the archive's end, which may be before the end of the bytes.
+  await pour(once(kept), [], { program: 'tar', endsEarly: true, args }, ctx)
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {

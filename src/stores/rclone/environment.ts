@@ -3,11 +3,12 @@ import type { SecretSource } from '../../platform/secret-source.ts'
 import { isSecretName, parseRemote } from './remote.ts'
 
 /**
- * What rclone's backends and their credential chains read. HOME is the real one: rclone.conf, `~/.aws`, `~/.ssh` lie
- * there.
+ * What is none of rclone's business: ours, the databases', and what is set for every program anyway. It gets everything
+ * else, for nobody knows all that its backends and their credential chains read. HOME is the real one: rclone.conf,
+ * `~/.aws`, `~/.ssh` lie there.
  */
-const passedOn =
-  /^(RCLONE_.+|AWS_.+|AZURE_.+|GOOGLE_.+|OS_.+|SSL_CERT_(FILE|DIR)|SSH_AUTH_SOCK|KRB5.*|HOME|USER|XDG_CONFIG_HOME|XDG_CACHE_HOME)$|^(https?|all|no)_proxy$/i
+const notPassedOn =
+  /^((PG|POSTGRES|MYSQL|MARIADB|MONGO|CAIRN_|BACKUP_|ENCRYPT|S3_|WEBHOOK|NODE_|npm_|LD_|LC_).*|DATABASE_URL|LANG|LANGUAGE|PATH|TMPDIR|PWD|OLDPWD|SHLVL|_)$/
 
 /**
  * What would make a daemon of ours somebody else's (RCLONE_RC_ADDR), hide what it says, or have it claim what it has
@@ -18,7 +19,7 @@ const keptBack =
 
 /** The part of our environment that rclone gets. What looks like a secret is one, so that no message shows it. */
 export function inherited(env: Readonly<NodeJS.ProcessEnv>): Record<string, string | Secret> {
-  const passed = Object.entries(env).filter(([name]) => passedOn.test(name) && !keptBack.test(name))
+  const passed = Object.entries(env).filter(([name]) => !notPassedOn.test(name) && !keptBack.test(name))
   return Object.fromEntries(
     passed.map(([name, value = '']) => [name, isSecretName(name) ? new Secret(value) : value]),
   )

@@ -4,7 +4,7 @@ import type { Context } from '../../model/context.ts'
 import { usage } from '../../model/failure.ts'
 import { keyFault } from '../../model/key.ts'
 import { shellQuoted } from '../../model/shell.ts'
-import type { Bytes } from '../../model/step.ts'
+import type { Advice, Bytes } from '../../model/step.ts'
 import {
   AlreadyExists,
   type Entry,
@@ -16,7 +16,7 @@ import {
 import { secretOption } from '../../platform/secret-source.ts'
 import { download } from './download.ts'
 import { asRcloneFailure, isRefused, isUnreachable, RcloneError } from './failure.ts'
-import { keyOf, nameOf, parseRemote, withoutSecrets } from './remote.ts'
+import { isBroken, keyOf, nameOf, parseRemote, withoutSecrets } from './remote.ts'
 import { deleteObject, entriesBelow, sizeOf, tidyFolder } from './requests.ts'
 import { type Features, placeOf, type Use, Uses } from './use.ts'
 import {
@@ -54,6 +54,11 @@ export const RcloneOptions = z
         example: { pass: { file: '/run/secrets/nas' } },
       }),
     program: z.string().min(1).default('rclone').describe('which rclone to run'),
+  })
+  .refine(o => !isBroken(o.remote), {
+    error:
+      'it is no whole connection string (:type,key="value":path); it is not shown, because passwords may be in it',
+    path: ['remote'],
   })
   .refine(o => o.options === undefined || /^[^:/]/.test(parseRemote(o.remote).name), {
     error: 'options need a remote with a name, like nas:backups',
@@ -126,6 +131,19 @@ class RcloneStore implements Store {
       const why = error instanceof Error ? error.message : String(error)
       const remedy = 'nothing, if this account shall only write'
       ctx.emit({ type: 'warning', what: `store ${this.name} cannot be read`, why, remedy, store: this.name })
+    }
+  }
+
+  /** Older ones do not know what their users are promised of S3. */
+  async advice(ctx: Context): Promise<Advice | null> {
+    const { daemon } = await this.#uses.open(ctx)
+    const { version } = await daemon.call('core/version', {}, ctx.signal)
+    const [, major, minor] = /^v(\d+)\.(\d+)/.exec(String(version)) ?? []
+    if (Number(major) > 1 || Number(minor) >= 70) return null
+    return {
+      what: 'rclone is older than 1.70',
+      why: `it is ${version}, which may ignore AWS_ENDPOINT_URL_S3 and pod identity, and fails with AWS_CA_BUNDLE`,
+      remedy: 'install one from https://rclone.org/downloads, or use the image',
     }
   }
 

@@ -169,6 +169,16 @@ for (const [version, program] of [
       }
     })
 
+    test('a version that lacks what S3 needs is told', skip, async t => {
+      const folder = await mkdtemp(join(tmpdir(), 'cairn-rclone-'))
+      t.after(() => rm(folder, { recursive: true }))
+      const store = rcloneStore('x', RcloneOptions.parse({ remote: folder, program }))
+      t.after(() => store.close())
+      const [, minor] = /v1\.(\d+)/.exec(await run(program, ['version'])) ?? []
+      const advice = await store.advice?.(testContext())
+      assert.equal(advice?.what, Number(minor) < 70 ? 'rclone is older than 1.70' : undefined)
+    })
+
     test('passwords of a connection string are not in messages', skip, async t => {
       const remote = ':sftp,host=127.0.0.1,port=9,pass=not-obscured-secret:x'
       const store = rcloneStore('remote', RcloneOptions.parse({ config: '/dev/null', program, remote }))

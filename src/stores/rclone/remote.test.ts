@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
   bucketOf,
+  isBroken,
   keyOf,
   nameOf,
   parseRemote,
@@ -40,6 +41,20 @@ test('passwords of a connection string are secrets, paths to key files are not',
     ['hidden1', 'hidden2'],
   )
   assert.equal(withoutSecrets(':sftp,host=nas,pass=hidden1:x'), ':sftp,host="nas",pass="***":x')
+})
+
+test('of a connection string that cannot be read nothing is shown; paths are shown', () => {
+  for (const text of [
+    ':s3,secret_access_key="geheim:b',
+    'nas,pass="geheim',
+    ":sftp,pass='geheim:x",
+    ':geheim',
+  ]) {
+    assert.ok(isBroken(text), text)
+    assert.equal(withoutSecrets(text), '***')
+  }
+  for (const text of ['/srv/a,b=c', 'folder', 'a,b', 'nas:x', ':sftp,host=nas:x', 'nas:a,b="c'])
+    assert.equal(withoutSecrets(text), text)
 })
 
 test('the first folder of a path is the bucket', () => {

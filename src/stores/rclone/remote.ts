@@ -59,8 +59,14 @@ export function secretsOf(remote: Remote): Secret[] {
     .map(([, value]) => new Secret(value))
 }
 
+/** Whether it was to be a connection string, and cannot be read as one: nobody knows which part of it is a password. */
+export function isBroken(text: string): boolean {
+  return parseRemote(text).name === '' && /^:|^[^/]*,\w+=/.test(text)
+}
+
 /** The remote as a person may see it. */
 export function withoutSecrets(text: string): string {
+  if (isBroken(text)) return '***'
   const remote = parseRemote(text)
   const secret = Object.keys(remote.settings).filter(isSecretName)
   if (secret.length === 0) return text
@@ -71,7 +77,8 @@ export function withoutSecrets(text: string): string {
 /** Whether a setting of this name holds a secret rather than tells where one is. */
 export function isSecretName(name: string): boolean {
   return (
-    /pass|secret|token|key|credential|sas|auth/i.test(name) && !/(_file|_path|_command|env_auth)$/i.test(name)
+    /pass|secret|token|key|credential|sas|auth|identity_header/i.test(name) &&
+    !/(_file|_path|_command|env_auth)$/i.test(name)
   )
 }
 

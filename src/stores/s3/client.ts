@@ -167,16 +167,20 @@ async function agents(options: S3Options): Promise<{ httpAgent: Agent; httpsAgen
     import('node:https'),
     import('node:tls'),
   ])
-  const trust = options.caFile ? { ca: [...tls.rootCertificates, await authorities(options.caFile)] } : {}
+  const trusted = await authorities(options)
+  const trust = trusted === null ? {} : { ca: [...tls.rootCertificates, trusted] }
   const common = { keepAlive: true, maxSockets: 64, proxyEnv: process.env }
   return { httpAgent: new http.Agent(common), httpsAgent: new https.Agent({ ...common, ...trust }) }
 }
 
-async function authorities(path: string): Promise<string> {
+/** The variable is the AWS CLI's; the SDK does not know it. */
+async function authorities({ caFile }: S3Options): Promise<string | null> {
+  const [name, path] = caFile ? ['caFile', caFile] : ['AWS_CA_BUNDLE', process.env.AWS_CA_BUNDLE]
+  if (!path) return null
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
-    throw usage(`cannot read caFile ${path}`, (error as Error).message, 'check the path and its permissions')
+    throw usage(`cannot read ${name} ${path}`, (error as Error).message, 'check the path and its permissions')
   }
 }
 

@@ -1,8 +1,8 @@
-# docker buildx bake -f images/docker-bake.hcl            all images, for this machine
-# docker buildx bake -f images/docker-bake.hcl mariadb    one of them
-# PROD=true DBBR_REGISTRY=ghcr.io/gatenlp/ docker buildx bake -f images/docker-bake.hcl --push
+# docker buildx bake            all images, for this machine
+# docker buildx bake mariadb    one of them
+# PROD=true DBBR_REGISTRY=ghcr.io/gatenlp/ docker buildx bake --push
 #
-# PROD: for amd64 and arm64. DBBR_REGISTRY: what stands before the names, with its slash.
+# PROD=true: for amd64 and arm64. DBBR_REGISTRY: what stands before the names, with its slash.
 
 variable "PROD" { default = "" }
 variable "DBBR_REGISTRY" { default = "" }
@@ -14,7 +14,7 @@ group "default" { targets = ["cairn", "postgresql", "mariadb"] }
 target "common" {
   context    = "."
   dockerfile = "images/Dockerfile"
-  platforms  = PROD != "" ? ["linux/amd64", "linux/arm64"] : []
+  platforms  = PROD == "" || PROD == "false" ? [] : ["linux/amd64", "linux/arm64"]
   args       = { RCLONE = RCLONE, PG_MAJORS = PG_MAJORS }
 }
 
