@@ -1,4 +1,4 @@
-import { isDialectMeant, translate } from './config/dialects/index.ts'
+import { isDialectMeant, translate, webhooksIn } from './config/dialects/index.ts'
 import { cleaned } from './config/dialects/variables.ts'
 import { findConfig, readConfig } from './config/read.ts'
 import { Containers } from './config/schema/guards.ts'
@@ -16,13 +16,14 @@ import type { Notifier } from './model/notifier.ts'
 import type { Restorer } from './model/restore.ts'
 import type { Guard } from './model/source.ts'
 import type { Store } from './model/store.ts'
-import { webhooks } from './notifiers/index.ts'
+import { webhookOptions, webhooks } from './notifiers/index.ts'
 import { runContext } from './platform/run-context.ts'
 import { openState, type State } from './platform/state.ts'
 import { type Encryption, type Reading, readingStages, writingStages } from './stages/index.ts'
 import { contentOf } from './wiring/contents.ts'
 import { containerOptions, guardsOf, hooksOf } from './wiring/guards.ts'
 import { namedObjects, namingOf, zoneOf } from './wiring/names.ts'
+import { oldScratch } from './wiring/scratch.ts'
 import { jobOf, openRestorer, openSource, sourcesOf } from './wiring/sources.ts'
 import { destinationOf, mustBeThere, openStore, storeAt } from './wiring/stores.ts'
 
@@ -38,7 +39,7 @@ export interface Timing {
   readonly schedule: string | null
   readonly zone: string
   readonly jitterMs: number
-  readonly retry: { readonly times: number; readonly afterMs: number }
+  readonly retry: { readonly times: number; readonly afterMs: number; readonly only?: 'stores' | undefined }
   /** How often something good must arrive in each of its stores; null: nobody minds. */
   readonly expectMs: number | null
 }
@@ -108,10 +109,23 @@ export function appToRun(configFlag: string | undefined, args: readonly string[]
 
 function dialectApp(args: readonly string[]): App {
   const { config, warnings, isVerbose } = translate(process.env, args)
-  // Secrets are read from the variables when they are needed.
+  cleanEnvironment()
+  const spool = process.env.CAIRN_SPOOL || oldScratch(config.stores)
+  const state = openState({ ...process.env, ...(spool ? { CAIRN_SPOOL: spool } : {}) })
+  return { ...appFor(config, state), notes: warnings, isVerbose }
+}
+
+/** Secrets are read from the variables when they are needed. */
+function cleanEnvironment(): void {
   for (const [name, value] of Object.entries(cleaned(process.env)))
     if (value !== process.env[name] && !name.startsWith('RCLONE_')) process.env[name] = value
-  return { ...appFor(config, openState()), notes: warnings, isVerbose }
+}
+
+/** Who can be told that the environment of a replaced tool is wrong; nobody where a file is the configuration. */
+export function notifiersOfEnvironment(configFlag: string | undefined): Notifier[] {
+  if (!isDialectMeant(configFlag, findConfig(configFlag), process.env)) return []
+  cleanEnvironment()
+  return webhooksIn(process.env).map(said => webhooks(webhookOptions.parse(said)))
 }
 
 export function appFor(config: Config, state: State): App {
@@ -207,7 +221,7 @@ export function appFor(config: Config, state: State): App {
         schedule: schedule ?? null,
         zone: zoneOf(timezone),
         jitterMs: jitter ?? 0,
-        retry: { times: retry?.times ?? 0, afterMs: retry?.after ?? 0 },
+        retry: { times: retry?.times ?? 0, afterMs: retry?.after ?? 0, only: retry?.only },
         expectMs: expect ?? null,
       }
     },

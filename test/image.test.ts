@@ -173,6 +173,25 @@ test('what follows the name of the image: a command, options for the dump progra
   }
 })
 
+test('half a configuration of the sidecar waits, and a mounted scratch folder is where it puts its copies', async t => {
+  const own = await built(t)
+  if (!own) return
+  const name = `half-${randomBytes(4).toString('hex')}`
+  await own.docker('run', '-d', '--name', name, '-e', 'BACKUP_NAME=app', image)
+  t.after(() => own.docker('rm', '-fv', name))
+  await eventually('it says what is missing', () =>
+    /BACKUP_LOCAL_PATH: expected[\s\S]*waiting to be stopped/.test(logs(own, name)),
+  )
+  await own.docker('stop', '-t', '60', name)
+  assert.equal(await own.docker('inspect', '-f', '{{.State.ExitCode}}', name), '143\n')
+  const env = ['BACKUP_NAME=app', 'BACKUP_LOCAL_PATH=/tmp/b', 'BACKUP_FILES=/opt/cairn/package-lock.json']
+  const small = ['--tmpfs', '/scratch:size=64k', ...env.flatMap(each => ['-e', each]), image, 'backup']
+  const full = await tried(own, ...small)
+  assert.equal(full.code, 1, full.said)
+  assert.match(full.said, /\/scratch\/|No space left/)
+  assert.equal((await tried(own, '-e', 'CAIRN_SPOOL=/tmp', ...small)).code, 0)
+})
+
 test('the images of the rclone dialect are known by it', async t => {
   const own = await built(t)
   if (!own) return
@@ -293,6 +312,7 @@ test('README: Cairn in a compose project, and what users of the sidecar do there
     'sqlite3 -cmd ".timeout 30000" /data/wiki.db "pragma integrity_check; select count(*) > 0 from page"'
   assert.equal(await project.do('exec', '-T', 'app', 'sh', '-c', pages), 'ok\n1\n')
   assert.match(await inBackup('cat', '/var/log/backup.log'), /Z backed up sidecar.*: /)
+  assert.match(logs(own, project.container('backup')), /Z backed up sidecar.*: /)
 
   Object.assign(environment, { BACKUP_SCHEDULE: '*/5 * * * * *' })
   const file = { name: project.name, services, volumes }

@@ -1,17 +1,27 @@
-import { stallOf, type Timing } from '../app.ts'
+import { openApp, stallOf, type Timing } from '../app.ts'
 import { recoverJobs } from '../daemon/recover.ts'
 import { type JobOutcome, runJob } from '../daemon/run-job.ts'
 import type { Trigger } from '../daemon/run-record.ts'
 import { type ExitCode, exitCode, worstExit } from '../model/failure.ts'
 import { type Global, outJson } from './io.ts'
+import { openOrTell } from './open.ts'
 import { type Work, withApp } from './work.ts'
 
+interface BackupFlags extends Global {
+  readonly prune?: boolean
+}
+
 /** `cairn backup [JOB…]`: runs the jobs now, one after the other; one that fails does not stop the others. */
-export function run(jobs: readonly string[], global: Global): Promise<ExitCode> {
-  return withApp(global, work => {
-    const noRetry = (): Timing['retry'] => ({ times: 0, afterMs: 0 })
-    return runJobs(jobs, { trigger: 'command', prune: false, retryOf: noRetry }, work, global)
-  })
+export function run(jobs: readonly string[], flags: BackupFlags): Promise<ExitCode> {
+  return withApp(
+    flags,
+    work => {
+      const noRetry = (): Timing['retry'] => ({ times: 0, afterMs: 0 })
+      const how = { trigger: 'command' as const, prune: flags.prune === true, retryOf: noRetry }
+      return runJobs(jobs, how, work, flags)
+    },
+    () => openOrTell(flags.config, () => openApp(flags.config)),
+  )
 }
 
 /** Runs the jobs named, or all, one after the other, and prints what became of them. */

@@ -106,9 +106,9 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     'check configuration, tools, sources, stores and keys',
     'cairn doctor shop',
   ).action(act(() => import('./doctor.ts')))
-  command('backup [job...]', 'run the jobs once, now', 'cairn backup\ncairn backup shop --json').action(
-    act(() => import('./backup.ts')),
-  )
+  command('backup [job...]', 'run the jobs once, now', 'cairn backup\ncairn backup shop --json')
+    .option('--prune', 'then apply retention, as runs by schedule do')
+    .action(act(() => import('./backup.ts')))
   command('serve', 'run the jobs by their schedules, and watch for alarms, until told to stop', 'cairn serve')
     .option('--listen <address>', 'answer GET /health there: 127.0.0.1:8080')
     .action(act(() => import('./serve.ts')))
@@ -209,6 +209,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
     'cairn run\ncairn run -- --defaults-extra-file=/etc/my.cnf',
   )
     .allowUnknownOption()
+    .option('--idle', 'where variables of the sidecar are missing, say so and stay up, as its image did')
     .action(act(() => import('./run.ts')))
   for (const [verb, description] of marks) {
     command(`${verb} <backup>`, description, `cairn ${verb} 20261121T020000Z-k7f3q9x2`)

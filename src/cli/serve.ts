@@ -7,6 +7,7 @@ import type { Context } from '../model/context.ts'
 import { asFailure, type ExitCode, usage } from '../model/failure.ts'
 import { answerHangUps, endAtHangUp } from './hang-up.ts'
 import { type Global, say } from './io.ts'
+import { openOrTell } from './open.ts'
 import { type Work, withApp } from './work.ts'
 
 export interface ServeOptions extends Global {
@@ -18,7 +19,7 @@ export function run(options: ServeOptions): Promise<ExitCode> {
   return withApp(
     options,
     work => serve(work, options, () => openApp(options.config), false),
-    () => openApp(options.config),
+    () => openOrTell(options.config, () => openApp(options.config)),
     false,
   )
 }

@@ -24,11 +24,11 @@ export interface Work {
 export async function withApp(
   global: Global,
   work: (work: Work) => Promise<ExitCode>,
-  open: () => App = () => openApp(global.config),
+  open: () => App | Promise<App> = () => openApp(global.config),
   live = true,
 ): Promise<ExitCode> {
   const stallMs = stallFlag(global)
-  const app = open()
+  const app = await open()
   for (const note of app.notes)
     if (!global.quiet) sayFailure({ what: 'the environment', why: note, remedy: '' }, 'warning')
   if (app.isVerbose || global.verbose) beVerbose()

@@ -5,12 +5,14 @@ import type { Begun } from '../engine/begun.ts'
 import { runFailureHooks } from '../engine/hooks.ts'
 import { type BackupOutcome, exitOf } from '../engine/outcome.ts'
 import { pruneJob } from '../engine/prune-job.ts'
+import { isGood, remaining } from '../engine/remaining.ts'
 import type { Context } from '../model/context.ts'
 import type { RunEvent } from '../model/event.ts'
 import { asFailure, type ExitCode, exitCode, type Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import type { Moment } from '../model/notifier.ts'
 import { showDuration } from '../model/quantity.ts'
+import { Transient } from '../model/store.ts'
 import { takeLock } from '../platform/lock.ts'
 import { secretsRead } from '../platform/secret-source.ts'
 import type { State } from '../platform/state.ts'
@@ -30,7 +32,7 @@ export interface JobOutcome {
 export interface RunRequest {
   readonly job: string
   readonly trigger: Trigger
-  /** Whether retention is applied when all went well. */
+  /** Whether retention is applied when something was stored: what it goes by is in the stores, not in how the run ended. */
   readonly prune: boolean
   readonly retry: Timing['retry']
   /** When the job is due again: no attempt is waited for beyond that. */
@@ -109,12 +111,15 @@ function recording(log: RunLog, ctx: Context): (event: RunEvent) => void {
   }
 }
 
-/** Until one goes well or no further one is due. */
+/** Until one goes well or no further one is due. What one has backed up well, the next ones leave out. */
 async function attempts(request: RunRequest, app: App, ctx: Context): Promise<Attempt> {
-  const { times, afterMs } = request.retry
+  const { times, afterMs, only } = request.retry
+  let outcome: Attempt | null = null
   for (let made = 1; ; made++) {
-    const outcome = await attempt(request, app, ctx)
-    if (made > times || outcome.exit === exitCode.ok) return outcome
+    const good: readonly BackupOutcome[] = outcome?.units.filter(isGood) ?? []
+    outcome = added(good, outcome, await attempt(request, good, app, ctx))
+    const isDue = only === undefined || failuresOf(outcome).some(failure => failure instanceof Transient)
+    if (made > times || outcome.exit === exitCode.ok || !isDue) return outcome
     const pauseMs = afterMs * 2 ** (made - 1)
     if (request.nextRun && ctx.clock.now().getTime() + pauseMs >= request.nextRun.getTime()) {
       const text = `attempt ${made} of ${times + 1} failed (exit ${outcome.exit}); the next run comes before the next attempt`
@@ -127,20 +132,33 @@ async function attempts(request: RunRequest, app: App, ctx: Context): Promise<At
   }
 }
 
-async function attempt(request: RunRequest, app: App, ctx: Context): Promise<Attempt> {
+/** What an attempt and those before it have come to. */
+function added(good: readonly BackupOutcome[], before: Attempt | null, last: Attempt): Attempt {
+  const units = [...good, ...last.units]
+  const ofFailure = last.failure && (good.length > 0 ? exitCode.partial : last.failure.exit)
+  return { ...last, units, exit: ofFailure ?? exitOf(units), prune: last.prune ?? before?.prune ?? null }
+}
+
+/** `good` was backed up by attempts before. */
+async function attempt(
+  request: RunRequest,
+  good: readonly BackupOutcome[],
+  app: App,
+  ctx: Context,
+): Promise<Attempt> {
   const { job: name, prune } = request
   using _turn = await request.turn?.()
   try {
-    const job = await app.job(name)
+    const job = remaining(await app.job(name), good)
     using _lock = await takeLock(app.state.lockPath(name), `job ${name}`)
     const units = await backup(job, app.state.host, ctx, begunBackups(app.state, name))
-    const exit = exitOf(units)
+    const isStored = units.some(({ manifest }) => manifest)
     return {
       job: name,
       units,
       failure: null,
-      exit,
-      prune: prune && exit === 0 ? await pruned(job, app, ctx) : null,
+      exit: exitOf(units),
+      prune: prune && isStored ? await pruned(job, app, ctx) : null,
     }
   } catch (error) {
     ctx.signal.throwIfAborted()

@@ -105,7 +105,7 @@ test('rclone: a server that is not there, and a login that is wrong, are one cle
   const here = await shop(t)
   if (!here) return
   const nowhere = { RCLONE_CONFIG_STORE_TYPE: 'webdav', RCLONE_CONFIG_STORE_URL: 'http://127.0.0.1:1/' }
-  const ran = await oldHost({ ...here.env, ...nowhere }).cairn(['run'])
+  const ran = await oldHost({ ...here.env, ...nowhere }).cairn(['backup'])
   assert.equal(ran.code, 1, ran.stderr)
   assert.match(ran.stderr, /connection refused/)
   const password = await oldHost({

@@ -16,6 +16,10 @@ export interface Dialect {
   readonly takesArguments?: true
   /** What its variables begin with: others that do are probably misspelt. */
   readonly prefixes: readonly string[]
+  /** Whether its container stayed up, and did nothing, when variables were missing. */
+  readonly waits?: true
+  /** The webhooks that the configuration has, which may be told when the rest of it is wrong. */
+  webhooks?(env: Variables): Plain | null
   /** The configuration that does the same. `args` follow the name of the image. Faults go to the variables. */
   translate(env: Variables, args: readonly string[]): Plain
 }

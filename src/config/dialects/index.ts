@@ -39,7 +39,7 @@ export function translate(
   if (args.length > 0 && !dialect.takesArguments)
     variables.warnings.push(`arguments mean nothing to the dialect ${dialect.name}: they are ignored`)
   const plain = dialect.translate(variables, args)
-  variables.check(dialect.name, dialect.prefixes)
+  variables.check(dialect)
   return {
     dialect: dialect.name,
     plain,
@@ -47,6 +47,17 @@ export function translate(
     warnings: [...notes, ...variables.warnings],
     isVerbose: variables.isVerbose,
   }
+}
+
+/** The webhooks that an environment names, also where the rest of it is wrong: as they stand in a `cairn.yaml`, one entry for each tool it may be of. */
+export function webhooksIn(env: Environment, read: ReadText = textOfFile): Plain[] {
+  const set = cleaned(env)
+  const isMeant = (each: Dialect): boolean => isStrong(each, set) || isWeak(each, set)
+  const said = dialects.find(({ name }) => name === set.CAIRN_DIALECT)
+  const found = (said ? [said] : dialects.filter(isMeant)).map(
+    each => each.webhooks?.(new Variables(env, read)) ?? null,
+  )
+  return found.filter(each => each !== null)
 }
 
 function textOfFile(path: string): string | null {

@@ -9,6 +9,7 @@ export const moonflower: Dialect = {
   weak: [['S3_BUCKET']],
   needs: 'PG_DATABASES, PG_HOST, PG_USER, PG_PASSWORD, S3_ENDPOINT, S3_BUCKET, S3_ACCESS_KEY, S3_SECRET_KEY',
   prefixes: ['PG_', 'S3_', 'WEBHOOK_', 'ENCRYPTION_'],
+  webhooks: webhooksOf,
   translate: env => {
     const encryption = encryptionOf(env)
     const store = storeOf(env)

@@ -28,6 +28,8 @@ export const rclone: Dialect = {
           to: [storeName],
           key: { name: nameOf(env, all, databases), timezone: 'UTC', plain: true },
           compression: { gzip: {} },
+          // A stream that has broken cannot be sent again: the dump is made again.
+          retry: { times: 2, after: '5 s', only: 'stores' },
           ...(encryption ? { encryption: { age: encryption } } : {}),
         },
       },

@@ -10,6 +10,8 @@ export const sidecar: Dialect = {
   needs:
     'BACKUP_NAME, BACKUP_LOCAL_PATH or BACKUP_S3_BUCKET, and what to back up: BACKUP_POSTGRES, BACKUP_MONGODB, BACKUP_DIRS, BACKUP_FILES',
   prefixes: ['BACKUP_'],
+  waits: true,
+  webhooks: webhooksOf,
   translate: env => {
     const name = nameOf(env)
     const stores = storesOf(env, name)

@@ -1,6 +1,7 @@
-import { usage } from '../../model/failure.ts'
+import { exitCode, Failure } from '../../model/failure.ts'
 import { scheduleFault } from '../../model/schedule.ts'
 import { suggest } from '../../model/suggest.ts'
+import type { Dialect } from './dialect.ts'
 
 /** The environment of a process. */
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -34,6 +35,9 @@ const anAddress = 'an address that begins with http:// or https://'
 function addressOrNull(text: string): string | null {
   return URL.canParse(text) && /^https?:\/\//.test(text) ? text : null
 }
+
+/** Variables that are not set, where none that is set is wrong, of a tool whose container waited then. */
+export class Incomplete extends Failure {}
 
 interface Fault {
   readonly name: string
@@ -157,17 +161,19 @@ export class Variables {
    * Throws for all faults at once. Then warns of variables with one of these prefixes that mean nothing, but for those
    * that Kubernetes sets for services of such a name.
    */
-  check(dialect: string, prefixes: readonly string[]): void {
+  check({ name: dialect, prefixes, waits }: Pick<Dialect, 'name' | 'prefixes' | 'waits'>): void {
     if (this.#faults.length > 0) {
       const lines = this.#faults.map(
         ({ name, expected, found }) =>
           `  ${name}: expected ${expected}; ${found === null ? 'it is not set' : `found ${JSON.stringify(found)}`}`,
       )
-      throw usage(
-        `the environment is not one that the dialect ${dialect} can work with`,
-        `${lines.length === 1 ? 'one error' : `${lines.length} errors`}\n${lines.join('\n')}`,
-        'nothing was touched; set the variables and start again',
-      )
+      const isHalf = waits && this.#faults.every(({ found }) => found === null)
+      throw new (isHalf ? Incomplete : Failure)({
+        what: `the environment is not one that the dialect ${dialect} can work with`,
+        why: `${lines.length === 1 ? 'one error' : `${lines.length} errors`}\n${lines.join('\n')}`,
+        remedy: 'nothing was touched; set the variables and start again',
+        exit: exitCode.usage,
+      })
     }
     for (const name of Object.keys(this.#env)) {
       const isOurs = prefixes.some(prefix => name.startsWith(prefix)) && !this.#known.has(name)

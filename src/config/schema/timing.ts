@@ -25,6 +25,12 @@ export const Retry = z
     after: Duration.describe(
       'how long to wait before that, twice as long each time; 1 min unless set',
     ).default(retryMs),
+    only: z
+      .enum(['stores'])
+      .describe(
+        'stores: only when a store failed in a way that may pass by itself; after any failure unless set',
+      )
+      .optional(),
   })
   .meta({
     description: 'what `cairn serve` and `cairn run` do with a run that failed, wholly or in part',

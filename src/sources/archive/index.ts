@@ -227,6 +227,7 @@ async function finish(
   }
   const isWhole = parts.some(({ member }) => missing.every(each => each.member !== member))
   if (!isWhole && missing[0]) throw missing[0].failure
+  for (const { member, failure } of missing) if (member.optional) warnOf(member.name, failure, ctx)
   const now = ctx.clock.now()
   const told = missing.map(({ member, failure }) => ({
     what: `${failure.what}: ${failure.why}`,
@@ -241,6 +242,11 @@ async function finish(
     warnings: [...told, ...all.flatMap(facts => facts.warnings)],
     missing: missing.filter(({ member }) => !member.optional).map(({ failure }) => failure),
   }
+}
+
+/** What is not optional is told as a failure, by whoever stores the archive. */
+function warnOf(name: string, { message, remedy }: Failure, ctx: Context): void {
+  ctx.emit({ type: 'warning', what: `${name} is not in the archive, and is optional`, why: message, remedy })
 }
 
 function foldersOf(parts: readonly Part[]): string[] {

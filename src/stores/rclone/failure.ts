@@ -1,4 +1,5 @@
 import { Failure } from '../../model/failure.ts'
+import { Transient } from '../../model/store.ts'
 
 /** What rclone answered to a request that it could not carry out. */
 export class RcloneError extends Error {
@@ -28,6 +29,13 @@ export function isAbsent(error: unknown): boolean {
 export function isUnreachable(error: RcloneError): boolean {
   return /connection refused|no such host|no route to host|network is unreachable|i\/o timeout/i.test(
     error.message,
+  )
+}
+
+/** A connection that broke, a server that is too busy or starts again. A host that has no address is misspelt more often than away. */
+function mayPass({ message }: RcloneError): boolean {
+  return /connection (refused|reset)|connection lost|i\/o timeout|handshake timeout|no route to host|network is unreachable|closed network connection|broken pipe|\bEOF\b|too many requests|slow ?down|internal server error|bad gateway|service unavailable|gateway time-?out|\b(429|500|502|503|504)\b/i.test(
+    message,
   )
 }
 
@@ -88,10 +96,14 @@ const remedies: readonly (readonly [RegExp, string])[] = [
   ],
 ]
 
-/** What a person should read of an error that came out of rclone. Failures are passed on as they are. */
-export function asRcloneFailure(error: unknown, what: string): unknown {
+/**
+ * What a person should read of an error that came out of rclone. Failures are passed on as they are. `once`: of what rclone cannot
+ * try again itself, which is Transient where it may pass.
+ */
+export function asRcloneFailure(error: unknown, what: string, once = false): unknown {
   if (!(error instanceof RcloneError)) return error
   const [, remedy = 'try the same with rclone itself'] =
     remedies.find(([said]) => said.test(error.message)) ?? []
-  return new Failure({ what, why: error.message, remedy, cause: error })
+  const kind = once && mayPass(error) ? Transient : Failure
+  return new kind({ what, why: error.message, remedy, cause: error })
 }

@@ -152,15 +152,20 @@ class RcloneStore implements Store {
     if (options.lock) throw usage(what, 'rclone cannot lock objects', 'use an s3 store for locks')
     const replace = options.replace === true
     const writing = { name: nameOf(key), body, sizeHint: options.sizeHint, replace, store: this.name }
-    return this.#attempt(what, ctx, async use => {
-      await this.#look(use, key, replace, ctx)
-      const leave = await this.#folders.enter()
-      try {
-        return { key, bytes: await this.#write(use, writing, ctx) }
-      } finally {
-        leave()
-      }
-    })
+    return this.#attempt(
+      what,
+      ctx,
+      async use => {
+        await this.#look(use, key, replace, ctx)
+        const leave = await this.#folders.enter()
+        try {
+          return { key, bytes: await this.#write(use, writing, ctx) }
+        } finally {
+          leave()
+        }
+      },
+      !(body instanceof Uint8Array),
+    )
   }
 
   async *get(key: string, options: GetOptions, ctx: Context): AsyncGenerator<Uint8Array, void, undefined> {
@@ -224,13 +229,13 @@ class RcloneStore implements Store {
     return what
   }
 
-  /** Runs a request. What rclone says becomes a Failure, an abort its reason. */
-  async #attempt<T>(what: string, ctx: Context, request: (use: Use) => Promise<T>): Promise<T> {
+  /** Runs a request. What rclone says becomes a Failure, an abort its reason. `once`: one that rclone cannot try again. */
+  async #attempt<T>(what: string, ctx: Context, request: (use: Use) => Promise<T>, once = false): Promise<T> {
     try {
       return await request(await this.#uses.open(ctx))
     } catch (error) {
       ctx.signal.throwIfAborted()
-      throw asRcloneFailure(error, what)
+      throw asRcloneFailure(error, what, once)
     }
   }
 

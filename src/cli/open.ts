@@ -1,0 +1,37 @@
+import { tmpdir } from 'node:os'
+import { type App, notifiersOfEnvironment } from '../app.ts'
+import { withoutSecrets } from '../daemon/log-line.ts'
+import { asFailure, type Failure } from '../model/failure.ts'
+import { runContext } from '../platform/run-context.ts'
+import { secretsRead } from '../platform/secret-source.ts'
+import { interruptSignal, sayFailure } from './io.ts'
+
+/** What `open` opens, for those who back up. Where it fails, whom the environment names for failures is told of it first. */
+export async function openOrTell(configFlag: string | undefined, open: () => App): Promise<App> {
+  try {
+    return open()
+  } catch (error) {
+    const notifiers = notifiersOfEnvironment(configFlag)
+    const failure = asFailure(error, 'cannot begin')
+    if (notifiers.length > 0) await tell(notifiers, failure)
+    throw error
+  }
+}
+
+/** Throws only when it is interrupted: that others cannot be told is a warning. */
+async function tell(notifiers: ReturnType<typeof notifiersOfEnvironment>, failure: Failure): Promise<void> {
+  const signal = interruptSignal()
+  const text = `nothing is backed up (exit ${failure.exit})\n${failure.message}`
+  const message = withoutSecrets(text, secretsRead())
+  const folder = tmpdir()
+  try {
+    using ctx = runContext({
+      ...{ signal, tmp: folder, spool: folder, stallMs: 60_000 },
+      ...{ clock: { now: () => new Date() }, emit: () => {} },
+    })
+    for (const notifier of notifiers) await notifier.tell({ moment: 'failure', message, log: message }, ctx)
+  } catch (error) {
+    signal.throwIfAborted()
+    sayFailure(asFailure(error, 'nobody could be told'), 'warning')
+  }
+}
