@@ -3,7 +3,7 @@ import { recoverJobs } from '../daemon/recover.ts'
 import { type JobOutcome, runJob } from '../daemon/run-job.ts'
 import type { Trigger } from '../daemon/run-record.ts'
 import { type ExitCode, exitCode, worstExit } from '../model/failure.ts'
-import { type Global, outJson } from './io.ts'
+import { type Global, logForPrograms, outJson } from './io.ts'
 import { openOrTell } from './open.ts'
 import { type Work, withApp } from './work.ts'
 
@@ -13,6 +13,7 @@ interface BackupFlags extends Global {
 
 /** `cairn backup [JOB…]`: runs the jobs now, one after the other; one that fails does not stop the others. */
 export function run(jobs: readonly string[], flags: BackupFlags): Promise<ExitCode> {
+  logForPrograms(flags)
   return withApp(
     flags,
     work => {

@@ -17,19 +17,25 @@ import { showBytes, showDuration } from '../model/quantity.ts'
 import { openState } from '../platform/state.ts'
 import { generateIdentity } from '../stages/index.ts'
 import { awkwardFiles, folderDifference, ordersDifference } from './demo-data.ts'
-import { type Global, interruptSignal, out, paint, sayFailure } from './io.ts'
+import { type Global, interruptSignal, out, outJson, paint, say, sayFailure } from './io.ts'
 
 interface Options extends Global {
   readonly keep?: boolean
 }
 
+/** Where the account of what is done goes: it is the result, unless a document is. */
+let account = out
+
 /** `cairn demo`: backs a busy database and a folder up, destroys both, brings them back and compares. Exit 0 only if they are equal. */
 export async function run(options: Options): Promise<ExitCode> {
   const dir = mkdtempSync(join(tmpdir(), 'cairn-demo-'))
+  if (options.json) account = async text => say(text)
   try {
-    return await roundTrip(dir)
+    const code = await roundTrip(dir)
+    if (options.json) await outJson({ cairn: 1, equal: code === exitCode.ok })
+    return code
   } finally {
-    if (options.keep) await out(`everything is left in ${dir}`)
+    if (options.keep) await account(`everything is left in ${dir}`)
     else rmSync(dir, { recursive: true, force: true })
   }
 }
@@ -59,7 +65,9 @@ async function roundTrip(dir: string): Promise<ExitCode> {
   }
   const { entries } = await readCatalog(app.stores([]), null, ctx)
   for (const entry of entries)
-    await out(`  ${entry.id}  ${entry.job}  ${showBytes(entry.bytes)}, encrypted with ${entry.encryption}`)
+    await account(
+      `  ${entry.id}  ${entry.job}  ${showBytes(entry.bytes)}, encrypted with ${entry.encryption}`,
+    )
   await timed('verify: read every byte back and decode it', () => verifyAll(app, entries, ctx))
 
   await heading('Disaster: the database is deleted, the folder too.')
@@ -79,7 +87,7 @@ async function roundTrip(dir: string): Promise<ExitCode> {
   const rows = ordersDifference(join(before, 'app', 'orders.db'), place.database)
   const files = await folderDifference(join(before, 'documents'), place.folder)
   for (const { equal, said } of [rows, files])
-    await out(
+    await account(
       `  ${equal ? paint('green', 'equal', process.stdout) : paint('red', 'DIFFERENT', process.stdout)}  ${said}`,
     )
   return rows.equal && files.equal ? exitCode.ok : exitCode.failed
@@ -165,9 +173,9 @@ async function bringBack(
 async function timed(what: string, work: () => Promise<string>): Promise<void> {
   const started = performance.now()
   const result = await work()
-  await out(`  ${what}: ${result} (${showDuration(performance.now() - started)})`)
+  await account(`  ${what}: ${result} (${showDuration(performance.now() - started)})`)
 }
 
 async function heading(text: string): Promise<void> {
-  await out(`\n${paint('bold', text, process.stdout)}`)
+  await account(`\n${paint('bold', text, process.stdout)}`)
 }

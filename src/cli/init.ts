@@ -3,7 +3,7 @@ import { basename, resolve } from 'node:path'
 import { parseConfig } from '../config/read.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
 import { generateIdentity } from '../stages/index.ts'
-import { asking, canAsk, type Global, interruptSignal, out, say } from './io.ts'
+import { asking, canAsk, type Global, interruptSignal, out, outJson, say } from './io.ts'
 
 interface Options extends Global {
   readonly defaults?: boolean
@@ -16,7 +16,7 @@ const keyFile = 'cairn-key.txt'
 
 /** `cairn init`: writes a commented configuration and a key to encrypt with; overwrites neither without `--force`, and a key never. */
 export async function run(options: Options): Promise<ExitCode> {
-  const path = resolve(options.config ?? 'cairn.yaml')
+  const path = resolve(options.config ?? (process.env.CAIRN_CONFIG || 'cairn.yaml'))
   if (existsSync(path) && !options.force) {
     throw usage(
       `${path} is there already`,
@@ -32,9 +32,11 @@ export async function run(options: Options): Promise<ExitCode> {
   const text = template({ source, store, key, recipient })
   parseConfig(text, path)
   writeFileSync(path, text, { mode: 0o600 })
-  await out(
-    `wrote ${path}\nThe key is in ${key}. Keep a copy of it where a fire here does not reach it: without it nothing can be restored.`,
-  )
+  if (options.json) await outJson({ cairn: 1, config: path, keyFile: key, recipient })
+  else
+    await out(
+      `wrote ${path}\nThe key is in ${key}. Keep a copy of it where a fire here does not reach it: without it nothing can be restored.`,
+    )
   say('next: cairn doctor, then cairn backup')
   return exitCode.ok
 }

@@ -42,8 +42,38 @@ export function paint(
   return stream.isTTY ? styleText(format, text, { stream }) : text
 }
 
+let json = false
+
+/** From now on what goes to stderr is a log for programs, an event a line, unless a person reads it: with `--json`, of commands that run jobs. */
+export function logForPrograms({ json: wanted }: Global): void {
+  json = wanted === true && !process.stderr.isTTY
+}
+
+export function isForPrograms(): boolean {
+  return json
+}
+
+/** Something worth knowing, in either kind of log. */
+export function tell(text: string): void {
+  if (json) logEvent({ type: 'notice', text })
+  else say(text)
+}
+
+/** An event, as a line of such a log. */
+export function logEvent(event: object): void {
+  say(JSON.stringify({ at: new Date().toISOString(), ...event }))
+}
+
 /** What failed, why, and what to do, in this order; with `verbose` also what was behind it. */
-export function sayFailure(failure: { what: string; why: string; remedy: string }, kind = 'error'): void {
+export function sayFailure(
+  failure: { what: string; why: string; remedy: string },
+  kind: 'error' | 'warning' = 'error',
+): void {
+  if (json) {
+    const { what, why, remedy } = failure
+    logEvent({ type: kind === 'error' ? 'failure' : 'warning', what, why, remedy })
+    return
+  }
   say(`cairn: ${paint(kind === 'error' ? 'red' : 'yellow', `${kind}:`)} ${failure.what}: ${failure.why}`)
   if (failure.remedy) say(`  hint: ${failure.remedy}`)
 }
@@ -62,7 +92,7 @@ export function isVerbose(): boolean {
 /** Prints any thrown thing and gives the exit code that goes with it. */
 export function fail(error: unknown): ExitCode {
   if (error instanceof Interrupted) {
-    say(`cairn: stopped by ${error.signal}; nothing incomplete was left as a backup`)
+    tell(`cairn: stopped by ${error.signal}; nothing incomplete was left as a backup`)
     return error.signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated
   }
   if (error instanceof Failure) sayFailure(error)
@@ -74,7 +104,7 @@ export function fail(error: unknown): ExitCode {
 
 function sayCauses(error: unknown): void {
   for (let cause = error; cause instanceof Error; cause = cause.cause)
-    say(mask(`  ${cause.stack ?? cause.message}`, secretsRead()))
+    tell(mask(`  ${cause.stack ?? cause.message}`, secretsRead()))
 }
 
 /** A person or a supervisor asked us to stop. */

@@ -1,7 +1,7 @@
 import type { RunEvent } from '../model/event.ts'
 import { showBytes, showDuration } from '../model/quantity.ts'
 import type { Global } from './io.ts'
-import { isVerbose, paint, say, sayFailure } from './io.ts'
+import { isForPrograms, isVerbose, logEvent, paint, say, sayFailure } from './io.ts'
 
 /** Shows what a run does while it goes on. */
 export interface Reporter {
@@ -12,16 +12,9 @@ export interface Reporter {
 
 /** A live line on a terminal (unless several things go on at once, or NO_COLOR is set), a line an event in a pipe, JSON lines where a program reads. */
 export function reporter(global: Global, live = true): Reporter {
-  if (global.json && !process.stderr.isTTY) return jsonLines()
+  if (isForPrograms()) return { emit: logEvent, end: () => {} }
   if (live && process.stderr.isTTY && !global.quiet && !process.env.NO_COLOR) return liveLine()
   return plainLines(global.quiet === true)
-}
-
-function jsonLines(): Reporter {
-  return {
-    emit: event => say(JSON.stringify({ at: new Date().toISOString(), ...event })),
-    end: () => {},
-  }
 }
 
 function plainLines(quiet: boolean): Reporter {

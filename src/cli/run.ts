@@ -4,7 +4,7 @@ import { Incomplete } from '../config/dialects/variables.ts'
 import type { ExitCode } from '../model/failure.ts'
 import { runJobs } from './backup.ts'
 import { answerHangUps, endAtHangUp } from './hang-up.ts'
-import { interruptSignal, say, sayFailure } from './io.ts'
+import { interruptSignal, logForPrograms, sayFailure, tell } from './io.ts'
 import { openOrTell } from './open.ts'
 import { type ServeOptions, serve } from './serve.ts'
 import { withApp } from './work.ts'
@@ -22,6 +22,7 @@ const longestMs = 2 ** 31 - 1
  * variables of a tool are missing whose container waited then, so does this one.
  */
 export async function run(args: readonly string[], options: RunFlags): Promise<ExitCode> {
+  logForPrograms(options)
   try {
     return await runOrServe(args, options)
   } catch (error) {
@@ -50,7 +51,7 @@ function runOrServe(args: readonly string[], options: RunFlags): Promise<ExitCod
 /** Whoever starts the container has not finished: what is missing is said, and nothing is restarted again and again. */
 async function waitWithout(missing: Incomplete): Promise<never> {
   sayFailure(missing)
-  say('nothing is backed up: waiting to be stopped')
+  tell('nothing is backed up: waiting to be stopped')
   const signal = interruptSignal()
   answerHangUps(endAtHangUp)
   for (;;) {

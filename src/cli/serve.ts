@@ -6,7 +6,7 @@ import { type Daemon, daemon } from '../daemon/serve.ts'
 import type { Context } from '../model/context.ts'
 import { asFailure, type ExitCode, usage } from '../model/failure.ts'
 import { answerHangUps, endAtHangUp } from './hang-up.ts'
-import { type Global, say } from './io.ts'
+import { type Global, logForPrograms, tell } from './io.ts'
 import { openOrTell } from './open.ts'
 import { type Work, withApp } from './work.ts'
 
@@ -16,6 +16,7 @@ export interface ServeOptions extends Global {
 
 /** `cairn serve`: runs the jobs by their schedules and watches what is expected of them, until it is told to stop. */
 export function run(options: ServeOptions): Promise<ExitCode> {
+  logForPrograms(options)
   return withApp(
     options,
     work => serve(work, options, () => openApp(options.config), false),
@@ -38,8 +39,8 @@ export async function serve(
   const address = addressOf(app, options)
   const running = daemon(app, ctx.signal, ctx.emit)
   await using health = address ? await serveHealth(address, running.health) : null
-  if (health) say(`health: http://${address?.host ?? '0.0.0.0'}:${health.port}/health`)
-  if (timedJobs(app).length === 0) say('no job has a schedule: waiting; `cairn backup` runs the jobs now')
+  if (health) tell(`health: http://${address?.host ?? '0.0.0.0'}:${health.port}/health`)
+  if (timedJobs(app).length === 0) tell('no job has a schedule: waiting; `cairn backup` runs the jobs now')
   answerHangUps(() => {
     if (isHungUp()) endAtHangUp()
     else reload(open, running, { idle, listen: app.config.serve.listen }, ctx)

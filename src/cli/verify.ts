@@ -20,12 +20,15 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
         : catalog.entries.filter(isLive)
     if (entries.length === 0) {
       saySilent(catalog)
-      const stores = app.stores(options.store).map(store => store.name)
+      const answered = app
+        .stores(options.store)
+        .filter(store => !catalog.silent.some(silent => silent.store.name === store.name))
+        .map(({ name }) => name)
       throw new Failure({
         what: 'nothing was verified',
-        why: `there is no backup in ${stores.join(', ')}`,
+        why: `there is no backup in ${answered.join(', ')}`,
         remedy: 'is the right store mounted, the right bucket named?',
-        exit: exitCode.noSuchBackup,
+        exit: catalog.silent.length > 0 ? exitCode.partial : exitCode.noSuchBackup,
       })
     }
     const looking = { ...(await readingOf(app, options.identity)), contentOf: app.contentOf }

@@ -35,6 +35,28 @@ test('an artifact that fails while the session still looks for the next one fail
   assert.deepEqual(await keysOf(store, ctx), [])
 })
 
+test('a source that fails before it is read is not waited for to count', async () => {
+  const ctx = testContext()
+  const plain = syntheticSource({ artifacts: three })
+  const source: typeof plain = {
+    ...plain,
+    async open(...args) {
+      return {
+        ...(await plain.open(...args)),
+        census: () => new Promise<never>(() => {}),
+        // biome-ignore lint/correctness/useYield: it fails before the first
+        async *artifacts() {
+          throw new Error('nothing can be read')
+        },
+      }
+    },
+  }
+  const began = performance.now()
+  const [outcome] = await backup(testJob(source, [memoryStore('one')]), host, ctx)
+  assert.ok(performance.now() - began < ctx.stallMs / 2)
+  assert.match(outcome?.failures.join() ?? '', /nothing can be read/)
+})
+
 test('an artifact that fails stops those that are on their way beside it', async () => {
   const ctx = testContext()
   const slow = faulty(memoryStore('one'), { put: { bytesPerSecond: 1000 }, only: /\/0002-/ })

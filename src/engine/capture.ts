@@ -4,7 +4,7 @@ import { beginKey } from '../model/key.ts'
 import { type ArtifactRecord, censusName } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { Artifact, Census, Session, SourceFacts } from '../model/source.ts'
-import { childOf } from '../platform/abort.ts'
+import { childOf, Waiter } from '../platform/abort.ts'
 import { needSpace } from '../platform/space.ts'
 import { beforeStall } from '../platform/stall.ts'
 import type { Delivery } from './delivery.ts'
@@ -79,7 +79,9 @@ async function hold(
   const wantsCensus = job.census !== 'none' && isRecorded
   const counting = wantsCensus ? session.census() : Promise.resolve(null)
   const takeCensus = async (inner: Context): Promise<Counted> => {
-    const census = await beforeStall(counting, inner, source)
+    // A source that counts while it is read may never come to an end when nobody reads it any more.
+    using wait = new Waiter(inner.signal)
+    const census = await beforeStall(wait.for(counting), inner, source)
     if (!census || census.level === 'none') return { census, delivered: [] }
     return { census, delivered: [await take(censusArtifact(census), censusOrdinal, inner)] }
   }

@@ -59,6 +59,12 @@ test('init writes a configuration that backs up and restores at once, and overwr
   const again = await host.run(['init', '--defaults'], options)
   assert.equal(again.code, 2)
   assert.deepEqual(tree(host.path('data')), before)
+  const other = { ...options, env: { CAIRN_CONFIG: host.path('other.yaml') } }
+  const said = (await host.ok(['init', '--defaults', '--json'], other)).json<{
+    cairn: number
+    config: string
+  }>()
+  assert.deepEqual([said.cairn, said.config], [1, host.path('other.yaml')])
 
   await host.ok(['doctor'], options)
   await host.ok(['backup'], options)

@@ -113,6 +113,18 @@ test('a target that is empty, as an unset variable gives it, is refused', async 
   assert.equal(tree(host.path('.')).get('shop.db'), before.get('shop.db'))
 })
 
+test('what backup --json says on stderr is JSON, also when it cannot begin', async () => {
+  const host = furnished()
+  const ran = await host.run(['backup', 'shpo', '--json', '--verbose'])
+  assert.equal(ran.code, 2)
+  const [first, ...more] = ran.stderr
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as { type: string; what?: string })
+  assert.deepEqual([first?.type, first?.what], ['failure', 'there is no job "shpo"'])
+  for (const { type } of more) assert.equal(type, 'notice')
+})
+
 test('an unknown job or store is named, with those that there are', async () => {
   const host = furnished()
   await refused(host, ['backup', 'shpo'], [/there is no job "shpo"/, /shop/])

@@ -109,7 +109,7 @@ test('serve runs a job by its schedule, tells how each run began and ended, and 
   assert.match(bad?.body ?? '', /error: the before hook of wiki failed: .*refused: \*\*\*/s)
   const all = server.calls.map(({ body }) => body).join() + readAll(host.path('state', 'runs'))
   assert.doesNotMatch(all, new RegExp(`${token}|${server.origin}`))
-  for (const line of ran.stderr.trim().split('\n').slice(0, -1)) JSON.parse(line)
+  for (const line of ran.stderr.trim().split('\n')) JSON.parse(line)
   const runs = (await runsOf(host)).toReversed()
   assert.deepEqual(
     runs.slice(0, 3).map(({ exit, trigger, prune }) => [exit, trigger, prune]),
