@@ -21,6 +21,8 @@ export interface Measured {
 }
 
 const sampleMs = 50
+/** Of a processor. To add up a tree's pages takes milliseconds, and Cairn, unlike a pipeline of one busy program, has none to spare. */
+const watchingTakes = 0.02
 
 /** PostgreSQL's own programs, and the Perl script by which Debian starts them. */
 const databasePrograms = /^(pg_dump|pg_dumpall|pg_restore|psql|createdb|perl|mariadb|mariadb-dump)$/
@@ -110,10 +112,18 @@ function watchMemory(root: number) {
       programs[program] = { cpuSeconds: 0, peakBytes: Math.max(programs[program]?.peakBytes ?? 0, bytes) }
     }
   }
-  const timer = setInterval(look, sampleMs)
+  let timer: NodeJS.Timeout
+  const again = (): void => {
+    const { user, system } = process.cpuUsage()
+    look()
+    const took = process.cpuUsage({ user, system })
+    const tookMs = (took.user + took.system) / 1000
+    timer = setTimeout(again, Math.max(sampleMs, tookMs / watchingTakes))
+  }
+  timer = setTimeout(again, sampleMs)
   return {
     stop() {
-      clearInterval(timer)
+      clearTimeout(timer)
       for (const [name, program] of Object.entries(programs)) {
         program.cpuSeconds = sum(
           [...cpu.values()].filter(each => each.program === name).map(each => each.seconds),

@@ -65,9 +65,9 @@ async function countRows(
   seen: readonly Table[],
   progress: (what: string) => void,
 ): Promise<number[]> {
-  // Parallel workers would take the server's processors away from those whose server it is.
+  // Parallel workers would take the server's processors away from those whose server it is; compiling costs more than it saves.
   await db.rows(
-    `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = 'max_parallel_workers_per_gather'`,
+    `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ('max_parallel_workers_per_gather', 'jit')`,
   )
   const counts: number[] = []
   for (let from = 0; from < seen.length; from += batchSize) {
