@@ -21,8 +21,11 @@ export interface Measured {
 }
 
 const sampleMs = 50
-/** Of a processor. To add up a tree's pages takes milliseconds, and Cairn, unlike a pipeline of one busy program, has none to spare. */
-const watchingTakes = 0.02
+/**
+ * To add up a tree's pages takes milliseconds, and Cairn, unlike a pipeline of one busy program, has no processor to spare:
+ * no more than so much, and this part of one.
+ */
+const watchingTakes = { ms: 50, share: 0.02 }
 
 /** PostgreSQL's own programs, and the Perl script by which Debian starts them. */
 const databasePrograms = /^(pg_dump|pg_dumpall|pg_restore|psql|createdb|perl|mariadb|mariadb-dump)$/
@@ -113,12 +116,13 @@ function watchMemory(root: number) {
     }
   }
   let timer: NodeJS.Timeout
+  const began = performance.now()
+  const before = process.cpuUsage()
   const again = (): void => {
-    const { user, system } = process.cpuUsage()
     look()
-    const took = process.cpuUsage({ user, system })
-    const tookMs = (took.user + took.system) / 1000
-    timer = setTimeout(again, Math.max(sampleMs, tookMs / watchingTakes))
+    const { user, system } = process.cpuUsage(before)
+    const paidAfter = ((user + system) / 1000 - watchingTakes.ms) / watchingTakes.share
+    timer = setTimeout(again, Math.max(sampleMs, paidAfter - (performance.now() - began)))
   }
   timer = setTimeout(again, sampleMs)
   return {
