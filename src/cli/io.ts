@@ -1,5 +1,5 @@
 import { styleText } from 'node:util'
-import { type ExitCode, exitCode, Failure, usage } from '../model/failure.ts'
+import { asFailure, type ExitCode, exitCode, Failure, usage } from '../model/failure.ts'
 import { mask } from '../model/secret.ts'
 import { secretsRead } from '../platform/secret-source.ts'
 import { endProcess } from './end.ts'
@@ -18,7 +18,9 @@ export interface Global {
 export function out(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(text.endsWith('\n') ? text : `${text}\n`, error =>
-      error && (error as NodeJS.ErrnoException).code !== 'EPIPE' ? reject(error) : resolve(),
+      error && (error as NodeJS.ErrnoException).code !== 'EPIPE'
+        ? reject(asFailure(error, 'cannot write to stdout'))
+        : resolve(),
     )
   })
 }

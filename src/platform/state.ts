@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { accessSync, constants, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { homedir, hostname, tmpdir } from 'node:os'
+import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { usage } from '../model/failure.ts'
 import { replaceFile, syncFolder } from './atomic-file.ts'
+import { homeFolder } from './home.ts'
 import { makePathSync } from './make-path.ts'
 import { sweepPrivateDirs } from './private-dir.ts'
 
@@ -62,7 +63,7 @@ export function openState(env: NodeJS.ProcessEnv = process.env): State {
 function defaultPath(env: NodeJS.ProcessEnv): string {
   if (process.getuid?.() === 0 && isWritable('/var/lib')) return '/var/lib/cairn'
   if (env.XDG_STATE_HOME) return join(env.XDG_STATE_HOME, 'cairn')
-  const home = homedir()
+  const home = homeFolder()
   return isWritable(home)
     ? join(home, '.local', 'state', 'cairn')
     : join(tmpdir(), `cairn-${process.getuid?.() ?? 0}`)
