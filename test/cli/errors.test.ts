@@ -514,7 +514,7 @@ test('a disk that is full fails the backup, the restore and the spool, and leave
 
 test('a result that nobody can take because a disk is full is one error, not an internal one', async () => {
   const by = ['sh', '-c', 'exec "$@" >/dev/full', 'sh']
-  const ran = await furnished().run(['list'], { by })
+  const ran = await furnished().run(['status'], { by })
   assert.equal(ran.code, 1)
   assert.match(ran.stderr, /^cairn: error: cannot write to stdout: /)
   assert.doesNotMatch(ran.stderr, /internal error/)
