@@ -26,6 +26,11 @@ type Row = readonly [
 ]
 
 const age = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'
+/** An S3 remote of rclone's that logs in as the tools of AWS do. */
+const s3ByChain = {
+  RCLONE_CONFIG_STORE_TYPE: 's3',
+  RCLONE_CONFIG_STORE_ENV_AUTH: 'true',
+}
 const ssh = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9r0v0rGvDJjmkmMXlVJ+oSg5FfNWqJyY2rHcQ0m3vP'
 
 const files: Readonly<Record<string, string>> = {
@@ -130,6 +135,47 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['REMOTE_NAME', '', 'stores.remote.remote', 'store:'],
       ['UPLOAD_PREFIX', 'bucket/db/', 'stores.remote.remote', 'store:bucket/db'],
       ['UPLOAD_PREFIX', '/', 'stores.remote.remote', 'store:/'],
+      ['AWS_REGION', 'e-1', 'stores.remote.remote', 'store:'],
+      ['AWS_REGION', 'e-1', 'stores.remote.remote', 'store,region="e-1":', s3ByChain],
+      ['AWS_REGION', 'e-1', 'stores.remote.remote', 'store:', { ...s3ByChain, RCLONE_CONFIG: '/c' }],
+      [
+        'AWS_REGION',
+        'e',
+        'stores.remote.remote',
+        ':s3,env_auth,region="e":',
+        { REMOTE_NAME: ':s3,env_auth:' },
+      ],
+      [
+        'AWS_REGION',
+        'e',
+        'stores.remote.remote',
+        ':s3,region=x,env_auth:',
+        { REMOTE_NAME: ':s3,region=x,env_auth' },
+      ],
+      ['AWS_DEFAULT_REGION', 'e-2', 'stores.remote.remote', 'store,region="e-2":', s3ByChain],
+      ['RCLONE_CONFIG_STORE_TYPE', 'b2', 'stores.remote.remote', 'store:', { ...s3ByChain, AWS_REGION: 'e' }],
+      [
+        'RCLONE_CONFIG_STORE_ENV_AUTH',
+        '',
+        'stores.remote.remote',
+        'store:',
+        { ...s3ByChain, AWS_REGION: 'e' },
+      ],
+      [
+        'RCLONE_S3_ENV_AUTH',
+        'true',
+        'stores.remote.remote',
+        'store,region="e":',
+        { RCLONE_CONFIG_STORE_TYPE: 's3', AWS_REGION: 'e' },
+      ],
+      [
+        'RCLONE_CONFIG_STORE_REGION',
+        'x',
+        'stores.remote.remote',
+        'store:',
+        { ...s3ByChain, AWS_REGION: 'e' },
+      ],
+      ['RCLONE_S3_REGION', 'x', 'stores.remote.remote', 'store:', { ...s3ByChain, AWS_REGION: 'e' }],
       ['RCLONE_CONFIG', '/rclone.conf', 'stores.remote.config', '/rclone.conf'],
       ['RCLONE_CONFIG', '', 'stores.remote.config', '/dev/null'],
       ['ENCRYPT_RECIPIENTS', `${ssh} me@x\n${age}`, 'jobs.rclone.encryption.age.recipients', [ssh, age]],

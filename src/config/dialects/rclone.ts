@@ -81,11 +81,32 @@ function storeOf(env: Variables): Plain {
   const path = prefix === undefined ? '' : prefix === '/' ? '/' : prefix.replace(/\/$/, '')
   return {
     type: 'rclone',
-    ...remoteOf(env, `${remote}:${path}`),
+    ...remoteOf(env, `${withRegion(env, remote)}:${path}`),
     // Without a file of its own rclone says so at every start.
     config: env.text('RCLONE_CONFIG') ?? '/dev/null',
     ...smbOf(env, remote),
   }
+}
+
+/**
+ * The README says that AWS_REGION is the region. rclone asks us-east-1 nevertheless, and follows where that sends it, for which not all
+ * credentials and no strict network have the right. What says more than the variable wins: a setting, a file.
+ */
+function withRegion(env: Variables, remote: string): string {
+  const region = env.text('AWS_REGION') ?? env.text('AWS_DEFAULT_REGION') ?? ''
+  const { name, settings } = parseRemote(`${remote}:`)
+  const isNamed = /^[^:]/.test(name)
+  const says = (key: string): string | undefined =>
+    settings[key] ?? (isNamed ? env.text(variable(name, key)) : undefined)
+  const isS3 = name === ':s3' || says('type') === 's3'
+  if (!isS3 || !/^[\w-]+$/.test(region) || env.text('RCLONE_CONFIG') !== undefined) return remote
+  const byChain = (says('env_auth') ?? env.text('RCLONE_S3_ENV_AUTH')) === 'true'
+  const isSaid = (says('region') ?? env.text('RCLONE_S3_REGION')) !== undefined
+  return byChain && !isSaid ? `${remote},region="${region}"` : remote
+}
+
+function variable(remote: string, key: string): string {
+  return `RCLONE_CONFIG_${remote.replaceAll(/[-. ]/g, '_')}_${key}`.toUpperCase()
 }
 
 /** A connection string with a password in it becomes a remote whose settings stand by themselves: no message shows them then. */
@@ -108,7 +129,7 @@ function remoteOf(env: Variables, text: string): Plain {
 function smbOf(env: Variables, remote: string): Plain {
   if (remote.startsWith(':')) return {}
   const [name = ''] = remote.split(',')
-  const prefix = `RCLONE_CONFIG_${name.replaceAll(/[-. ]/g, '_').toUpperCase()}_SMB_`
+  const prefix = variable(name, 'SMB_')
   const keys = ['HOST', 'PORT', 'USER', 'DOMAIN'].filter(key => env.text(prefix + key) !== undefined)
   const pass = env.secret(`${prefix}PASS`)
   if (keys.length === 0 && !pass) return {}
