@@ -9,6 +9,7 @@ import { pgdumpS3 } from '../../src/config/dialects/pgdump-s3.ts'
 import { rclone } from '../../src/config/dialects/rclone.ts'
 import { sidecar } from '../../src/config/dialects/sidecar.ts'
 import { Variables } from '../../src/config/dialects/variables.ts'
+import type { Failure } from '../../src/model/failure.ts'
 import { inherited } from '../../src/stores/rclone/environment.ts'
 import { promised } from './promised.ts'
 
@@ -116,7 +117,7 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
   },
   {
     dialect: rclone,
-    base: { CAIRN_ENGINE: 'postgres', BACKUP_DATABASES: 'shop' },
+    base: { CAIRN_ENGINE: 'postgres', BACKUP_DATABASES: 'shop', RCLONE_CONFIG_STORE_TYPE: 'local' },
     rows: [
       ['BACKUP_DATABASES', ' a , b,,a', 'jobs.rclone.source.databases', ['a', 'b']],
       ['BACKUP_DATABASES', '', /BACKUP_DATABASES: expected names/],
@@ -153,6 +154,7 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
         { REMOTE_NAME: ':s3,region=x,env_auth' },
       ],
       ['AWS_DEFAULT_REGION', 'e-2', 'stores.remote.remote', 'store,region="e-2":', s3ByChain],
+      ['RCLONE_CONFIG_STORE_TYPE', '', /RCLONE_CONFIG_STORE_TYPE: expected what kind of store "store" is/],
       ['RCLONE_CONFIG_STORE_TYPE', 'b2', 'stores.remote.remote', 'store:', { ...s3ByChain, AWS_REGION: 'e' }],
       [
         'RCLONE_CONFIG_STORE_ENV_AUTH',
@@ -520,7 +522,10 @@ test('rclone gets the whole environment, but for what is ours, the databases or 
 
 test('whose server it is: the variables of its host, else the arguments, else other variables', () => {
   const engineOf = (args: readonly string[], more: Environment = {}): unknown =>
-    at(translate({ BACKUP_DATABASES: 'a', ...more }, args, readText).plain, 'jobs.rclone.source.type')
+    at(
+      translate({ BACKUP_DATABASES: 'a', REMOTE_NAME: ':local', ...more }, args, readText).plain,
+      'jobs.rclone.source.type',
+    )
   for (const args of [
     '--user=root --host=db',
     '-uroot -hdb',
@@ -562,4 +567,81 @@ test('a secret and its file at once: the variable wins, and that is said once; B
   assert.deepEqual(translate(env, ['--geheim'], readText).warnings, [
     'arguments mean nothing to the dialect sidecar: they are ignored',
   ])
+})
+
+const recognised = {
+  sidecar: { BACKUP_NAME: 'app', BACKUP_LOCAL_PATH: '/b', BACKUP_DIRS: '/data' },
+  rclone: { BACKUP_DATABASES: 'shop', PGHOST: 'db', RCLONE_CONFIG_STORE_TYPE: 'local' },
+  moonflower: {
+    ...{ PG_DATABASES: 'shop', PG_HOST: 'db', PG_USER: 'u', PG_PASSWORD: 'geheim' },
+    ...{ S3_ENDPOINT: 'https://s3', S3_BUCKET: 'b', S3_ACCESS_KEY: 'k', S3_SECRET_KEY: 'geheim' },
+  },
+  'pgdump-s3': {
+    ...{ AWS_BACKUP_SCHEDULE_TAG: 'daily', PG_DB: 'shop', PG_HOST: 'db', PG_USER: 'u', AWS_BUCKET: 'b' },
+  },
+} as const
+
+test('a complete set of variables beats an incomplete one, and what is ignored is named, with the reason', () => {
+  const { sidecar, rclone, moonflower, 'pgdump-s3': pgdump } = recognised
+  const cases: [Environment, string, string[]][] = [
+    [sidecar, 'sidecar', []],
+    [
+      { ...sidecar, PG_DB: 'shop', AWS_BUCKET: 'b' },
+      'sidecar',
+      ["PG_DB and AWS_BUCKET is not taken for pgdump-s3's"],
+    ],
+    [
+      { ...sidecar, BACKUP_DATABASES: 'shop' },
+      'sidecar',
+      ["BACKUP_DATABASES is not taken for rclone's: RCLONE_CONFIG_STORE_TYPE, CAIRN_ENGINE are not set"],
+    ],
+    [
+      { ...rclone, BACKUP_NAME: 'app' },
+      'rclone',
+      ["BACKUP_NAME is not taken for sidecar's: BACKUP_LOCAL_PATH, BACKUP_POSTGRES are not set"],
+    ],
+    [
+      { ...moonflower, AWS_BACKUP_SCHEDULE_TAG: 'x' },
+      'moonflower',
+      ["AWS_BACKUP_SCHEDULE_TAG is not taken for pgdump-s3's: PG_DB, AWS_BUCKET are not set"],
+    ],
+    [{ ...moonflower, ...rclone, CAIRN_DIALECT: 'rclone' }, 'rclone', []],
+    // Weak ones are compared in the same way where there are no others.
+    [
+      { ...pgdump, AWS_BACKUP_SCHEDULE_TAG: '', UPLOAD_PREFIX: 'x' },
+      'pgdump-s3',
+      [
+        "UPLOAD_PREFIX is not taken for rclone's: BACKUP_DATABASES, RCLONE_CONFIG_STORE_TYPE, CAIRN_ENGINE are not set",
+      ],
+    ],
+  ]
+  for (const [env, dialect, notes] of cases) {
+    const found = translate(env, [], readText)
+    assert.deepEqual([found.dialect, found.warnings], [dialect, notes])
+  }
+})
+
+test('two complete sets of variables are an error that names both; of two incomplete ones all that is missing is named', () => {
+  const { sidecar, rclone, moonflower } = recognised
+  assert.throws(
+    () => translate({ ...sidecar, ...rclone }, [], readText),
+    (error: Failure) => {
+      assert.match(
+        error.message,
+        /sidecar by BACKUP_NAME and BACKUP_LOCAL_PATH\n +rclone by BACKUP_DATABASES$/,
+      )
+      assert.deepEqual([error.exit, error.remedy], [2, 'set CAIRN_DIALECT to sidecar or rclone'])
+      return true
+    },
+  )
+  // What is malformed is there.
+  const wrong = { ...sidecar, ...moonflower, PG_PORT: 'x' }
+  assert.throws(() => translate(wrong, [], readText), isUsage(/each of these is complete/))
+  const half = { BACKUP_NAME: 'app', PG_DATABASES: 'shop', PG_HOST: 'db', PG_PASSWORD: 'geheim' }
+  assert.throws(
+    () => translate(half, [], readText),
+    isUsage(
+      /whole for none: this is missing\n.*sidecar by BACKUP_NAME; BACKUP_LOCAL_PATH, BACKUP_POSTGRES are not set\n.*moonflower by PG_DATABASES; .*PG_USER are not set/,
+    ),
+  )
 })

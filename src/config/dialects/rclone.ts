@@ -3,6 +3,7 @@ import { isBrokenRemote, isSecretName, parseRemote } from '../../stores/index.ts
 import type { Sorted } from './arguments.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import { engineOf } from './engine.ts'
+import { inlineSecret } from './inline.ts'
 import { mariadbArguments } from './mariadb-arguments.ts'
 import { pgArguments } from './pg-arguments.ts'
 import { recipientsIn } from './recipients.ts'
@@ -78,6 +79,7 @@ function storeOf(env: Variables): Plain {
   const remote = (env.text('REMOTE_NAME') ?? 'store').replace(/:$/, '')
   const prefix = env.text('UPLOAD_PREFIX')
   // An empty prefix must not put a "/" in front: on SFTP that is the root.
+  mustBeKnown(env, remote)
   const path = prefix === undefined ? '' : prefix === '/' ? '/' : prefix.replace(/\/$/, '')
   return {
     type: 'rclone',
@@ -109,6 +111,16 @@ function variable(remote: string, key: string): string {
   return `RCLONE_CONFIG_${remote.replaceAll(/[-. ]/g, '_')}_${key}`.toUpperCase()
 }
 
+/** A remote by its name, of which no variable and no file says what it is, would only be missed when the dump is made. */
+function mustBeKnown(env: Variables, remote: string): void {
+  const isSaid = env.text('RCLONE_CONFIG') !== undefined || smbOf(env, remote).options !== undefined
+  if (!/^[\w-]+$/.test(remote) || isSaid) return
+  env.required(
+    variable(remote, 'type'),
+    `what kind of store "${remote}" is, as s3 or sftp (or RCLONE_CONFIG)`,
+  )
+}
+
 /** A connection string with a password in it becomes a remote whose settings stand by themselves: no message shows them then. */
 function remoteOf(env: Variables, text: string): Plain {
   const { name, settings, path } = parseRemote(text)
@@ -118,7 +130,10 @@ function remoteOf(env: Variables, text: string): Plain {
   const entries = Object.entries(settings)
   if (!entries.some(([key]) => isSecretName(key))) return { remote: text }
   const type = name.startsWith(':') ? { type: name.slice(1) } : {}
-  const hidden = entries.map(([key, value]) => [key, isSecretName(key) ? { value } : value])
+  const hidden = entries.map(([key, value]) => [
+    key,
+    isSecretName(key) ? inlineSecret(value, `${key} of the connection string in REMOTE_NAME`) : value,
+  ])
   return {
     remote: `${name.replace(/^:.*/, 'remote')}:${path}`,
     options: { ...type, ...Object.fromEntries(hidden) },
@@ -126,7 +141,7 @@ function remoteOf(env: Variables, text: string): Plain {
 }
 
 /** The README spelled the settings of SMB in a way that rclone does not read, and its password in clear. */
-function smbOf(env: Variables, remote: string): Plain {
+function smbOf(env: Variables, remote: string): { options?: Plain; clear?: Plain } {
   if (remote.startsWith(':')) return {}
   const [name = ''] = remote.split(',')
   const prefix = variable(name, 'SMB_')

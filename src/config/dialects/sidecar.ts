@@ -1,5 +1,6 @@
 import { literalPattern } from '../../model/key-pattern.ts'
 import type { Dialect, Plain } from './dialect.ts'
+import { type InlineSecret, inlineSecret } from './inline.ts'
 import type { SecretPlace, Variables } from './variables.ts'
 
 /** The compose sidecar: one gzipped tar of databases, folders and files, with gpg around it, to a folder and to S3. */
@@ -110,7 +111,7 @@ function plainName(name: string): string {
 }
 
 /** One URI a line, or several on a line; empty lines and comments are passed over. */
-function urisIn(env: Variables, variable: string): { uri: string; place: SecretPlace | { value: string } }[] {
+function urisIn(env: Variables, variable: string): { uri: string; place: SecretPlace | InlineSecret }[] {
   const text = env.hidden(variable) ?? ''
   const whole = env.secret(variable)
   const uris = text
@@ -118,7 +119,11 @@ function urisIn(env: Variables, variable: string): { uri: string; place: SecretP
     .filter(line => !line.trim().startsWith('#'))
     .flatMap(line => line.split(/\s+/))
     .filter(uri => uri !== '')
-  return uris.map(uri => ({ uri, place: whole && text === uri ? whole : { value: uri } }))
+  const where = whole && 'file' in whole ? `the file that ${variable}_FILE names` : variable
+  return uris.map((uri, index) => ({
+    uri,
+    place: whole && text === uri ? whole : inlineSecret(uri, `URI ${index + 1} of ${where}`),
+  }))
 }
 
 /** Each server, or database, as the folder that mongodump writes. */

@@ -69,6 +69,16 @@ export class Variables {
     return this.#known
   }
 
+  /** Those that must be set and are not. */
+  get lacking(): readonly string[] {
+    return this.#faults.filter(({ found }) => found === null).map(({ name }) => name)
+  }
+
+  /** Warns of none of these. */
+  overlook(names: readonly string[]): void {
+    for (const name of names) this.#known.add(name)
+  }
+
   /** The value, undefined when it is not set. */
   text(name: string): string | undefined {
     this.#known.add(name)
