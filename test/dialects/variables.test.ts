@@ -27,6 +27,7 @@ type Row = readonly [
 ]
 
 const age = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'
+const inRclone = 'stores.remote.environment'
 /** An S3 remote of rclone's that logs in as the tools of AWS do. */
 const s3ByChain = {
   RCLONE_CONFIG_STORE_TYPE: 's3',
@@ -178,6 +179,41 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
         { ...s3ByChain, AWS_REGION: 'e' },
       ],
       ['RCLONE_S3_REGION', 'x', 'stores.remote.remote', 'store:', { ...s3ByChain, AWS_REGION: 'e' }],
+      ['AWS_ACCESS_KEY_ID_FILE', '/k', inRclone, { AWS_ACCESS_KEY_ID: { file: '/k' } }],
+      ['AWS_SECRET_ACCESS_KEY_FILE', '/k', inRclone, { AWS_SECRET_ACCESS_KEY: { file: '/k' } }],
+      ['AWS_SECRET_ACCESS_KEY_FILE', '/k', inRclone, undefined, { AWS_SECRET_ACCESS_KEY: 'x' }],
+      ['RCLONE_CONFIG_STORE_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_STORE_PASS: { file: '/k' } }],
+      ['RCLONE_CONFIG_MY_NAS_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_MY_NAS_PASS: { file: '/k' } }],
+      ['RCLONE_CONFIG_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_PASS: { file: '/k' } }],
+      ['RCLONE_CONFIG_STORE_SAS_URL_FILE', '/k', inRclone, { RCLONE_CONFIG_STORE_SAS_URL: { file: '/k' } }],
+      ['RCLONE_CONFIG_STORE_KEY_FILE', '/k', inRclone, undefined, { RCLONE_CONFIG_STORE_TYPE: 'sftp' }],
+      ['RCLONE_CONFIG_STORE_KEY_FILE', '/k', inRclone, undefined],
+      [
+        'RCLONE_CONFIG_STORE_KEY_FILE',
+        '/k',
+        inRclone,
+        { RCLONE_CONFIG_STORE_KEY: { file: '/k' } },
+        { RCLONE_CONFIG_STORE_TYPE: 'azureblob' },
+      ],
+      [
+        'RCLONE_CONFIG_STORE_KEY_FILE_PASS_FILE',
+        '/k',
+        inRclone,
+        { RCLONE_CONFIG_STORE_KEY_FILE_PASS: { file: '/k' } },
+      ],
+      ['RCLONE_S3_SSE_CUSTOMER_KEY_FILE', '/k', inRclone, { RCLONE_S3_SSE_CUSTOMER_KEY: { file: '/k' } }],
+      ['RCLONE_CONFIG_STORE_SSE_CUSTOMER_KEY_FILE', '/k', inRclone, undefined],
+      ['RCLONE_CONFIG_STORE_KNOWN_HOSTS_FILE', '/k', inRclone, undefined],
+      ['RCLONE_CONFIG_STORE_SERVICE_ACCOUNT_FILE', '/k', inRclone, undefined],
+      ['AWS_WEB_IDENTITY_TOKEN_FILE', '/k', inRclone, undefined],
+      // The variables themselves reach rclone as they are.
+      ...[
+        ...['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'RCLONE_CONFIG_PASS', 'RCLONE_CONFIG_MY_NAS_PASS'],
+        ...['PASS', 'KEY', 'SAS_URL', 'KEY_FILE_PASS', 'SSE_CUSTOMER_KEY'].map(
+          each => `RCLONE_CONFIG_STORE_${each}`,
+        ),
+        'RCLONE_S3_SSE_CUSTOMER_KEY',
+      ].map((name): Row => [name, 'x', inRclone, undefined]),
       ['RCLONE_CONFIG', '/rclone.conf', 'stores.remote.config', '/rclone.conf'],
       ['RCLONE_CONFIG', '', 'stores.remote.config', '/dev/null'],
       ['ENCRYPT_RECIPIENTS', `${ssh} me@x\n${age}`, 'jobs.rclone.encryption.age.recipients', [ssh, age]],

@@ -6,6 +6,7 @@ import { engineOf } from './engine.ts'
 import { inlineSecret } from './inline.ts'
 import { mariadbArguments } from './mariadb-arguments.ts'
 import { pgArguments } from './pg-arguments.ts'
+import { filesForRclone } from './rclone-secrets.ts'
 import { recipientsIn } from './recipients.ts'
 import type { Variables } from './variables.ts'
 
@@ -80,6 +81,7 @@ function storeOf(env: Variables): Plain {
   const prefix = env.text('UPLOAD_PREFIX')
   // An empty prefix must not put a "/" in front: on SFTP that is the root.
   mustBeKnown(env, remote)
+  const environment = filesForRclone(env)
   const path = prefix === undefined ? '' : prefix === '/' ? '/' : prefix.replace(/\/$/, '')
   return {
     type: 'rclone',
@@ -87,6 +89,7 @@ function storeOf(env: Variables): Plain {
     // Without a file of its own rclone says so at every start.
     config: env.text('RCLONE_CONFIG') ?? '/dev/null',
     ...smbOf(env, remote),
+    ...(Object.keys(environment).length > 0 ? { environment } : {}),
   }
 }
 

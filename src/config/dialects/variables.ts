@@ -64,6 +64,11 @@ export class Variables {
     this.#read = read
   }
 
+  /** Every variable that is set. */
+  get names(): readonly string[] {
+    return Object.keys(this.#env)
+  }
+
   /** Every variable that was looked at. */
   get known(): ReadonlySet<string> {
     return this.#known
