@@ -1,7 +1,7 @@
 import type { Context } from './context.ts'
 import type { Failure } from './failure.ts'
 import type { Chain, Kind, Manifest, Role, Warning } from './manifest.ts'
-import type { Bytes, Program } from './step.ts'
+import type { Advice, Bytes, Program } from './step.ts'
 
 /** What restores together, and so what a backup is of: one database and its globals, one file, a set of paths. */
 export interface Unit {
@@ -39,6 +39,8 @@ export interface Inspection {
   readonly units: readonly Unit[]
   /** Plain bytes to expect, all units together; 0 when it cannot be known. */
   readonly estimate: number
+  /** What hinders no backup, and should be known before one is needed. */
+  readonly advice?: readonly Advice[]
 }
 
 /** How exact the census is to be: names only, row counts, or content digests. */

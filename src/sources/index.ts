@@ -35,7 +35,7 @@ export const sourceOptions = {
 } as const
 
 export const sources = {
-  postgres: (options: PostgresOptions): Source => postgresSource(options),
+  postgres: (options: PostgresOptions, isPart = false): Source => postgresSource(options, isPart),
   mariadb: (options: MariadbOptions): Source => mariadbSource('mariadb', options),
   mysql: (options: MariadbOptions): Source => mariadbSource('mysql', options),
   mongodb: (options: MongodbOptions): Source => mongodbSource(options),
