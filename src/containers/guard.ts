@@ -1,3 +1,4 @@
+import { lookup } from 'node:dns/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../model/context.ts'
 import { asFailure, Failure } from '../model/failure.ts'
@@ -8,6 +9,7 @@ import { type Choice, choose, type Listed, stopOrder } from './choose.ts'
 import { askFor, type Docker, docker, Refused } from './client.ts'
 import { exec, goesWhenStopped, type Held, ready, start, stop } from './container.ts'
 import { ourselves } from './self.ts'
+import { type Located, type Reachable, type Server, serves } from './serving.ts'
 
 const defaultAddress = 'unix:///var/run/docker.sock'
 
@@ -23,6 +25,8 @@ export interface ContainerOptions {
   readonly execTimeoutMs: number
   /** Whether the commands of labels are run; not where nothing is backed up. */
   readonly isBackup: boolean
+  /** The databases that are read, or restored into: without their containers that could not be done. */
+  servers(): Promise<readonly Server[]>
 }
 
 /** What must be undone: in the journal before anything is done. */
@@ -153,9 +157,22 @@ async function choiceOf(
   const warn = (what: string, why: string, remedy: string): void =>
     ctx.emit({ type: 'warning', what, why, remedy })
   for (const note of choice.notes) warn(...note)
+  const serving = choice.stop.length > 0 ? await servingOf(engine, options, self) : async () => null
   const stop: Listed[] = []
   for (const each of choice.stop) {
-    if (await goesWhenStopped(engine, each.id))
+    const server = await serving(each)
+    if (server !== null && options.isBackup)
+      warn(
+        `container ${each.name} is not stopped`,
+        `the database at ${server} runs in it, and is read`,
+        'take it out of the list',
+      )
+    else if (server !== null)
+      ctx.emit({
+        type: 'notice',
+        text: `container ${each.name} is not stopped: the database at ${server} runs in it, and is restored into`,
+      })
+    else if (await goesWhenStopped(engine, each.id))
       warn(
         `container ${each.name} is not stopped`,
         'it was started with --rm: Docker would remove it',
@@ -164,6 +181,36 @@ async function choiceOf(
     else stop.push(each)
   }
   return { ...choice, stop, exec: options.isBackup ? choice.exec : [] }
+}
+
+/** Tells of a container which of the job's databases is in it; null: none. */
+async function servingOf(
+  engine: Docker,
+  options: ContainerOptions,
+  self: string | null,
+): Promise<(container: Listed) => Promise<string | null>> {
+  const servers = await Promise.all((await options.servers()).map(located))
+  const known = self === null ? null : await inspected(engine, self)
+  return async ({ id, name }) => {
+    const container = servers.length > 0 ? await inspected(engine, id) : null
+    const found = container && servers.find(server => serves(name, container, server, known))
+    return found ? `${found.host}:${found.port}` : null
+  }
+}
+
+/** Null for one that this engine does not know. */
+async function inspected(engine: Docker, id: string): Promise<Reachable | null> {
+  try {
+    return await askFor<Reachable>(engine, `/containers/${id}/json`)
+  } catch (error) {
+    if (error instanceof Refused && error.status === 404) return null
+    throw error
+  }
+}
+
+async function located(server: Server): Promise<Located> {
+  const found = await lookup(server.host, { all: true }).catch(() => [])
+  return { ...server, addresses: found.map(({ address }) => address) }
 }
 
 async function listed(engine: Docker, signal: AbortSignal): Promise<Listed[]> {

@@ -46,6 +46,30 @@ export const sources = {
   archive: (name: string, members: readonly ArchiveMember[]): Source => archiveSource(name, members),
 } as const
 
+/** Where the servers of a source's databases are: those with a host. */
+export const servers = {
+  async postgres(options: PostgresOptions): Promise<{ host: string; port: number }[]> {
+    const { placesOf, resolveConnection } = await import('./postgres/connection.ts')
+    return placesOf(await resolveConnection(options)).map(({ host, address, port }) => ({
+      host: address ?? host,
+      port,
+    }))
+  },
+  async mariadb(options: MariadbOptions): Promise<{ host: string; port: number }[]> {
+    const { resolveConnection } = await import('./mariadb/connection.ts')
+    const { host, fallbackHost, port = 3306 } = await resolveConnection('mariadb', options)
+    const known = host ?? fallbackHost
+    return known === undefined ? [] : [{ host: known, port }]
+  },
+  async mongodb({ uri }: MongodbOptions): Promise<{ host: string; port: number }[]> {
+    const [, hosts = ''] = /^mongodb:\/\/(?:[^/]*@)?([^/?]*)/.exec((await uri.read()).reveal()) ?? []
+    return hosts.split(',').map(each => {
+      const [, host = '', port = '27017'] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(each) ?? []
+      return { host, port: Number(port) }
+    })
+  },
+} as const
+
 /**
  * What brings back the backups of an engine, as manifests name it. `to` is where a person wants it (a URL or a path); null: where
  * it came from, as the job's own options say, which are null on a machine without that job.
