@@ -266,6 +266,8 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ...{ S3_BUCKET: 'b', S3_ACCESS_KEY: 'k', S3_SECRET_KEY: 's' },
     },
     rows: [
+      ['TZ', 'Asia/Tokyo', 'jobs.moonflower.timezone', 'Asia/Tokyo'],
+      ['TZ', 'Mars/Olympus', /TZ: expected a time zone/],
       ['PG_DATABASES', ' a \t b\na ', 'jobs.moonflower.source.databases', ['a', 'b']],
       ['PG_DATABASES', '', /PG_DATABASES: expected/],
       ['PG_HOST', 'h', 'jobs.moonflower.source.host', 'h'],
@@ -384,6 +386,8 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['BACKUP_MONGODB_FILE', '/uri', 'jobs.sidecar.source.members.0.source.uri', { file: '/uri' }],
       ['BACKUP_DIRS', '/a:x, /b', 'jobs.sidecar.source.members.1.name', 'b.tar.gz'],
       ['BACKUP_DIRS', 'a:x', /BACKUP_DIRS: expected/],
+      ['BACKUP_DIRS', '/a:x,/b:x', /BACKUP_DIRS: expected a name of its own for each; found "x.tar.gz"/],
+      ['BACKUP_FILES', '/a:x,/b:x', /BACKUP_FILES: expected a name of its own for each; found "x"/],
       ['BACKUP_FILES', '/a/x.db:y', 'jobs.sidecar.source.members.1.name', 'y'],
       ['BACKUP_FILES', '/a:x/y', /BACKUP_FILES: expected/],
       ['BACKUP_OPTIONAL', 'data', 'jobs.sidecar.source.members.0.optional', true],
@@ -588,6 +592,9 @@ test('empty variables count as unset, what Kubernetes injects is passed over, an
   const env = { BACKUP_NAME: "'app'", BACKUP_LOCAL_PATH: '"/b"', BACKUP_DIRS: '/data', ...injected }
   const { warnings, dialect } = translate({ ...env, PG_DATABASES: '', BACKUP_DATABASES: ' ' }, [])
   assert.deepEqual([dialect, warnings], ['sidecar', []])
+  assert.deepEqual(translate({ ...env, BACKUP_OPTIONAL: 'data, date' }, []).warnings, [
+    'BACKUP_OPTIONAL: nothing that is backed up is called "date"',
+  ])
   assert.deepEqual(translate({ ...env, BACKUP_LOCALPATH: 'x' }, []).warnings, [
     'BACKUP_LOCALPATH means nothing; did you mean BACKUP_LOCAL_PATH?',
   ])

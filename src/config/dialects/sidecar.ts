@@ -30,7 +30,7 @@ export const sidecar: Dialect = {
           source: { type: 'archive', name, members: membersOf(env) },
           to: Object.keys(stores),
           key: { name: `${literalPattern(name)}-%Y-%m-%d-%H%M%S.tar` },
-          ...zoneOf(env),
+          ...env.zone(),
           compression: { gzip: {} },
           encryption: encryption ? { gpg: { passphrase: encryption } } : 'none',
           keep: keepOf(env),
@@ -49,18 +49,6 @@ function nameOf(env: Variables): string {
   if (name.includes('/') || name === '..' || name === '.')
     env.fault('BACKUP_NAME', 'a name without "/"', name)
   return name
-}
-
-/** `TZ`, else the clock of the machine. */
-function zoneOf(env: Variables): Plain {
-  const timezone = env.parsed('TZ', 'a time zone, as Europe/Berlin', text => {
-    try {
-      return new Intl.DateTimeFormat('en-US', { timeZone: text }).resolvedOptions().timeZone && text
-    } catch {
-      return null
-    }
-  })
-  return timezone ? { timezone } : {}
 }
 
 function storesOf(env: Variables, name: string): Record<string, Plain> {
@@ -95,11 +83,17 @@ function s3Of(env: Variables, bucket: string, prefix: string): Plain {
 /** What is backed up, in the order of the old archive. */
 function membersOf(env: Variables): Plain[] {
   const optional = new Set(listed(env, 'BACKUP_OPTIONAL'))
-  const members = [...postgresOf(env), ...mongodbOf(env), ...foldersOf(env), ...filesOf(env)]
+  const files = filesOf(env)
+  const members = [...postgresOf(env), ...mongodbOf(env), ...foldersOf(env), ...files]
   if (members.length === 0)
     env.fault('BACKUP_POSTGRES', 'something to back up: it, BACKUP_DIRS or BACKUP_FILES', null)
   const twin = members.find((one, index) => members.findIndex(({ name }) => name === one.name) < index)
-  if (twin) env.fault('BACKUP_FILES', 'a name of its own for each file and folder', String(twin.name))
+  const inFiles = files.some(each => each === twin)
+  if (twin)
+    env.fault(inFiles ? 'BACKUP_FILES' : 'BACKUP_DIRS', 'a name of its own for each', String(twin.name))
+  for (const name of optional)
+    if (!members.some(each => plainName(String(each.name)) === name))
+      env.warnings.push(`BACKUP_OPTIONAL: nothing that is backed up is called "${name}"`)
   return members.map(member =>
     optional.has(plainName(String(member.name))) ? { ...member, optional: true } : member,
   )

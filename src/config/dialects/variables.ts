@@ -152,6 +152,18 @@ export class Variables {
     )
   }
 
+  /** The option `timezone` of a job, as `TZ` says; none where the clock of the machine is meant. */
+  zone(): { timezone?: string } {
+    const timezone = this.parsed('TZ', 'a time zone, as Europe/Berlin', text => {
+      try {
+        return new Intl.DateTimeFormat('en-US', { timeZone: text }).resolvedOptions().timeZone && text
+      } catch {
+        return null
+      }
+    })
+    return timezone === undefined ? {} : { timezone }
+  }
+
   requiredSecret(name: string, what: string): SecretPlace {
     const place = this.secret(name)
     if (place === undefined) this.fault(name, `${what}; ${name}_FILE may name a file that holds it`, null)
