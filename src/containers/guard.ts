@@ -1,4 +1,3 @@
-import { lookup } from 'node:dns/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from '../model/context.ts'
 import { asFailure, Failure } from '../model/failure.ts'
@@ -9,7 +8,7 @@ import { type Choice, choose, type Listed, stopOrder } from './choose.ts'
 import { askFor, type Docker, docker, Refused } from './client.ts'
 import { exec, goesWhenStopped, type Held, ready, start, stop } from './container.ts'
 import { ourselves } from './self.ts'
-import { type Located, type Reachable, type Server, serves } from './serving.ts'
+import { type Server, servingOf } from './serving.ts'
 
 const defaultAddress = 'unix:///var/run/docker.sock'
 
@@ -157,7 +156,8 @@ async function choiceOf(
   const warn = (what: string, why: string, remedy: string): void =>
     ctx.emit({ type: 'warning', what, why, remedy })
   for (const note of choice.notes) warn(...note)
-  const serving = choice.stop.length > 0 ? await servingOf(engine, options, self) : async () => null
+  const servers = choice.stop.length > 0 ? await options.servers() : []
+  const serving = await servingOf(engine, servers, self)
   const stop: Listed[] = []
   for (const each of choice.stop) {
     const server = await serving(each)
@@ -181,36 +181,6 @@ async function choiceOf(
     else stop.push(each)
   }
   return { ...choice, stop, exec: options.isBackup ? choice.exec : [] }
-}
-
-/** Tells of a container which of the job's databases is in it; null: none. */
-async function servingOf(
-  engine: Docker,
-  options: ContainerOptions,
-  self: string | null,
-): Promise<(container: Listed) => Promise<string | null>> {
-  const servers = await Promise.all((await options.servers()).map(located))
-  const known = self === null ? null : await inspected(engine, self)
-  return async ({ id, name }) => {
-    const container = servers.length > 0 ? await inspected(engine, id) : null
-    const found = container && servers.find(server => serves(name, container, server, known))
-    return found ? `${found.host}:${found.port}` : null
-  }
-}
-
-/** Null for one that this engine does not know. */
-async function inspected(engine: Docker, id: string): Promise<Reachable | null> {
-  try {
-    return await askFor<Reachable>(engine, `/containers/${id}/json`)
-  } catch (error) {
-    if (error instanceof Refused && error.status === 404) return null
-    throw error
-  }
-}
-
-async function located(server: Server): Promise<Located> {
-  const found = await lookup(server.host, { all: true }).catch(() => [])
-  return { ...server, addresses: found.map(({ address }) => address) }
 }
 
 async function listed(engine: Docker, signal: AbortSignal): Promise<Listed[]> {

@@ -1,3 +1,6 @@
+import { lookup } from 'node:dns/promises'
+import { askFor, type Docker, Refused } from './client.ts'
+
 /** A server of a database, as its clients name it. */
 export interface Server {
   readonly host: string
@@ -64,4 +67,35 @@ function publishes({ NetworkSettings: { Ports } }: Reachable, port: number): boo
   return Object.values(Ports ?? {}).some(bindings =>
     bindings?.some(({ HostPort }) => HostPort === String(port)),
   )
+}
+
+/** Tells which of the servers runs in a container, as `db:5432`; null: none. `self`: the container that we run in. */
+export async function servingOf(
+  engine: Docker,
+  servers: readonly Server[],
+  self: string | null,
+): Promise<(container: { readonly id: string; readonly name: string }) => Promise<string | null>> {
+  if (servers.length === 0) return async () => null
+  const known = await Promise.all(servers.map(located))
+  const ours = self === null ? null : await inspected(engine, self)
+  return async ({ id, name }) => {
+    const container = await inspected(engine, id)
+    const found = container && known.find(server => serves(name, container, server, ours))
+    return found ? `${found.host}:${found.port}` : null
+  }
+}
+
+/** Null for one that this engine does not know. */
+async function inspected(engine: Docker, id: string): Promise<Reachable | null> {
+  try {
+    return await askFor<Reachable>(engine, `/containers/${id}/json`)
+  } catch (error) {
+    if (error instanceof Refused && error.status === 404) return null
+    throw error
+  }
+}
+
+async function located(server: Server): Promise<Located> {
+  const found = await lookup(server.host, { all: true }).catch(() => [])
+  return { ...server, addresses: found.map(({ address }) => address) }
 }

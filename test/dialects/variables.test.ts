@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -11,6 +12,7 @@ import { sidecar } from '../../src/config/dialects/sidecar.ts'
 import { Variables } from '../../src/config/dialects/variables.ts'
 import type { Failure } from '../../src/model/failure.ts'
 import { inherited } from '../../src/stores/rclone/environment.ts'
+import { freshFolder } from '../services/index.ts'
 import { promised } from './promised.ts'
 
 /** What each variable of the replaced tools does, or the error that it gives: nothing is promised that no row shows. */
@@ -42,7 +44,8 @@ const files: Readonly<Record<string, string>> = {
   '/long': 'long enough\n',
   '/url': 'https://hc.example/geheim\n',
 }
-const readText = (path: string): string | null => files[path] ?? null
+const readText = (path: string): string | null =>
+  path === '/none' ? null : path === '/empty' ? '\n' : (files[path] ?? 'geheim')
 
 /** `jobs.x.source.members.0.name` of a configuration. */
 function at(plain: unknown, place: string): unknown {
@@ -232,6 +235,7 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['PGHOSTADDR', '::1', 'jobs.rclone.source.type', 'postgres', { CAIRN_ENGINE: '' }],
       ['PGSERVICE', 'x', 'jobs.rclone.source.type', 'postgres', { CAIRN_ENGINE: '' }],
       ['PGPASSWORD', 'x', 'jobs.rclone.source.password', undefined],
+      ['PGPASSWORD_FILE', '/none', /PGPASSWORD_FILE: expected a file .* found "\/none"/],
       ['PGPASSWORD_FILE', '/pw', 'jobs.rclone.source.password', { file: '/pw' }],
       ['MYSQL_HOST', 'db', 'jobs.rclone.source.fallbackHost', 'db', { CAIRN_ENGINE: '' }],
       ['MYSQL_PWD', 'x', 'jobs.rclone.source.password', { env: 'MYSQL_PWD' }, { CAIRN_ENGINE: 'mariadb' }],
@@ -379,7 +383,17 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       [
         'BACKUP_POSTGRES_FILE',
         '/none',
-        /BACKUP_POSTGRES_FILE: expected a file that can be read; found "\/none"/,
+        /BACKUP_POSTGRES_FILE: expected a file that can be read, and holds something; found "\/none"/,
+      ],
+      [
+        'BACKUP_ENCRYPTION_KEY_FILE',
+        '/none',
+        /BACKUP_ENCRYPTION_KEY_FILE: expected a file .* found "\/none"/,
+      ],
+      [
+        'BACKUP_ENCRYPTION_KEY_FILE',
+        '/empty',
+        /BACKUP_ENCRYPTION_KEY_FILE: expected a file .* found "\/empty"/,
       ],
       ['BACKUP_MONGODB', 'mongodb://h', 'jobs.sidecar.source.members.0.name', 'mongodb-dump'],
       ['BACKUP_MONGODB', 'http://u:geheim@h', /BACKUP_MONGODB: expected mongodb/],
@@ -687,4 +701,12 @@ test('two complete sets of variables are an error that names both; of two incomp
       /whole for none: this is missing\n.*sidecar by BACKUP_NAME; BACKUP_LOCAL_PATH, BACKUP_POSTGRES are not set\n.*moonflower by PG_DATABASES; .*PG_USER are not set/,
     ),
   )
+})
+
+test('a secret in a pipe is left for whoever needs it: it can be read once only', async () => {
+  const pipe = join(await freshFolder(), 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const env = { ...recognised.rclone, PGPASSWORD_FILE: pipe }
+  // To read it would be to wait for a writer for ever.
+  assert.deepEqual(at(translate(env, []).plain, 'jobs.rclone.source.password'), { file: pipe })
 })

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { usage } from '../../model/failure.ts'
 import { checkedConfig } from '../checked.ts'
 import type { Config } from '../schema.ts'
@@ -67,8 +67,10 @@ export function webhooksIn(env: Environment, read: ReadText = textOfFile): Plain
   return found.filter(each => each !== null)
 }
 
-function textOfFile(path: string): string | null {
+function textOfFile(path: string, look?: 'look'): string | null {
   try {
+    const found = statSync(path)
+    if (look && (found.isFIFO() || found.isCharacterDevice())) return 'not looked at'
     return readFileSync(path, 'utf8')
   } catch {
     return null

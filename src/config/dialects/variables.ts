@@ -27,8 +27,8 @@ function unquoted(text: string): string {
   return quoted && text.length > 1 ? (quoted[2] ?? '') : text
 }
 
-/** The text of a file; null when it cannot be read. */
-export type ReadText = (path: string) => string | null
+/** The text of a file; null when it cannot be read. With `look`, a pipe is left as it is, for what it holds can be read once only: the text is any. */
+export type ReadText = (path: string, look?: 'look') => string | null
 
 const anAddress = 'an address that begins with http:// or https://'
 
@@ -129,7 +129,11 @@ export class Variables {
     const both = `${name} and ${name}_FILE are both set: the file is not read`
     if (value !== undefined && file !== undefined && !this.warnings.includes(both)) this.warnings.push(both)
     if (value !== undefined) return { env: name }
-    return file === undefined ? undefined : { file }
+    if (file === undefined) return undefined
+    // What is missing at night was missing when the schedule began.
+    if (!this.#read(file, 'look')?.trim())
+      this.fault(`${name}_FILE`, 'a file that can be read, and holds something', file)
+    return { file }
   }
 
   /** The address of a webhook, which may hold a token: a variable, or the file that `NAME_FILE` names. */
@@ -174,9 +178,7 @@ export class Variables {
   hidden(name: string): string | undefined {
     const place = this.secret(name)
     if (!place || 'env' in place) return this.text(name)
-    const text = this.#read(place.file)
-    if (text === null) this.fault(`${name}_FILE`, 'a file that can be read', place.file)
-    return text?.replace(/\r?\n$/, '')
+    return this.#read(place.file)?.replace(/\r?\n$/, '')
   }
 
   fault(name: string, expected: string, found: string | null): void {

@@ -45,11 +45,29 @@ function mountAt(at: string, from: string): void {
   must('mount', '--bind', from, to)
 }
 
+function addressOf(index: number): string {
+  return `127.0.1.${index + 1}`
+}
+
+/** Resolves when a daemon that was just started lets one in. */
+async function answers(port: number, address: string): Promise<void> {
+  for (let tries = 0; ; tries++) {
+    const client = connect(port, address)
+    const isThere = await new Promise<boolean>(resolve =>
+      client.once('connect', () => resolve(true)).once('error', () => resolve(false)),
+    )
+    client.destroy()
+    if (isThere) return
+    if (tries > 600) throw new Error(`nobody listens at ${address} port ${port}`)
+    await new Promise(resolve => setTimeout(resolve, 100))
+  }
+}
+
 /** Every host has an address of its own, so that several can listen at one port. */
 async function listen(): Promise<string> {
   const lines = ['127.0.0.1 localhost']
   for (const [index, { name, port, socket }] of hosts.entries()) {
-    const address = `127.0.1.${index + 1}`
+    const address = addressOf(index)
     lines.push(`${address} ${name}`)
     if (socket === null) continue
     const server = createServer(client => {
@@ -70,6 +88,8 @@ writeFileSync(file, await listen())
 for (const { at, from } of [{ at: '/etc/hosts', from: file }, ...mounts]) mountAt(at, from)
 for (const [command = '', ...args] of daemons)
   spawn('chroot', [root, command, ...args], { stdio: ['ignore', 'ignore', 'ignore'] })
+for (const [index, { port, socket }] of hosts.entries())
+  if (socket === null) await answers(port, addressOf(index))
 const user = [`--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--no-new-privs', '--inh-caps=-all']
 const ran = await new Promise<{ code: number | null; signal: string | null }>(resolve => {
   const as = ['setpriv', ...user, '--bounding-set=-all', '--', 'env', '-C', folder, ...program]
