@@ -18,19 +18,15 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
 import { runAsNobody } from '../../../test/support/nobody.ts'
+import { contextOf, folder, isRoot, mounted, smallDisk } from '../../../test/support/places.ts'
 import { readerOver } from '../../../test/support/reader.ts'
 import {
   backupOf,
-  contextOf,
   describeTree,
   type Forged,
-  folder,
   forge,
   hostileTree,
-  isRoot,
-  mounted,
   pick,
-  smallDisk,
   sourceOf,
 } from '../../../test/support/trees.ts'
 import { Failure } from '../../model/failure.ts'
