@@ -29,9 +29,9 @@ export function mounted(t: TestContext, ...args: string[]): string | null {
   }
   const dir = mkdtempSync(join(tmpdir(), 'cairn-mount-'))
   execFileSync('mount', [...args, dir])
-  // Never recursively: it would reach through the mount.
+  // Never removed recursively: that would reach through the mount. What is mounted inside goes with it.
   t.after(() => {
-    execFileSync('umount', [dir])
+    execFileSync('umount', ['--lazy', dir])
     rmdirSync(dir)
   })
   return dir
