@@ -292,7 +292,10 @@ test('rclone: what is wrong is named before anything is dumped', async () => {
   }
   const two = await host.cairn(['list'], { PG_DATABASES: 'x' })
   assert.equal(two.code, 2)
-  assert.match(two.stderr, /rclone by BACKUP_DATABASES; .*is not set\n +moonflower by PG_DATABASES; .*are not set/)
+  assert.match(
+    two.stderr,
+    /rclone by BACKUP_DATABASES; .*is not set\n +moonflower by PG_DATABASES; .*are not set/,
+  )
   const none = await host.cairn(['run'], { BACKUP_DATABASES: '', CAIRN_ENGINE: '' })
   assert.equal(none.code, 2)
   assert.match(none.stderr, /moonflower +PG_DATABASES/)
