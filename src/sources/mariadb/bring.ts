@@ -8,6 +8,7 @@ import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import type { Program } from '../../model/step.ts'
 import { flow, pour } from '../../platform/flow.ts'
+import type { Account } from './accounts.ts'
 import { ask, clientProgram } from './ask.ts'
 import { showConnection } from './connection.ts'
 import { dumpProgram } from './dump.ts'
@@ -16,13 +17,18 @@ import { loadingSession } from './loading-session.ts'
 import { toldByFiles } from './option-files.ts'
 import type { Prepared } from './prepare.ts'
 import { type Met, nothingMet, type Redirection, redirect } from './redirect.ts'
+import { NewAccounts } from './restore-accounts.ts'
 import { type Reached, reach } from './server.ts'
 import { quoteName, showName } from './sql.ts'
 import { clearAway, type Goal, moveIn, putBack, survey } from './target.ts'
 
-/** Loads, moves in, defines. Returns warnings; whatever it throws, the target is as it was. */
+/**
+ * Loads, moves in, makes the accounts (these, and those that stand in the dump), defines. Returns warnings; whatever it throws,
+ * the target is as it was.
+ */
 export async function bring(
   p: Prepared & { readonly data: ArtifactRecord },
+  given: readonly Account[],
   read: ArtifactReader,
   ctx: Context,
 ): Promise<string[]> {
@@ -37,12 +43,16 @@ export async function bring(
     demandFound(p, met)
     await recheck(p, ctx)
     const before = await saveDefinitions(p, folder, ctx)
+    const inside = p.hasInside ? met.accounts.all : []
+    const accounts = await NewAccounts.among([...given, ...inside], server, ctx)
     const tables = new Map([...met.databases].map(([name, { tables: loaded }]) => [name, loaded]))
     const made = new Set<Goal>()
     try {
       await moveIn(server, goals, tables, goal => charsetOf(p, goal, met), made, ctx)
+      await accounts.make(ctx)
       await define(p, late, p.manifest.source.version, ctx)
     } catch (error) {
+      await accounts.undo(ctx)
       const redefine =
         before === null
           ? null
@@ -52,9 +62,14 @@ export async function bring(
       isLost = false
       throw error
     }
-    return met.naming.size === 0
-      ? []
-      : [`${[...met.naming].join(', ')}: names the database ${p.manifest.unit} itself, and was left as it is`]
+    await accounts.finish(ctx)
+    const naming = [...met.naming].join(', ')
+    return [
+      ...accounts.warnings,
+      ...(naming === ''
+        ? []
+        : [`${naming}: names the database ${p.manifest.unit} itself, and was left as it is`]),
+    ]
   } finally {
     if (!isLost) await rm(folder, { recursive: true, force: true })
     await clearAway(

@@ -74,18 +74,19 @@ async function censusOf(
   }
 }
 
-/** The databases that a dump of several makes, those of the server itself too: another tool's has no list. Reads all of it. */
-export async function databasesIn(
+/** The databases that a dump of several makes, those of the server itself too, and whether accounts stand in it: another tool's has no list. Reads all of it. */
+export async function surveyDump(
   data: ArtifactRecord,
   read: ArtifactReader,
   ctx: Context,
-): Promise<string[]> {
+): Promise<{ readonly databases: string[]; readonly hasAccounts: boolean }> {
   const found = new Set<string>()
+  const met = nothingMet()
   const nothing = new Writable({ write: (_chunk, _encoding, done) => done() })
   const route = (database: string): undefined => {
     found.add(database)
   }
-  const filter = redirect({ unit: '', route, late: nothing, makesDatabases: true }, nothingMet())
+  const filter = redirect({ unit: '', route, late: nothing, makesDatabases: true }, met)
   for await (const _ of filter.run(read.open(data), ctx));
-  return [...found].filter(name => name !== '')
+  return { databases: [...found].filter(name => name !== ''), hasAccounts: met.accounts.isThere }
 }

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { freshSqlServer, orSkip } from '../../../test/services/index.ts'
+import { runSql } from '../../../test/services/mariadb.ts'
+import { capture } from '../../../test/support/capture.ts'
+import { testContext } from '../../../test/support/context.ts'
+import { accountsOf, fillAccounts, mayProxy } from '../../../test/support/mariadb/accounts.ts'
+import { optionsOf } from '../../../test/support/mariadb/hostile.ts'
+import { inChunks, readerOver } from '../../../test/support/reader.ts'
+import { secretSource } from '../../platform/secret-source.ts'
+import { mariadbRestorer, mariadbSource } from './index.ts'
+
+const nothing = { allow: new Set<string>() }
+
+for (const which of ['11.8', 'mysql'] as const)
+  test(`every account of a server of ${which} comes back on an empty one, with all it may do`, async t => {
+    const from = await orSkip(t, freshSqlServer(which))
+    const to = from && (await orSkip(t, freshSqlServer(which)))
+    if (!from || !to) return
+    await fillAccounts(from)
+    await mayProxy(to)
+    const ctx = testContext()
+    const options = optionsOf({ ...from, name: '' }, { whole: true, exclude: ['aside'] })
+    const { manifest, bytes, reader, facts } = await capture(mariadbSource(from.flavour, options), ctx)
+    const told = facts.warnings.map(({ what }) => what).join('\n')
+    if (which === 'mysql') assert.match(told, /the second password of .* is not saved: 'second'@'%'/)
+    else assert.match(told, /does not heed \(skip_name_resolve\) are not saved: .*'byhost'@'db.example'/)
+    const { flavour, host, port, user, password } = to
+    const target = secretSource(`${flavour}://${user}:${password}@${host}:${port}`)
+    const restorer = mariadbRestorer(flavour, { target })
+
+    // A definition that fails takes the accounts back.
+    const before = await accountsOf(to)
+    const spoiled = [...bytes].map(
+      ([name, whole]) =>
+        [
+          name,
+          () =>
+            inChunks(
+              name.endsWith('all.sql')
+                ? Buffer.from(
+                    Buffer.from(whole)
+                      .toString()
+                      .replace(/from `t`/g, 'from `nowhere`'),
+                  )
+                : whole,
+            ),
+        ] as const,
+    )
+    await assert.rejects(
+      restorer.apply([manifest], nothing, false, readerOver(new Map(spoiled), ctx), ctx),
+      /made the definitions, failed/,
+    )
+    assert.deepEqual(await accountsOf(to), before)
+
+    await runSql(
+      to,
+      `${which === 'mysql' ? 'SET GLOBAL partial_revokes = ON;' : ''} CREATE USER bare IDENTIFIED BY 'kept'`,
+    )
+    const kept = await runSql(to, 'SHOW CREATE USER bare')
+    const report = await restorer.apply([manifest], nothing, false, reader, ctx)
+    // What was granted on tables that are gone, or that the backup has not got.
+    assert.deepEqual([...report.warnings].sort(), [
+      `a privilege of 'locked'@'%' was refused: Table 'aside.t' doesn't exist`,
+      `a privilege of 'locked'@'%' was refused: Table 'shop.gone' doesn't exist`,
+    ])
+    assert.equal(await runSql(to, 'SHOW CREATE USER bare'), kept)
+    const withoutThose = (lines: string[]) => lines.filter(line => !/ TO `locked`@| `bare`@/.test(line))
+    assert.deepEqual(withoutThose(await accountsOf(to)), withoutThose(await accountsOf(from)))
+    assert.equal((await runSql(to, 'SELECT n FROM shop.c3')).trim(), '2\n2')
+    const odd = { ...to, user: 'it\'s "odd" `q` \\ b;--', password: 'pass \'w"ö\\rd' }
+    assert.equal((await runSql(odd, 'SELECT SUM(n) FROM shop.t')).trim(), '30')
+  })
