@@ -12,6 +12,16 @@ import { mariadbRestorer, mariadbSource } from './index.ts'
 
 const nothing = { allow: new Set<string>() }
 
+/** The script of the accounts of another server. */
+function foreignTo(script: Uint8Array): Uint8Array {
+  const text = Buffer.from(script).toString()
+  return Buffer.from(
+    text
+      .replace(/(USER IF NOT EXISTS `plugged`@`%` IDENTIFIED) .*;/, "$1 WITH no_such AS 'secret';")
+      .replace(/(USER IF NOT EXISTS `expired`@`%` IDENTIFIED.*);/, '$1 UNHEARD OF;'),
+  )
+}
+
 for (const which of ['11.8', 'mysql'] as const)
   test(`every account of a server of ${which} comes back on an empty one, with all it may do`, async t => {
     const from = await orSkip(t, freshSqlServer(which))
@@ -21,7 +31,7 @@ for (const which of ['11.8', 'mysql'] as const)
     await mayProxy(to)
     const ctx = testContext()
     const options = optionsOf({ ...from, name: '' }, { whole: true, exclude: ['aside'] })
-    const { manifest, bytes, reader, facts } = await capture(mariadbSource(from.flavour, options), ctx)
+    const { manifest, bytes, facts } = await capture(mariadbSource(from.flavour, options), ctx)
     const told = facts.warnings.map(({ what }) => what).join('\n')
     if (which === 'mysql') assert.match(told, /the second password of .* is not saved: 'second'@'%'/)
     else assert.match(told, /does not heed \(skip_name_resolve\) are not saved: .*'byhost'@'db.example'/)
@@ -31,6 +41,7 @@ for (const which of ['11.8', 'mysql'] as const)
 
     // A definition that fails takes the accounts back.
     const before = await accountsOf(to)
+    assert.ok(bytes.get(`${from.flavour}/globals.sql`))
     const spoiled = [...bytes].map(
       ([name, whole]) =>
         [
@@ -58,15 +69,31 @@ for (const which of ['11.8', 'mysql'] as const)
       `${which === 'mysql' ? 'SET GLOBAL partial_revokes = ON;' : ''} CREATE USER bare IDENTIFIED BY 'kept'`,
     )
     const kept = await runSql(to, 'SHOW CREATE USER bare')
-    const report = await restorer.apply([manifest], nothing, false, reader, ctx)
+    // Of one the target has not the plugin, of another it does not understand a word.
+    const foreign = [...bytes].map(
+      ([name, whole]) =>
+        [name, () => inChunks(name.endsWith('globals.sql') ? foreignTo(whole) : whole)] as const,
+    )
+    const report = await restorer.apply([manifest], nothing, false, readerOver(new Map(foreign), ctx), ctx)
     // What was granted on tables that are gone, or that the backup has not got.
-    assert.deepEqual([...report.warnings].sort(), [
-      `a privilege of 'locked'@'%' was refused: Table 'aside.t' doesn't exist`,
-      `a privilege of 'locked'@'%' was refused: Table 'shop.gone' doesn't exist`,
-    ])
+    assert.deepEqual(
+      [...report.warnings].sort(),
+      [
+        `a privilege of 'locked'@'%' was refused: Table 'aside.t' doesn't exist`,
+        `a privilege of 'locked'@'%' was refused: Table 'shop.gone' doesn't exist`,
+        report.warnings.find(each =>
+          /^'expired'@'%' was not made: You have an error in your SQL syntax/.test(each),
+        ),
+        `'plugged'@'%' was not made: Plugin 'no_such' is not loaded`,
+      ].sort(),
+    )
+    assert.doesNotMatch(report.warnings.join(), /\*[0-9A-F]{40}|0x24/)
     assert.equal(await runSql(to, 'SHOW CREATE USER bare'), kept)
-    const withoutThose = (lines: string[]) => lines.filter(line => !/ TO `locked`@| `bare`@/.test(line))
+    const withoutThose = (lines: string[]) =>
+      lines.filter(line => !/ TO `locked`@| `(bare|expired|plugged)`@/.test(line))
     assert.deepEqual(withoutThose(await accountsOf(to)), withoutThose(await accountsOf(from)))
+    const there = await runSql(to, `SELECT User FROM mysql.user WHERE User IN ('expired', 'plugged')`)
+    assert.equal(there, '')
     assert.equal((await runSql(to, 'SELECT n FROM shop.c3')).trim(), '2\n2')
     const odd = { ...to, user: 'it\'s "odd" `q` \\ b;--', password: 'pass \'w"ö\\rd' }
     assert.equal((await runSql(odd, 'SELECT SUM(n) FROM shop.t')).trim(), '30')
