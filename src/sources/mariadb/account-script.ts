@@ -3,7 +3,7 @@ import { type Account, accountKey } from './accounts.ts'
 import { pieces, unreadable } from './script.ts'
 
 /** How our part of a dump begins. */
-export const firstLine = '-- Accounts, with what they may do'
+const firstLine = '-- Accounts, with what they may do'
 const lastLine = '-- Accounts completed'
 const header = '-- cairn account '
 

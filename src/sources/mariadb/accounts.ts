@@ -50,7 +50,8 @@ export async function readAccounts(server: Server, ctx: Context): Promise<Accoun
   const listed = rows.map(listedOf).filter(({ user }) => !own.has(user))
   const found = await shown(server, listed, ctx)
   if (found === null) return null
-  const silent = listed.filter((_, index) => !found[index])
+  // Installers make a root for the name of the machine.
+  const silent = listed.filter(({ user }, index) => !found[index] && user !== 'root')
   const later = new Map(expired.map(([user = '', host = '', days]) => [quoteAccount(user, host), days]))
   return {
     accounts: found.flatMap(account => (account ? [withLifetime(account, later)] : [])),

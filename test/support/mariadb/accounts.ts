@@ -42,7 +42,7 @@ GRANT PROXY ON lim TO 'same'@'10.%' WITH GRANT OPTION;
 GRANT INSERT ON shop.gone TO locked; DROP TABLE gone; GRANT SELECT ON aside.t TO locked;
 `
 
-const ofMariadb = String.raw`
+const ofMariadb = `
 CREATE ROLE same; CREATE ROLE ${'`'}ro"le 'q${'``'}☃${'`'}; GRANT same TO 'same'@'10.%'; GRANT ${'`'}ro"le 'q${'``'}☃${'`'} TO lim; SET DEFAULT ROLE r2 FOR lim;
 CREATE USER twice IDENTIFIED VIA mysql_native_password USING '*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19' OR unix_socket;
 CREATE USER sock IDENTIFIED VIA unix_socket; CREATE USER never IDENTIFIED VIA mysql_native_password USING 'invalid';
