@@ -7,6 +7,7 @@ import { parseAccounts, weightOf } from './account-script.ts'
 import { type Account, accountKey, accountsThere, showAccount } from './accounts.ts'
 import { askEach } from './ask.ts'
 import type { Reached } from './server.ts'
+import { copyAccounts } from './server-tables.ts'
 import { quoteAccount, quoteName } from './sql.ts'
 
 /** How long taking back what was made may take. */
@@ -56,6 +57,19 @@ export class NewAccounts {
     const failed = new Set(refused.map(({ account }) => account))
     this.#made = this.#missing = this.#missing.filter(account => !failed.has(account))
     await this.#grant(grant => weightOf(grant) === 'wide', ctx)
+  }
+
+  /** The same, for accounts that lie as tables in a database beside. */
+  async copy(scratch: string, tables: ReadonlySet<string>, ctx: Context): Promise<void> {
+    try {
+      if (!tables.has('global_priv')) throw new Error('they are of a server older than MariaDB 10.4')
+      this.#made = [...this.#made, ...(await copyAccounts(this.#server, scratch, ctx))]
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      this.warnings.push(
+        `the users of the dump, and their privileges, are not restored: ${asFailure(error, '').why}`,
+      )
+    }
   }
 
   /** After the definitions: what they may do with single tables and routines, and as each other. */

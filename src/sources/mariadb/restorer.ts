@@ -52,7 +52,7 @@ function planOf(p: Prepared): RestorePlan {
       )
     steps.push('counts the rows')
   }
-  if (accounts || hasInside)
+  if (accounts || hasInside || p.own !== null)
     steps.push('creates the accounts that are missing, with their privileges; existing ones stay as they are')
   return {
     target: showConnection(server.connection, goals.length === 1 ? goals[0]?.target : undefined),
