@@ -126,14 +126,14 @@ export class AccountReader {
     const account = this.#found.get(key) ?? { user, host, role, create: [], grants: [] }
     this.#found.set(key, account)
     if (what === undefined) this.#current = account
-    else account[what].push(...(statements ?? []))
+    else account[what].push(...(statements ?? []).map(unconditional))
   }
 
   /** Whether it is a statement of ours. */
   statement(text: string): boolean {
     if (!this.#current || !/^(?:CREATE (?:USER|ROLE)|ALTER USER|GRANT|REVOKE|SET DEFAULT ROLE) /.test(text))
       return false
-    const plain = text.replace(/;$/, '').replace(/^(CREATE (?:USER|ROLE)) IF NOT EXISTS /, '$1 ')
+    const plain = unconditional(text.replace(/;$/, ''))
     const isMaking =
       plain.startsWith('CREATE ') || (plain.startsWith('ALTER ') && !/ DEFAULT ROLE /.test(plain))
     this.#current[isMaking ? 'create' : 'grants'].push(plain)
@@ -144,6 +144,11 @@ export class AccountReader {
   end(): void {
     if (this.#isBegun && !this.#isWhole) throw unreadable(`its last line, "${lastLine}", is missing`)
   }
+}
+
+/** We know which are missing, and whoever made one meanwhile keeps it. */
+function unconditional(statement: string): string {
+  return statement.replace(/^(CREATE (?:USER|ROLE)) IF NOT EXISTS /, '$1 ')
 }
 
 interface Lists {

@@ -67,7 +67,7 @@ export class NewAccounts {
     } catch (error) {
       ctx.signal.throwIfAborted()
       this.warnings.push(
-        `the users of the dump, and their privileges, are not restored: ${asFailure(error, '').why}`,
+        `the users of the dump, and their privileges, are not all restored: ${asFailure(error, '').why}`,
       )
     }
   }

@@ -28,41 +28,33 @@ export function holdsOwn(tables: ReadonlySet<string> | undefined): boolean {
 
 /**
  * Copies the accounts that the server has not from the tables of another server, which lie in `scratch`, into its own, and
- * makes them valid. The list comes last: what the others hold of an account that is not in it means nothing.
- * Gives those that were made. Throws a Failure.
+ * makes them valid. The list comes first: without it, what the others hold would wait for whoever makes an account of that
+ * name. Gives those that were made. Throws a Failure.
  */
 export async function copyAccounts(server: Server, scratch: string, ctx: Context): Promise<Account[]> {
-  const list = quoteTable(scratch, listTable)
-  const missing = `User <> 'mariadb.sys' AND NOT EXISTS
-    (SELECT 1 FROM mysql.${listTable} m WHERE m.User = g.User AND m.Host = g.Host)`
-  const [columns = [], found = []] = await ask(
+  const chosen = quoteTable(scratch, 'cairn_missing')
+  const [columns = [], , found = []] = await ask(
     server,
     [
       commonColumns(scratch),
-      `SELECT User, Host, JSON_VALUE(Priv, '$.is_role') IS NOT NULL FROM ${list} g WHERE ${missing}`,
+      `CREATE TABLE ${chosen} AS SELECT User, Host, JSON_VALUE(Priv, '$.is_role') IS NOT NULL AS is_role FROM ${quoteTable(scratch, listTable)} g
+        WHERE User <> 'mariadb.sys' AND NOT EXISTS (SELECT 1 FROM mysql.${listTable} m WHERE m.User = g.User AND m.Host = g.Host)`,
+      `SELECT User, Host, is_role FROM ${chosen}`,
     ],
     ctx,
   )
   if (found.length === 0) return []
-  const copy = (table: string, condition: string): string[] => {
-    const names = columns.filter(([of]) => of === table).map(([, name = '']) => quoteName(name))
-    const from = `${quoteTable(scratch, table)} g`
-    return names.length === 0
-      ? []
-      : [`INSERT IGNORE INTO mysql.${table} (${names}) SELECT ${names} FROM ${from} WHERE ${condition}`]
-  }
-  const ofMissing = `(User, Host) IN (SELECT User, Host FROM ${list} g WHERE ${missing})`
+  const ofMissing = `(User, Host) IN (SELECT User, Host FROM ${chosen})`
   // Whoever may give a role to others may do so here, too: nobody else could.
-  const ofRoles = `${ofMissing} OR Admin_option = 'Y' AND (Role, '') IN (SELECT User, Host FROM ${list} g WHERE ${missing})`
-  await ask(
-    server,
-    [
-      ...others.flatMap(table => copy(table, table === 'roles_mapping' ? ofRoles : ofMissing)),
-      ...copy(listTable, missing),
-      'FLUSH PRIVILEGES',
-    ],
-    ctx,
-  )
+  const ofRoles = `${ofMissing} OR Admin_option = 'Y' AND Role IN (SELECT User FROM ${chosen} WHERE is_role)`
+  const copies = [listTable, ...others].flatMap(table => {
+    const names = columns.filter(([of]) => of === table).map(([, name = '']) => quoteName(name))
+    if (names.length === 0) return []
+    const condition = table === 'roles_mapping' ? ofRoles : ofMissing
+    const rows = `SELECT ${names} FROM ${quoteTable(scratch, table)} WHERE ${condition}`
+    return [`INSERT IGNORE INTO mysql.${table} (${names}) ${rows}`]
+  })
+  await ask(server, [...copies, 'FLUSH PRIVILEGES'], ctx)
   return found.map(([user = '', host = '', role]) => ({
     ...{ user, host, role: role === '1' },
     create: user === 'PUBLIC' ? [] : ['copied'],
