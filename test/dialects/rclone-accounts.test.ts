@@ -1,3 +1,4 @@
+// budget: 120 s
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,3 +1,4 @@
+// budget: 150 s
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { freshSqlServer, orSkip } from '../../../test/services/index.ts'
