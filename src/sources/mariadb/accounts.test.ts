@@ -1,15 +1,20 @@
 // budget: 150 s
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import { freshSqlServer, orSkip } from '../../../test/services/index.ts'
+import { freshSqlDatabase, freshSqlServer, orSkip } from '../../../test/services/index.ts'
 import { runSql } from '../../../test/services/mariadb.ts'
 import { capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
 import { accountsOf, fillAccounts, mayProxy } from '../../../test/support/mariadb/accounts.ts'
 import { optionsOf } from '../../../test/support/mariadb/hostile.ts'
 import { inChunks, readerOver } from '../../../test/support/reader.ts'
+import { Secret } from '../../model/secret.ts'
 import { secretSource } from '../../platform/secret-source.ts'
+import { resolveConnection } from './connection.ts'
 import { mariadbRestorer, mariadbSource } from './index.ts'
+import { NewAccounts } from './restore-accounts.ts'
+import { reach } from './server.ts'
 
 const nothing = { allow: new Set<string>() }
 
@@ -99,3 +104,32 @@ for (const which of ['11.8', 'mysql'] as const)
     const odd = { ...to, user: 'it\'s "odd" `q` \\ b;--', password: 'pass \'w"ö\\rd' }
     assert.equal((await runSql(odd, 'SELECT SUM(n) FROM shop.t')).trim(), '30')
   })
+
+test('who may make no accounts hears so, but not a thousand times; who may not see them makes none', async t => {
+  const admin = await orSkip(t, freshSqlDatabase('10.11'))
+  if (!admin) return
+  const { flavour, host, port } = admin
+  const user = `u${randomBytes(4).toString('hex')}`
+  await runSql(admin, `CREATE USER ${user} IDENTIFIED BY 'x12345'`)
+  const ctx = testContext()
+  const password = { where: '', read: async () => new Secret('x12345'), toJSON: () => '' }
+  const connection = await resolveConnection(flavour, { host, port, user, password })
+  const wanted = Array.from({ length: 60 }, (_, n) => ({
+    ...{ user: `${user}${n}`, host: '%', role: false },
+    create: [`CREATE USER \`${user}${n}\`@\`%\` IDENTIFIED BY PASSWORD '*${'0'.repeat(40)}'`],
+    grants: [],
+  }))
+  const warned = async () => {
+    const accounts = await NewAccounts.among(wanted, await reach(connection, undefined, ctx), ctx)
+    await accounts.make(ctx)
+    await accounts.finish(ctx)
+    await accounts.undo(ctx)
+    return accounts.warnings
+  }
+  assert.match((await warned()).join(), /^no account is created: the target's may not be read \(.*denied/)
+  await runSql(admin, `GRANT SELECT ON mysql.* TO ${user}`)
+  const warnings = await warned()
+  assert.equal(warnings.length, 51)
+  assert.match(warnings[0] ?? '', /0'@'%' was not made: Access denied; you need .*CREATE USER/)
+  assert.equal(warnings[50], '10 more statements for accounts were refused')
+})

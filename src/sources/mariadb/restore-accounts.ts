@@ -13,6 +13,9 @@ import { quoteAccount, quoteName } from './sql.ts'
 /** How long taking back what was made may take. */
 const cleanupMs = 60_000
 
+/** Of one kind; a user who may make no account hears it for each. */
+const mostWarnings = 50
+
 /** The accounts of an artifact. */
 export async function accountsOf(artifact: ArtifactRecord, read: ArtifactReader): Promise<Account[]> {
   return await parseAccounts(read.open(artifact))
@@ -52,8 +55,7 @@ export class NewAccounts {
   async make(ctx: Context): Promise<void> {
     const steps = this.#missing.flatMap(account => account.create.map(statement => ({ account, statement })))
     const refused = await this.#each(steps, ctx)
-    for (const { account, said } of refused)
-      this.warnings.push(`${showAccount(account)} was not made: ${said}`)
+    this.#tell(refused.map(({ account, said }) => `${showAccount(account)} was not made: ${said}`))
     const failed = new Set(refused.map(({ account }) => account))
     this.#made = this.#missing = this.#missing.filter(account => !failed.has(account))
     await this.#grant(grant => weightOf(grant) === 'wide', ctx)
@@ -99,12 +101,19 @@ export class NewAccounts {
     const steps = this.#made.flatMap(account =>
       account.grants.filter(isWanted).map(statement => ({ account, statement })),
     )
-    for (const { account, statement, said } of await this.#each(steps, ctx))
-      this.warnings.push(
+    this.#tell(
+      (await this.#each(steps, ctx)).map(({ account, statement, said }) =>
         statement.startsWith('REVOKE ')
           ? `${showAccount(account)} may do more than before, because a REVOKE was refused (SET PERSIST partial_revokes = ON): ${said}`
           : `a privilege of ${showAccount(account)} was refused: ${said}`,
-      )
+      ),
+    )
+  }
+
+  #tell(warnings: readonly string[]): void {
+    this.warnings.push(...warnings.slice(0, mostWarnings))
+    const more = warnings.length - mostWarnings
+    if (more > 0) this.warnings.push(`${more} more statements for accounts were refused`)
   }
 
   /** Carries out one after the other; gives those that the server refused. */
