@@ -24,6 +24,7 @@ import { contentOf } from './wiring/contents.ts'
 import { containerOptions, guardsOf, hooksOf } from './wiring/guards.ts'
 import { namedObjects, namingOf, zoneOf } from './wiring/names.ts'
 import { oldScratch } from './wiring/scratch.ts'
+import { serversOf } from './wiring/servers.ts'
 import { jobOf, openRestorer, openSource, sourcesOf } from './wiring/sources.ts'
 import { destinationOf, mustBeThere, openStore, storeAt } from './wiring/stores.ts'
 
@@ -183,7 +184,7 @@ export function appFor(config: Config, state: State): App {
         ),
         to: (merged.to ?? []).map(to => destinationOf(to, merged.keep, config, store)),
         ...namingOf(own, merged.timezone),
-        guards: guardsOf(name, merged, state),
+        guards: guardsOf(name, merged, () => serversOf(own), state),
         capture: merged.capture ?? (merged.containers ? 'spool' : 'stream'),
         census: merged.census ?? 'counts',
         zone: zoneOf(merged.timezone),
@@ -191,9 +192,11 @@ export function appFor(config: Config, state: State): App {
       }
     },
     standstill(name) {
-      const containers = config.jobs[name]?.containers ?? config.defaults.containers
+      const own = config.jobs[name]
+      const containers = own?.containers ?? config.defaults.containers
       if (!containers) return null
-      return containerGuard(name, { ...containerOptions(containers), isBackup: false }, state)
+      const servers = async () => (own ? await serversOf(own) : [])
+      return containerGuard(name, { ...containerOptions(containers, servers), isBackup: false }, state)
     },
     entered() {
       const prefix = 'containers.'
@@ -203,7 +206,12 @@ export function appFor(config: Config, state: State): App {
         ...stopped.map(({ name }) => name.slice(prefix.length)),
       ])
       return [...jobs].flatMap(job =>
-        guardsOf(job, { containers: Containers.parse({}), ...config.defaults, ...config.jobs[job] }, state)
+        guardsOf(
+          job,
+          { containers: Containers.parse({}), ...config.defaults, ...config.jobs[job] },
+          async () => [],
+          state,
+        )
           .filter(guard => guard.isLeft?.())
           .map(guard => ({ job, guard })),
       )

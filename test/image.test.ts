@@ -293,7 +293,12 @@ test('README: Cairn in a compose project, and what users of the sidecar do there
   assert.equal(ran.status, 0, ran.stdout + ran.stderr)
   assert.equal(await sql('select count(*) from customers'), '1000\n')
   let before = await started()
-  await inBackup('/backup-scripts/backup-now.sh')
+  // The server of the database that is read, or restored into, goes on.
+  const both = ['exec', '-T', '-e', 'BACKUP_STOP_SERVICES=app, db', 'backup']
+  const dbStarted = (): Promise<string> =>
+    own.docker('inspect', '-f', '{{.State.StartedAt}}', project.container('db'))
+  const dbBefore = await dbStarted()
+  await project.do(...both, '/backup-scripts/backup-now.sh')
   assert.notEqual(await started(), before)
   const archive = archives().at(-1) ?? ''
   const [, time = ''] = /^shop-(\d{4}-\d\d-\d\d-\d{6})\.tar\.gz\.gpg$/.exec(archive) ?? []
@@ -304,14 +309,18 @@ test('README: Cairn in a compose project, and what users of the sidecar do there
   await inBackup('sh', '-c', 'rm /data/wiki.db; echo lost > /data/state')
   before = await started()
   const asked = performance.now()
-  await inBackup('/backup-scripts/restore.sh', time)
+  await project.do(...both, '/backup-scripts/restore.sh', time)
   assert.ok(performance.now() - asked >= 10_000, 'there are ten seconds to cancel')
   assert.equal(await sql('select count(*) from customers'), '1000\n')
   assert.notEqual(await started(), before)
   const pages =
     'sqlite3 -cmd ".timeout 30000" /data/wiki.db "pragma integrity_check; select count(*) > 0 from page"'
   assert.equal(await project.do('exec', '-T', 'app', 'sh', '-c', pages), 'ok\n1\n')
-  assert.match(await inBackup('cat', '/var/log/backup.log'), /Z backed up sidecar.*: /)
+  const log = await inBackup('cat', '/var/log/backup.log')
+  assert.match(log, /Z backed up sidecar.*: /)
+  assert.match(log, /-db-1 is not stopped: the database at \S+:5432 runs in it, and is read/)
+  assert.match(log, /-db-1 is not stopped: the database at \S+:5432 runs in it, and is restored into/)
+  assert.equal(await dbStarted(), dbBefore)
   assert.match(logs(own, project.container('backup')), /Z backed up sidecar.*: /)
 
   Object.assign(environment, { BACKUP_SCHEDULE: '*/5 * * * * *' })

@@ -1,10 +1,11 @@
 import type { CatalogEntry } from '../engine/catalog.ts'
+import { withFirstReadable } from '../engine/first-readable.ts'
 import { artifactReader, type StagesOf } from '../engine/reader.ts'
-import { isUnreadable } from '../engine/restore.ts'
 import { manifestFrom } from '../engine/stated.ts'
 import type { Context } from '../model/context.ts'
 import { asFailure, type ExitCode, exitCode, usage } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
+import type { Store } from '../model/store.ts'
 import type { Global } from './io.ts'
 import { findBackup, readingOf, withApp } from './work.ts'
 
@@ -40,23 +41,20 @@ async function writeFirst(
   ctx: Context,
 ): Promise<void> {
   let isBegun = false
-  for (const [index, { store }] of entry.copies.entries()) {
-    try {
-      for await (const chunk of artifactReader(store, stagesOf, ctx).open(record)) {
-        isBegun = true
-        await write(chunk)
-      }
-      return
-    } catch (error) {
-      ctx.signal.throwIfAborted()
-      const failure = asFailure(error, `cannot read ${record.name} from store ${store.name}`)
-      const next = entry.copies[index + 1]
-      if (isBegun || !next || !isUnreadable(failure)) throw failure
-      const remedy = `trying the copy in ${next.store.name}`
-      ctx.emit({ type: 'warning', what: failure.what, why: failure.why, remedy, store: store.name })
+  const work = async (store: Store): Promise<void> => {
+    for await (const chunk of artifactReader(store, stagesOf, ctx).open(record)) {
+      isBegun = true
+      await write(chunk)
     }
   }
-  throw usage(`${entry.id} cannot be read`, 'no store has it')
+  const stores = entry.copies.map(({ store }) => store)
+  await withFirstReadable(
+    stores,
+    ({ name }) => `cannot read ${record.name} from store ${name}`,
+    work,
+    ctx,
+    () => !isBegun,
+  )
 }
 
 function write(chunk: Uint8Array): Promise<void> {

@@ -59,9 +59,11 @@ function whatToDo(checks: readonly Check[], jobs: readonly string[]): string[] {
 async function openJob(job: Job, app: App, stores: Map<string, Store>, ctx: Context): Promise<Check[]> {
   for (const { store } of job.to) stores.set(store.name, store)
   const sources: Check[] = []
+  const advised: Check[] = []
   for (const source of job.sources) {
     const check = await attempt(`source of ${job.name}`, async () => {
-      const { version, units, estimate } = await source.inspect(ctx)
+      const { version, units, estimate, advice = [] } = await source.inspect(ctx)
+      advised.push(...advice.map(each => toWarn(`source of ${job.name}`, each)))
       const size = estimate > 0 ? `, about ${showBytes(estimate)}` : ''
       return `${source.engine} ${version}: ${units.map(unit => unit.name).join(', ')}${size}`
     })
@@ -69,9 +71,8 @@ async function openJob(job: Job, app: App, stores: Map<string, Store>, ctx: Cont
   }
   const stages = await attempt(`stages of ${job.name}`, () => checkStages(job.stages, ctx))
   const opened = stages.ok ? await checkOpens(job, app, ctx) : []
-  const advised = job.stages.flatMap(({ name, warning }) =>
-    warning ? [toWarn(`stage ${name} of ${job.name}`, warning)] : [],
-  )
+  for (const { name, warning } of job.stages)
+    if (warning) advised.push(toWarn(`stage ${name} of ${job.name}`, warning))
   return [
     ...sources,
     stages,

@@ -13,13 +13,16 @@ export async function openOrTell(configFlag: string | undefined, open: () => App
   } catch (error) {
     const notifiers = notifiersOfEnvironment(configFlag)
     const failure = asFailure(error, 'cannot begin')
-    if (notifiers.length > 0) await tell(notifiers, failure)
+    if (notifiers.length > 0) await tellFailure(notifiers, failure)
     throw error
   }
 }
 
 /** Throws only when it is interrupted: that others cannot be told is a warning. */
-async function tell(notifiers: ReturnType<typeof notifiersOfEnvironment>, failure: Failure): Promise<void> {
+async function tellFailure(
+  notifiers: ReturnType<typeof notifiersOfEnvironment>,
+  failure: Failure,
+): Promise<void> {
   const signal = interruptSignal()
   const text = `nothing is backed up (exit ${failure.exit})\n${failure.message}`
   const message = withoutSecrets(text, secretsRead())

@@ -8,6 +8,7 @@ import { type Choice, choose, type Listed, stopOrder } from './choose.ts'
 import { askFor, type Docker, docker, Refused } from './client.ts'
 import { exec, goesWhenStopped, type Held, ready, start, stop } from './container.ts'
 import { ourselves } from './self.ts'
+import { type Server, servingOf } from './serving.ts'
 
 const defaultAddress = 'unix:///var/run/docker.sock'
 
@@ -23,6 +24,8 @@ export interface ContainerOptions {
   readonly execTimeoutMs: number
   /** Whether the commands of labels are run; not where nothing is backed up. */
   readonly isBackup: boolean
+  /** The databases that are read, or restored into: without their containers that could not be done. */
+  servers(): Promise<readonly Server[]>
 }
 
 /** What must be undone: in the journal before anything is done. */
@@ -153,9 +156,23 @@ async function choiceOf(
   const warn = (what: string, why: string, remedy: string): void =>
     ctx.emit({ type: 'warning', what, why, remedy })
   for (const note of choice.notes) warn(...note)
+  const servers = choice.stop.length > 0 ? await options.servers() : []
+  const serving = await servingOf(engine, servers, self)
   const stop: Listed[] = []
   for (const each of choice.stop) {
-    if (await goesWhenStopped(engine, each.id))
+    const server = await serving(each)
+    if (server !== null && options.isBackup)
+      warn(
+        `container ${each.name} is not stopped`,
+        `the database at ${server} runs in it, and is read`,
+        'take it out of the list',
+      )
+    else if (server !== null)
+      ctx.emit({
+        type: 'notice',
+        text: `container ${each.name} is not stopped: the database at ${server} runs in it, and is restored into`,
+      })
+    else if (await goesWhenStopped(engine, each.id))
       warn(
         `container ${each.name} is not stopped`,
         'it was started with --rm: Docker would remove it',

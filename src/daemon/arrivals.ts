@@ -3,7 +3,7 @@ import { type CatalogEntry, isIncomplete, readCatalog } from '../engine/catalog.
 import { clockToleranceMs } from '../engine/retention.ts'
 import { readManifest } from '../engine/stated.ts'
 import type { Context } from '../model/context.ts'
-import { asFailure, exitCode, Failure } from '../model/failure.ts'
+import { asFailure, isDamage } from '../model/failure.ts'
 import { showDuration } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
 import { lastGoodRun } from './run-record.ts'
@@ -70,7 +70,7 @@ async function endOf({ copies: [copy], finishedAt }: CatalogEntry, ctx: Context)
     return made < finishedAt ? made : finishedAt
   } catch (error) {
     ctx.signal.throwIfAborted()
-    return error instanceof Failure && error.exit === exitCode.damaged ? null : finishedAt
+    return isDamage(error) ? null : finishedAt
   }
 }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Context } from '../model/context.ts'
-import { asFailure, damage, exitCode, Failure } from '../model/failure.ts'
+import { asFailure, damage, Failure, isDamage } from '../model/failure.ts'
 import type { Destination } from '../model/job.ts'
 import { beginKey, markKey } from '../model/key.ts'
 import type { ArtifactRecord, Manifest, StoredPart } from '../model/manifest.ts'
@@ -108,10 +108,6 @@ async function isSound({ record, part }: CopiedObject, store: Store, ctx: Contex
     if (isDamage(error)) return false
     throw error
   }
-}
-
-function isDamage(error: unknown): boolean {
-  return error instanceof Failure && error.exit === exitCode.damaged
 }
 
 function mustFit(manifest: Manifest, store: Store): void {

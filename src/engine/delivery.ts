@@ -110,8 +110,10 @@ export function delivery(
       return await store.put(key, body, { ...options(dest), ...more }, putCtx)
     } catch (error) {
       if (!(bare && error instanceof Unkept)) throw error
-      if (!unkept.has(store.name)) announce(error, undefined, ctx, store.name)
-      unkept.set(store.name, unkept.get(store.name) ?? error)
+      if (!unkept.has(store.name)) {
+        unkept.set(store.name, error)
+        announce(error, undefined, ctx, store.name)
+      }
       return error.object
     }
   }

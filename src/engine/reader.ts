@@ -7,6 +7,7 @@ import { type Bytes, isProgram, type Program, type Stage, type Step, type Transf
 import { NotFound, type Store } from '../model/store.ts'
 import { flow, pour } from '../platform/flow.ts'
 import { isBrokenPipe } from '../platform/program.ts'
+import { isUnreadable } from './first-readable.ts'
 import { progress } from './progress.ts'
 
 /** The stages that an artifact went through, ready to be undone. Throws a Failure with exit 12 when a key is missing. */
@@ -169,12 +170,9 @@ async function explain(
 
 const unchecked = 'another tool wrote it, so that nobody knows what its bytes were: try an older one'
 
-/** Damage and unreadable stores are told apart already; whatever else failed may have failed because of what it was fed. */
+/** Whatever is not about the copy already may have failed because of what it was fed. */
 function isAboutContent(error: unknown): boolean {
-  return !(
-    error instanceof Failure &&
-    (error.exit === exitCode.damaged || error.what.startsWith('cannot read '))
-  )
+  return !(error instanceof Failure && isUnreadable(error))
 }
 
 function causeOf(failure: Failure): DecodeError | null {

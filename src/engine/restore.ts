@@ -1,8 +1,9 @@
 import type { Context } from '../model/context.ts'
-import { asFailure, exitCode, type Failure, usage } from '../model/failure.ts'
+import { usage } from '../model/failure.ts'
 import type { Manifest } from '../model/manifest.ts'
 import type { ArtifactReader, RestorePlan, RestoreReport, Restorer, Selection } from '../model/restore.ts'
 import type { Store } from '../model/store.ts'
+import { withFirstReadable } from './first-readable.ts'
 import { artifactReader, type StagesOf } from './reader.ts'
 
 /**
@@ -23,27 +24,16 @@ export async function restore(
 ): Promise<RestoreReport> {
   checkSelection(manifest, restorer, pick)
   const once = ready && onlyOnce(ready)
-  let failure: Failure | null = null
-  for (const [index, store] of from.entries()) {
-    ctx.signal.throwIfAborted()
+  const work = async (store: Store): Promise<RestoreReport> => {
     ctx.emit({ type: 'phase', phase: 'restore', job: manifest.job, unit: manifest.unit })
-    try {
-      const reader = artifactReader(store, stagesOf, ctx)
-      if (once && !restorer.readsFirst) {
-        await tryKeys(manifest, pick, reader)
-        await once()
-      }
-      return measured(await restorer.apply([manifest], pick, replace, reader, ctx, once), manifest, pick)
-    } catch (error) {
-      ctx.signal.throwIfAborted()
-      failure = asFailure(error, `cannot restore ${manifest.id}`)
-      const next = from[index + 1]
-      if (!next || !isUnreadable(failure)) throw failure
-      const remedy = `trying the copy in ${next.name}`
-      ctx.emit({ type: 'warning', what: failure.what, why: failure.why, remedy, store: store.name })
+    const reader = artifactReader(store, stagesOf, ctx)
+    if (once && !restorer.readsFirst) {
+      await tryKeys(manifest, pick, reader)
+      await once()
     }
+    return measured(await restorer.apply([manifest], pick, replace, reader, ctx, once), manifest, pick)
   }
-  throw failure ?? usage(`cannot restore ${manifest.id}`, 'no store has a whole copy')
+  return await withFirstReadable(from, () => `cannot restore ${manifest.id}`, work, ctx)
 }
 
 /** Another store's copy may be tried when all is ready already. */
@@ -92,20 +82,15 @@ export async function planRestore(
   ctx: Context,
 ): Promise<RestorePlan> {
   checkSelection(manifest, restorer, pick)
-  let failure: unknown
-  for (const store of from) {
-    try {
-      const plan = await restorer.plan([manifest], pick, ctx, artifactReader(store, stagesOf, ctx))
-      if (!manifest.missing) return plan
-      const lacks = manifest.missing.map(why => `the backup is incomplete: ${why}`)
-      return { ...plan, warnings: [...lacks, ...plan.warnings] }
-    } catch (error) {
-      ctx.signal.throwIfAborted()
-      failure = error
-      if (!isUnreadable(asFailure(error, `cannot restore ${manifest.id}`))) throw error
-    }
+  const work = async (store: Store): Promise<RestorePlan> => {
+    const plan = await restorer.plan([manifest], pick, ctx, artifactReader(store, stagesOf, ctx))
+    if (!manifest.missing) return plan
+    const lacks = manifest.missing.map(why => `the backup is incomplete: ${why}`)
+    return { ...plan, warnings: [...lacks, ...plan.warnings] }
   }
-  throw failure ?? usage(`cannot restore ${manifest.id}`, 'no store has a whole copy')
+  // The restore itself says which copies it passes over.
+  const silent = { ...ctx, emit: () => {} }
+  return await withFirstReadable(from, () => `cannot restore ${manifest.id}`, work, silent)
 }
 
 function checkSelection(manifest: Manifest, restorer: Restorer, pick: Selection): void {
@@ -123,9 +108,4 @@ function checkSelection(manifest: Manifest, restorer: Restorer, pick: Selection)
     `${manifest.id} has no such artifact`,
     `it has: ${names.join(', ')}`,
   )
-}
-
-/** Another copy may be sound where this one is damaged or out of reach; a failure of the target is the same from everywhere. */
-export function isUnreadable(failure: Failure): boolean {
-  return failure.exit === exitCode.damaged || failure.what.startsWith('cannot read ')
 }

@@ -45,6 +45,10 @@ export function damage(what: string, why: string, remedy = ''): Failure {
   return new Failure({ what, why, remedy, exit: exitCode.damaged })
 }
 
+export function isDamage(error: unknown): boolean {
+  return error instanceof Failure && error.exit === exitCode.damaged
+}
+
 /** The stored bytes are right, but this key does not open them. Thrown by a stage's `decode`. */
 export function wrongKey(what: string, why: string, remedy = ''): Failure {
   return new Failure({ what, why, remedy, exit: exitCode.wrongKey })

@@ -1,7 +1,7 @@
 import type { Context } from './context.ts'
 import type { Failure } from './failure.ts'
 import type { Chain, Kind, Manifest, Role, Warning } from './manifest.ts'
-import type { Bytes, Program } from './step.ts'
+import type { Advice, Bytes, Program } from './step.ts'
 
 /** What restores together, and so what a backup is of: one database and its globals, one file, a set of paths. */
 export interface Unit {
@@ -21,6 +21,8 @@ export interface Artifact {
   readonly sizeHint?: number
   /** Is called once at the most, when its turn has come. `ctx.alive` speaks for this artifact's stream alone. */
   open(ctx: Context): Program | Bytes
+  /** Where `open` gives a program: what its bytes pass through, before they are the artifact's. */
+  readonly through?: readonly Program[]
   /**
    * Instead of `open`: writes it as files into this folder, which is made, and returns their paths in it, in the order that
    * who reads them one after another wants them in. What a failure leaves there is the caller's to remove.
@@ -39,6 +41,8 @@ export interface Inspection {
   readonly units: readonly Unit[]
   /** Plain bytes to expect, all units together; 0 when it cannot be known. */
   readonly estimate: number
+  /** What hinders no backup, and should be known before one is needed. */
+  readonly advice?: readonly Advice[]
 }
 
 /** How exact the census is to be: names only, row counts, or content digests. */

@@ -35,7 +35,7 @@ export const sourceOptions = {
 } as const
 
 export const sources = {
-  postgres: (options: PostgresOptions): Source => postgresSource(options),
+  postgres: (options: PostgresOptions, isPart = false): Source => postgresSource(options, isPart),
   mariadb: (options: MariadbOptions): Source => mariadbSource('mariadb', options),
   mysql: (options: MariadbOptions): Source => mariadbSource('mysql', options),
   mongodb: (options: MongodbOptions): Source => mongodbSource(options),
@@ -44,6 +44,30 @@ export const sources = {
   file: (options: FileOptions): Source =>
     fileSource(options, () => sqliteSource({ path: options.path, allowEmpty: true })),
   archive: (name: string, members: readonly ArchiveMember[]): Source => archiveSource(name, members),
+} as const
+
+/** Where the servers of a source's databases are: those with a host. */
+export const servers = {
+  async postgres(options: PostgresOptions): Promise<{ host: string; port: number }[]> {
+    const { placesOf, resolveConnection } = await import('./postgres/connection.ts')
+    return placesOf(await resolveConnection(options)).map(({ host, address, port }) => ({
+      host: address ?? host,
+      port,
+    }))
+  },
+  async mariadb(options: MariadbOptions): Promise<{ host: string; port: number }[]> {
+    const { resolveConnection } = await import('./mariadb/connection.ts')
+    const { host, fallbackHost, port = 3306 } = await resolveConnection('mariadb', options)
+    const known = host ?? fallbackHost
+    return known === undefined ? [] : [{ host: known, port }]
+  },
+  async mongodb({ uri }: MongodbOptions): Promise<{ host: string; port: number }[]> {
+    const [, hosts = ''] = /^mongodb:\/\/(?:[^/]*@)?([^/?]*)/.exec((await uri.read()).reveal()) ?? []
+    return hosts.split(',').map(each => {
+      const [, host = '', port = '27017'] = /^\[?(.*?)\]?(?::(\d+))?$/.exec(each) ?? []
+      return { host, port: Number(port) }
+    })
+  },
 } as const
 
 /**

@@ -208,6 +208,15 @@ suite('recipients that cannot be used', () => {
     })
   }
 
+  test('a recipients file with none but other keys says which they are', async () => {
+    const recipientsFile = file('recipients-others', '# mine\necdsa-sha2-nistp256 AAAA me\nssh-dss AAAA me\n')
+    const options = AgeOptions.parse({ recipientsFile, skipOtherKeys: true })
+    await assert.rejects(ageStage(options, { reading: false }), {
+      exit: exitCode.usage,
+      message: `cannot encrypt for the keys in ${recipientsFile}: age cannot encrypt for ecdsa-sha2-nistp256, ssh-dss`,
+    })
+  })
+
   test('a plugin may be allowed', async () => {
     const recipients = ['age1yubikey1q2w7u3v5yuuhasfjk5']
     const options = AgeOptions.parse({ recipients, plugins: true })

@@ -147,8 +147,7 @@ async function readRecipients(
   const others = skipOtherKeys ? lines.filter(line => /^(ecdsa-|ssh-dss|sk-)/.test(line)) : []
   skipped.push(...others)
   const all = [...recipients, ...lines.filter(line => !others.includes(line))]
-  if (all.length === 0)
-    throw usage('cannot encrypt', 'no recipient is configured', 'add a public key to recipients')
+  if (all.length === 0) throw noRecipient(recipientsFile, others)
   for (const recipient of all) {
     const problem = recipientProblem(recipient, plugins)
     if (problem) throw problem
@@ -156,11 +155,21 @@ async function readRecipients(
   return all
 }
 
+function noRecipient(file: string | undefined, skipped: readonly string[]): Failure {
+  if (file === undefined)
+    return usage('cannot encrypt', 'no recipient is configured', 'add a public key to recipients')
+  const why = skipped.length > 0 ? `age cannot encrypt for ${kindsOf(skipped)}` : 'no public key stands in it'
+  return usage(`cannot encrypt for the keys in ${file}`, why, 'add an ssh-ed25519 or age1 key to it')
+}
+
+function kindsOf(keys: readonly string[]): string {
+  return [...new Set(keys.map(line => line.split(' ')[0]))].join(', ')
+}
+
 function passedOver(skipped: readonly string[]): NonNullable<Stage['warning']> {
-  const kinds = [...new Set(skipped.map(line => line.split(' ')[0]))].join(', ')
   return {
     what: `${skipped.length} keys of the recipients file were passed over`,
-    why: `age cannot encrypt for ${kinds}`,
+    why: `age cannot encrypt for ${kindsOf(skipped)}`,
     remedy: 'who has only these cannot read the backup: use ssh-ed25519 or age1 keys',
   }
 }

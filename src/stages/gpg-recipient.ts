@@ -33,10 +33,13 @@ function expiryOf(records: readonly string[][], now: Date): Date | null {
   return times.length === 0 ? null : new Date(Math.min(...times) * 1000)
 }
 
-/** What it has to encrypt for. */
+/** What it has to encrypt for, valid or not. */
+function forEncryption(records: readonly string[][]): string[][] {
+  return records.filter(record => /^(pub|sub)$/.test(record[0] ?? '') && record[11]?.includes('e'))
+}
+
 function usableIn(records: readonly string[][], now: Date): string[][] {
-  const parts = records.filter(record => /^(pub|sub)$/.test(record[0] ?? '') && record[11]?.includes('e'))
-  return parts.filter(record => !/[ri]/.test(record[1] ?? '') && !isExpired(record, now))
+  return forEncryption(records).filter(record => !/[ri]/.test(record[1] ?? '') && !isExpired(record, now))
 }
 
 /** When a record's key expires, in seconds; 0: never. */
@@ -72,10 +75,8 @@ function faultOf(records: readonly string[][], now: Date): string | null {
   if (first[0] === 'sec') return 'it is a secret key: export the public one (gpg --armor --export)'
   if (first[1] === 'r') return 'it was revoked'
   if (isExpired(first, now)) return 'it has expired'
-  const parts = records.filter(([type = '']) => ['pub', 'sub'].includes(type))
-  const forEncryption = parts.filter(record => record[11]?.includes('e'))
   const usable = usableIn(records, now)
-  if (forEncryption.length === 0) return 'it can only sign'
+  if (forEncryption(records).length === 0) return 'it can only sign'
   if (usable.length === 0) return 'what it has to encrypt for has expired or was revoked'
   if (usable.length > 1)
     return `it has ${usable.length} keys to encrypt for: export one of them (gpg --export KEYID!)`

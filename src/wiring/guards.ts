@@ -24,24 +24,23 @@ export function hooksOf(hooks: HooksConfig | undefined): Hooks {
 export function guardsOf(
   job: string,
   { hooks, containers }: Pick<JobConfig, 'hooks' | 'containers'>,
+  servers: ContainerOptions['servers'],
   state: State,
 ): Guard[] {
   return [
     ...(hooks ? [hookGuard(job, hooksOf(hooks), state.journal)] : []),
-    ...(containers ? [containerGuard(job, containerOptions(containers), state)] : []),
+    ...(containers ? [containerGuard(job, containerOptions(containers, servers), state)] : []),
   ]
 }
 
 /** Longer waits than a timer can count make no sense here. */
 const longestWaitMs = 20 * day
 
-export function containerOptions({
-  wait,
-  startWait,
-  startTimeout,
-  execTimeout,
-  ...said
-}: ContainersConfig): ContainerOptions {
+/** `servers`: whose containers are to go on. */
+export function containerOptions(
+  { wait, startWait, startTimeout, execTimeout, ...said }: ContainersConfig,
+  servers: ContainerOptions['servers'],
+): ContainerOptions {
   const upTo = (ms: number): number => Math.min(ms, longestWaitMs)
   return {
     ...said,
@@ -50,5 +49,6 @@ export function containerOptions({
     startTimeoutMs: upTo(startTimeout),
     execTimeoutMs: upTo(execTimeout),
     isBackup: true,
+    servers,
   }
 }

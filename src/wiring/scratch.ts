@@ -11,10 +11,11 @@ const oldFolders = ['/scratch', '/backups', '/backup'] as const
 export function oldScratch(stores: Config['stores'], folders: readonly string[] = oldFolders): string | null {
   const taken = Object.values(stores).flatMap(store => (store.type === 'local' ? [store.path] : []))
   const isFree = (folder: string): boolean => !taken.some(path => `${path}/`.startsWith(`${folder}/`))
-  return folders.find(folder => isFree(folder) && isMounted(folder)) ?? null
+  return folders.find(folder => isFree(folder) && isUsable(folder)) ?? null
 }
 
-function isMounted(folder: string): boolean {
+/** A mount of its own that can be written. */
+function isUsable(folder: string): boolean {
   try {
     accessSync(folder, constants.W_OK | constants.X_OK)
     const found = statSync(folder)

@@ -21,7 +21,7 @@ function openArchive(name: string, members: readonly MemberConfig[], config: Con
     name,
     members.map(member => ({
       name: member.name,
-      source: openPart(member.source, config),
+      source: openPart(member.source, config, true),
       isFolder: member.source.type === 'mongodb' && member.source.layout === 'directory',
       optional: member.optional,
       required: member.required,
@@ -30,8 +30,9 @@ function openArchive(name: string, members: readonly MemberConfig[], config: Con
   )
 }
 
-function openPart(options: PartConfig, config: Config): Source {
-  if (options.type === 'postgres') return sources.postgres(options)
+/** `isPart`: of an archive. */
+function openPart(options: PartConfig, config: Config, isPart = false): Source {
+  if (options.type === 'postgres') return sources.postgres(options, isPart)
   if (options.type === 'mariadb') return sources.mariadb(options)
   if (options.type === 'mysql') return sources.mysql(options)
   if (options.type === 'mongodb') return sources.mongodb(options)

@@ -127,7 +127,7 @@ test('rclone: arguments of mariadb-dump reach it, and each dump comes back by ha
 })
 
 test('rclone: arguments that would make the dump worthless are refused by name before anything is dumped', async () => {
-  const host = oldHost({ BACKUP_DATABASES: 'a', PGPASSWORD: 'geheim' })
+  const host = oldHost({ BACKUP_DATABASES: 'a', PGPASSWORD: 'geheim', REMOTE_NAME: ':local' })
   const refused: [engine: string, args: string[], message: RegExp][] = [
     ['postgres', ['-f', '/tmp/x'], /-f cannot be used here: the output goes to the stores/],
     ['postgres', ['-Fd'], /-F cannot be used here/],

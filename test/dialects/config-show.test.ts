@@ -5,7 +5,13 @@ import { machine } from '../support/cli.ts'
 
 test('config show prints what the environment of a replaced tool means, as other commands take it', async () => {
   const host = machine()
-  const env = { BACKUP_DATABASES: 'shop', PGHOST: 'db.example', UPLOAD_PREFIX: '/mnt/x', RCLONE_CONFIG: '' }
+  const env = {
+    BACKUP_DATABASES: 'shop',
+    PGHOST: 'db.example',
+    UPLOAD_PREFIX: '/mnt/x',
+    RCLONE_CONFIG: '',
+    RCLONE_CONFIG_STORE_TYPE: 'sftp',
+  }
   const connection = { REMOTE_NAME: ':sftp,host=nas,pass=geheim' }
   const shown = await host.ok(['config', 'show'], { env: { ...env, ...connection } })
   assert.match(shown.out, /databases:\n *- shop\n/)

@@ -1,8 +1,9 @@
 // budget: 200 s
 import assert from 'node:assert/strict'
-import { existsSync, symlinkSync } from 'node:fs'
+import { existsSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { ofTypes, secretOptions } from '../../src/config/dialects/rclone-secrets.ts'
 import { freshBucket, freshFolder, newerRclone, orSkip, service } from '../services/index.ts'
 import { rawClient } from '../support/s3-bucket.ts'
 import { oldHost, roundTrip, sh, shop } from './support.ts'
@@ -132,4 +133,59 @@ test('rclone: an SMB server, spelled as the README has it, with the password in 
     UPLOAD_PREFIX: `${smb.share}/${here.database.name}`,
   })
   await roundTrip(host, here.database)
+})
+
+test('rclone: a password in a file, as RCLONE_CONFIG_STORE_PASS_FILE, opens the remote and is never printed', async t => {
+  const here = await shop(t)
+  const webdav = await orSkip(t, service('webdav'))
+  if (!here || !webdav) return
+  const pass = sh('rclone obscure "$P"', undefined, { P: webdav.password }).toString().trim()
+  const folder = await freshFolder()
+  const [file, wrong] = [join(folder, 'pass'), join(folder, 'wrong')]
+  writeFileSync(file, `${pass}\n`)
+  writeFileSync(wrong, `${sh('rclone obscure wrong').toString().trim()}\n`)
+  const host = oldHost({
+    ...here.env,
+    RCLONE_CONFIG_STORE_TYPE: 'webdav',
+    RCLONE_CONFIG_STORE_URL: webdav.url,
+    RCLONE_CONFIG_STORE_USER: webdav.user,
+    RCLONE_CONFIG_STORE_PASS_FILE: file,
+    UPLOAD_PREFIX: here.database.name,
+  })
+  await roundTrip(host, here.database)
+  const refused = await host.cairn(['list', '--verbose'], { RCLONE_CONFIG_STORE_PASS_FILE: wrong })
+  assert.notEqual(refused.code, 0)
+  const missing = await host.cairn(['run', '--verbose'], {
+    RCLONE_CONFIG_STORE_PASS_FILE: join(folder, 'no'),
+  })
+  assert.equal(missing.code, 2)
+  assert.match(missing.stderr, /RCLONE_CONFIG_STORE_PASS_FILE: expected a file that can be read/)
+  const both = await host.cairn(['list', '--verbose'], {
+    RCLONE_CONFIG_STORE_PASS_FILE: wrong,
+    RCLONE_CONFIG_STORE_PASS: pass,
+  })
+  assert.equal(both.code, 0, both.stderr)
+  assert.match(both.stderr, /RCLONE_CONFIG_STORE_PASS and RCLONE_CONFIG_STORE_PASS_FILE are both set/)
+  const shown = await host.cairn(['config', 'show'])
+  for (const { stdout, stderr } of [refused, missing, both, shown])
+    assert.ok(!`${stdout}${stderr}`.includes(pass))
+})
+
+test('no backend of rclone has an option of the name that a file for a secret would have', t => {
+  const programs = ['rclone', newerRclone].filter(program => program === 'rclone' || existsSync(program))
+  for (const program of programs) {
+    interface Backend {
+      readonly Name: string
+      readonly Options: readonly { readonly Name: string }[]
+    }
+    const backends: Backend[] = JSON.parse(sh(`"${program}" config providers`).toString())
+    const having = (option: string): string[] =>
+      backends.filter(({ Options }) => Options.some(({ Name }) => Name === option)).map(({ Name }) => Name)
+    for (const option of secretOptions)
+      assert.deepEqual(having(`${option}_file`), [], `${program}: ${option}`)
+    for (const [option, types] of Object.entries(ofTypes))
+      assert.ok(!having(`${option}_file`).some(name => types.includes(name)), `${program}: ${option}`)
+    if (program === newerRclone) assert.ok(having('secret_access_key').includes('s3'))
+  }
+  t.diagnostic(`asked ${programs.join(' and ')}`)
 })

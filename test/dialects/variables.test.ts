@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -9,7 +10,9 @@ import { pgdumpS3 } from '../../src/config/dialects/pgdump-s3.ts'
 import { rclone } from '../../src/config/dialects/rclone.ts'
 import { sidecar } from '../../src/config/dialects/sidecar.ts'
 import { Variables } from '../../src/config/dialects/variables.ts'
+import type { Failure } from '../../src/model/failure.ts'
 import { inherited } from '../../src/stores/rclone/environment.ts'
+import { freshFolder } from '../services/index.ts'
 import { promised } from './promised.ts'
 
 /** What each variable of the replaced tools does, or the error that it gives: nothing is promised that no row shows. */
@@ -26,6 +29,12 @@ type Row = readonly [
 ]
 
 const age = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'
+const inRclone = 'stores.remote.environment'
+/** An S3 remote of rclone's that logs in as the tools of AWS do. */
+const s3ByChain = {
+  RCLONE_CONFIG_STORE_TYPE: 's3',
+  RCLONE_CONFIG_STORE_ENV_AUTH: 'true',
+}
 const ssh = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9r0v0rGvDJjmkmMXlVJ+oSg5FfNWqJyY2rHcQ0m3vP'
 
 const files: Readonly<Record<string, string>> = {
@@ -35,7 +44,8 @@ const files: Readonly<Record<string, string>> = {
   '/long': 'long enough\n',
   '/url': 'https://hc.example/geheim\n',
 }
-const readText = (path: string): string | null => files[path] ?? null
+const readText = (path: string): string | null =>
+  path === '/none' ? null : path === '/empty' ? '\n' : (files[path] ?? 'geheim')
 
 /** `jobs.x.source.members.0.name` of a configuration. */
 function at(plain: unknown, place: string): unknown {
@@ -111,7 +121,7 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
   },
   {
     dialect: rclone,
-    base: { CAIRN_ENGINE: 'postgres', BACKUP_DATABASES: 'shop' },
+    base: { CAIRN_ENGINE: 'postgres', BACKUP_DATABASES: 'shop', RCLONE_CONFIG_STORE_TYPE: 'local' },
     rows: [
       ['BACKUP_DATABASES', ' a , b,,a', 'jobs.rclone.source.databases', ['a', 'b']],
       ['BACKUP_DATABASES', '', /BACKUP_DATABASES: expected names/],
@@ -130,6 +140,83 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['REMOTE_NAME', '', 'stores.remote.remote', 'store:'],
       ['UPLOAD_PREFIX', 'bucket/db/', 'stores.remote.remote', 'store:bucket/db'],
       ['UPLOAD_PREFIX', '/', 'stores.remote.remote', 'store:/'],
+      ['AWS_REGION', 'e-1', 'stores.remote.remote', 'store:'],
+      ['AWS_REGION', 'e-1', 'stores.remote.remote', 'store,region="e-1":', s3ByChain],
+      ['AWS_REGION', 'e-1', 'stores.remote.remote', 'store:', { ...s3ByChain, RCLONE_CONFIG: '/c' }],
+      [
+        'AWS_REGION',
+        'e',
+        'stores.remote.remote',
+        ':s3,env_auth,region="e":',
+        { REMOTE_NAME: ':s3,env_auth:' },
+      ],
+      [
+        'AWS_REGION',
+        'e',
+        'stores.remote.remote',
+        ':s3,region=x,env_auth:',
+        { REMOTE_NAME: ':s3,region=x,env_auth' },
+      ],
+      ['AWS_DEFAULT_REGION', 'e-2', 'stores.remote.remote', 'store,region="e-2":', s3ByChain],
+      ['RCLONE_CONFIG_STORE_TYPE', '', /RCLONE_CONFIG_STORE_TYPE: expected what kind of store "store" is/],
+      ['RCLONE_CONFIG_STORE_TYPE', 'b2', 'stores.remote.remote', 'store:', { ...s3ByChain, AWS_REGION: 'e' }],
+      [
+        'RCLONE_CONFIG_STORE_ENV_AUTH',
+        '',
+        'stores.remote.remote',
+        'store:',
+        { ...s3ByChain, AWS_REGION: 'e' },
+      ],
+      [
+        'RCLONE_S3_ENV_AUTH',
+        'true',
+        'stores.remote.remote',
+        'store,region="e":',
+        { RCLONE_CONFIG_STORE_TYPE: 's3', AWS_REGION: 'e' },
+      ],
+      [
+        'RCLONE_CONFIG_STORE_REGION',
+        'x',
+        'stores.remote.remote',
+        'store:',
+        { ...s3ByChain, AWS_REGION: 'e' },
+      ],
+      ['RCLONE_S3_REGION', 'x', 'stores.remote.remote', 'store:', { ...s3ByChain, AWS_REGION: 'e' }],
+      ['AWS_ACCESS_KEY_ID_FILE', '/k', inRclone, { AWS_ACCESS_KEY_ID: { file: '/k' } }],
+      ['AWS_SECRET_ACCESS_KEY_FILE', '/k', inRclone, { AWS_SECRET_ACCESS_KEY: { file: '/k' } }],
+      ['AWS_SECRET_ACCESS_KEY_FILE', '/k', inRclone, undefined, { AWS_SECRET_ACCESS_KEY: 'x' }],
+      ['RCLONE_CONFIG_STORE_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_STORE_PASS: { file: '/k' } }],
+      ['RCLONE_CONFIG_MY_NAS_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_MY_NAS_PASS: { file: '/k' } }],
+      ['RCLONE_CONFIG_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_PASS: { file: '/k' } }],
+      ['RCLONE_CONFIG_STORE_SAS_URL_FILE', '/k', inRclone, { RCLONE_CONFIG_STORE_SAS_URL: { file: '/k' } }],
+      ['RCLONE_CONFIG_STORE_KEY_FILE', '/k', inRclone, undefined, { RCLONE_CONFIG_STORE_TYPE: 'sftp' }],
+      ['RCLONE_CONFIG_STORE_KEY_FILE', '/k', inRclone, undefined],
+      [
+        'RCLONE_CONFIG_STORE_KEY_FILE',
+        '/k',
+        inRclone,
+        { RCLONE_CONFIG_STORE_KEY: { file: '/k' } },
+        { RCLONE_CONFIG_STORE_TYPE: 'azureblob' },
+      ],
+      [
+        'RCLONE_CONFIG_STORE_KEY_FILE_PASS_FILE',
+        '/k',
+        inRclone,
+        { RCLONE_CONFIG_STORE_KEY_FILE_PASS: { file: '/k' } },
+      ],
+      ['RCLONE_S3_SSE_CUSTOMER_KEY_FILE', '/k', inRclone, { RCLONE_S3_SSE_CUSTOMER_KEY: { file: '/k' } }],
+      ['RCLONE_CONFIG_STORE_SSE_CUSTOMER_KEY_FILE', '/k', inRclone, undefined],
+      ['RCLONE_CONFIG_STORE_KNOWN_HOSTS_FILE', '/k', inRclone, undefined],
+      ['RCLONE_CONFIG_STORE_SERVICE_ACCOUNT_FILE', '/k', inRclone, undefined],
+      ['AWS_WEB_IDENTITY_TOKEN_FILE', '/k', inRclone, undefined],
+      // The variables themselves reach rclone as they are.
+      ...[
+        ...['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'RCLONE_CONFIG_PASS', 'RCLONE_CONFIG_MY_NAS_PASS'],
+        ...['PASS', 'KEY', 'SAS_URL', 'KEY_FILE_PASS', 'SSE_CUSTOMER_KEY'].map(
+          each => `RCLONE_CONFIG_STORE_${each}`,
+        ),
+        'RCLONE_S3_SSE_CUSTOMER_KEY',
+      ].map((name): Row => [name, 'x', inRclone, undefined]),
       ['RCLONE_CONFIG', '/rclone.conf', 'stores.remote.config', '/rclone.conf'],
       ['RCLONE_CONFIG', '', 'stores.remote.config', '/dev/null'],
       ['ENCRYPT_RECIPIENTS', `${ssh} me@x\n${age}`, 'jobs.rclone.encryption.age.recipients', [ssh, age]],
@@ -148,6 +235,7 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['PGHOSTADDR', '::1', 'jobs.rclone.source.type', 'postgres', { CAIRN_ENGINE: '' }],
       ['PGSERVICE', 'x', 'jobs.rclone.source.type', 'postgres', { CAIRN_ENGINE: '' }],
       ['PGPASSWORD', 'x', 'jobs.rclone.source.password', undefined],
+      ['PGPASSWORD_FILE', '/none', /PGPASSWORD_FILE: expected a file .* found "\/none"/],
       ['PGPASSWORD_FILE', '/pw', 'jobs.rclone.source.password', { file: '/pw' }],
       ['MYSQL_HOST', 'db', 'jobs.rclone.source.fallbackHost', 'db', { CAIRN_ENGINE: '' }],
       ['MYSQL_PWD', 'x', 'jobs.rclone.source.password', { env: 'MYSQL_PWD' }, { CAIRN_ENGINE: 'mariadb' }],
@@ -182,6 +270,8 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ...{ S3_BUCKET: 'b', S3_ACCESS_KEY: 'k', S3_SECRET_KEY: 's' },
     },
     rows: [
+      ['TZ', 'Asia/Tokyo', 'jobs.moonflower.timezone', 'Asia/Tokyo'],
+      ['TZ', 'Mars/Olympus', /TZ: expected a time zone/],
       ['PG_DATABASES', ' a \t b\na ', 'jobs.moonflower.source.databases', ['a', 'b']],
       ['PG_DATABASES', '', /PG_DATABASES: expected/],
       ['PG_HOST', 'h', 'jobs.moonflower.source.host', 'h'],
@@ -293,13 +383,25 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       [
         'BACKUP_POSTGRES_FILE',
         '/none',
-        /BACKUP_POSTGRES_FILE: expected a file that can be read; found "\/none"/,
+        /BACKUP_POSTGRES_FILE: expected a file that can be read, and holds something; found "\/none"/,
+      ],
+      [
+        'BACKUP_ENCRYPTION_KEY_FILE',
+        '/none',
+        /BACKUP_ENCRYPTION_KEY_FILE: expected a file .* found "\/none"/,
+      ],
+      [
+        'BACKUP_ENCRYPTION_KEY_FILE',
+        '/empty',
+        /BACKUP_ENCRYPTION_KEY_FILE: expected a file .* found "\/empty"/,
       ],
       ['BACKUP_MONGODB', 'mongodb://h', 'jobs.sidecar.source.members.0.name', 'mongodb-dump'],
       ['BACKUP_MONGODB', 'http://u:geheim@h', /BACKUP_MONGODB: expected mongodb/],
       ['BACKUP_MONGODB_FILE', '/uri', 'jobs.sidecar.source.members.0.source.uri', { file: '/uri' }],
       ['BACKUP_DIRS', '/a:x, /b', 'jobs.sidecar.source.members.1.name', 'b.tar.gz'],
       ['BACKUP_DIRS', 'a:x', /BACKUP_DIRS: expected/],
+      ['BACKUP_DIRS', '/a:x,/b:x', /BACKUP_DIRS: expected a name of its own for each; found "x.tar.gz"/],
+      ['BACKUP_FILES', '/a:x,/b:x', /BACKUP_FILES: expected a name of its own for each; found "x"/],
       ['BACKUP_FILES', '/a/x.db:y', 'jobs.sidecar.source.members.1.name', 'y'],
       ['BACKUP_FILES', '/a:x/y', /BACKUP_FILES: expected/],
       ['BACKUP_OPTIONAL', 'data', 'jobs.sidecar.source.members.0.optional', true],
@@ -474,7 +576,10 @@ test('rclone gets the whole environment, but for what is ours, the databases or 
 
 test('whose server it is: the variables of its host, else the arguments, else other variables', () => {
   const engineOf = (args: readonly string[], more: Environment = {}): unknown =>
-    at(translate({ BACKUP_DATABASES: 'a', ...more }, args, readText).plain, 'jobs.rclone.source.type')
+    at(
+      translate({ BACKUP_DATABASES: 'a', REMOTE_NAME: ':local', ...more }, args, readText).plain,
+      'jobs.rclone.source.type',
+    )
   for (const args of [
     '--user=root --host=db',
     '-uroot -hdb',
@@ -501,6 +606,9 @@ test('empty variables count as unset, what Kubernetes injects is passed over, an
   const env = { BACKUP_NAME: "'app'", BACKUP_LOCAL_PATH: '"/b"', BACKUP_DIRS: '/data', ...injected }
   const { warnings, dialect } = translate({ ...env, PG_DATABASES: '', BACKUP_DATABASES: ' ' }, [])
   assert.deepEqual([dialect, warnings], ['sidecar', []])
+  assert.deepEqual(translate({ ...env, BACKUP_OPTIONAL: 'data, date' }, []).warnings, [
+    'BACKUP_OPTIONAL: nothing that is backed up is called "date"',
+  ])
   assert.deepEqual(translate({ ...env, BACKUP_LOCALPATH: 'x' }, []).warnings, [
     'BACKUP_LOCALPATH means nothing; did you mean BACKUP_LOCAL_PATH?',
   ])
@@ -516,4 +624,89 @@ test('a secret and its file at once: the variable wins, and that is said once; B
   assert.deepEqual(translate(env, ['--geheim'], readText).warnings, [
     'arguments mean nothing to the dialect sidecar: they are ignored',
   ])
+})
+
+const recognised = {
+  sidecar: { BACKUP_NAME: 'app', BACKUP_LOCAL_PATH: '/b', BACKUP_DIRS: '/data' },
+  rclone: { BACKUP_DATABASES: 'shop', PGHOST: 'db', RCLONE_CONFIG_STORE_TYPE: 'local' },
+  moonflower: {
+    ...{ PG_DATABASES: 'shop', PG_HOST: 'db', PG_USER: 'u', PG_PASSWORD: 'geheim' },
+    ...{ S3_ENDPOINT: 'https://s3', S3_BUCKET: 'b', S3_ACCESS_KEY: 'k', S3_SECRET_KEY: 'geheim' },
+  },
+  'pgdump-s3': {
+    ...{ AWS_BACKUP_SCHEDULE_TAG: 'daily', PG_DB: 'shop', PG_HOST: 'db', PG_USER: 'u', AWS_BUCKET: 'b' },
+  },
+} as const
+
+test('a complete set of variables beats an incomplete one, and what is ignored is named, with the reason', () => {
+  const { sidecar, rclone, moonflower, 'pgdump-s3': pgdump } = recognised
+  const cases: [Environment, string, string[]][] = [
+    [sidecar, 'sidecar', []],
+    [
+      { ...sidecar, PG_DB: 'shop', AWS_BUCKET: 'b' },
+      'sidecar',
+      ["PG_DB and AWS_BUCKET is not taken for pgdump-s3's"],
+    ],
+    [
+      { ...sidecar, BACKUP_DATABASES: 'shop' },
+      'sidecar',
+      ["BACKUP_DATABASES is not taken for rclone's: RCLONE_CONFIG_STORE_TYPE, CAIRN_ENGINE are not set"],
+    ],
+    [
+      { ...rclone, BACKUP_NAME: 'app' },
+      'rclone',
+      ["BACKUP_NAME is not taken for sidecar's: BACKUP_LOCAL_PATH, BACKUP_POSTGRES are not set"],
+    ],
+    [
+      { ...moonflower, AWS_BACKUP_SCHEDULE_TAG: 'x' },
+      'moonflower',
+      ["AWS_BACKUP_SCHEDULE_TAG is not taken for pgdump-s3's: PG_DB, AWS_BUCKET are not set"],
+    ],
+    [{ ...moonflower, ...rclone, CAIRN_DIALECT: 'rclone' }, 'rclone', []],
+    // Weak ones are compared in the same way where there are no others.
+    [
+      { ...pgdump, AWS_BACKUP_SCHEDULE_TAG: '', UPLOAD_PREFIX: 'x' },
+      'pgdump-s3',
+      [
+        "UPLOAD_PREFIX is not taken for rclone's: BACKUP_DATABASES, RCLONE_CONFIG_STORE_TYPE, CAIRN_ENGINE are not set",
+      ],
+    ],
+  ]
+  for (const [env, dialect, notes] of cases) {
+    const found = translate(env, [], readText)
+    assert.deepEqual([found.dialect, found.warnings], [dialect, notes])
+  }
+})
+
+test('two complete sets of variables are an error that names both; of two incomplete ones all that is missing is named', () => {
+  const { sidecar, rclone, moonflower } = recognised
+  assert.throws(
+    () => translate({ ...sidecar, ...rclone }, [], readText),
+    (error: Failure) => {
+      assert.match(
+        error.message,
+        /sidecar by BACKUP_NAME and BACKUP_LOCAL_PATH\n +rclone by BACKUP_DATABASES$/,
+      )
+      assert.deepEqual([error.exit, error.remedy], [2, 'set CAIRN_DIALECT to sidecar or rclone'])
+      return true
+    },
+  )
+  // What is malformed is there.
+  const wrong = { ...sidecar, ...moonflower, PG_PORT: 'x' }
+  assert.throws(() => translate(wrong, [], readText), isUsage(/each of these is complete/))
+  const half = { BACKUP_NAME: 'app', PG_DATABASES: 'shop', PG_HOST: 'db', PG_PASSWORD: 'geheim' }
+  assert.throws(
+    () => translate(half, [], readText),
+    isUsage(
+      /whole for none: this is missing\n.*sidecar by BACKUP_NAME; BACKUP_LOCAL_PATH, BACKUP_POSTGRES are not set\n.*moonflower by PG_DATABASES; .*PG_USER are not set/,
+    ),
+  )
+})
+
+test('a secret in a pipe is left for whoever needs it: it can be read once only', async () => {
+  const pipe = join(await freshFolder(), 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const env = { ...recognised.rclone, PGPASSWORD_FILE: pipe }
+  // To read it would be to wait for a writer for ever.
+  assert.deepEqual(at(translate(env, []).plain, 'jobs.rclone.source.password'), { file: pipe })
 })

@@ -28,7 +28,7 @@ export async function startAzurite(start: Starting): Promise<AzuriteFacts> {
     [
       program,
       ...['--blobHost', '127.0.0.1', '--blobPort', String(port), '--location', data, '--silent'],
-      ...['--cert', caFile, '--key', keyFile, '--skipApiVersionCheck'],
+      ...['--cert', caFile, '--key', keyFile, '--skipApiVersionCheck', '--oauth', 'basic'],
     ],
     { stopWith: 'SIGKILL', env: { AZURITE_ACCOUNTS: `${account}:${key}` } },
   )

@@ -1,3 +1,5 @@
+import { inlineSecret } from './inline.ts'
+
 /** An option of a dump program, by its long name. */
 export interface ProgramOption {
   readonly letter?: string
@@ -91,9 +93,10 @@ function letters(word: string, left: string[], options: ProgramOptions): Argumen
   return read
 }
 
-/** Puts a value where the configuration has it. */
-export function lift(into: Record<string, unknown>, { as, kind }: Lift, value: string): void {
-  const shown = kind === 'number' ? Number(value) : kind === 'secret' ? { value } : value
+/** Puts a value where the configuration has it; `name` is the argument's. */
+export function lift(into: Record<string, unknown>, { as, kind }: Lift, value: string, name = as): void {
+  const from = `what --${name} says`
+  const shown = kind === 'number' ? Number(value) : kind === 'secret' ? inlineSecret(value, from) : value
   const [outer = '', inner] = as.split('.')
   if (inner === undefined) into[outer] = shown
   else into[outer] = { ...(into[outer] as object | undefined), [inner]: shown }

@@ -27,7 +27,7 @@ export function engineOf(env: Variables, args: readonly string[]): Engine {
   ] as const
   const [postgres, mariadb] = signs.find(([one, other]) => one || other) ?? [false, false]
   if (postgres === mariadb) {
-    const found = postgres ? 'what is said to both' : 'neither'
+    const found = postgres ? 'what is said to both' : null
     env.fault('CAIRN_ENGINE', '"postgres" or "mariadb" (or PGHOST, or MYSQL_HOST)', found)
   }
   return mariadb && !postgres ? 'mariadb' : 'postgres'

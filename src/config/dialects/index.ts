@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { usage } from '../../model/failure.ts'
 import { checkedConfig } from '../checked.ts'
 import type { Config } from '../schema.ts'
@@ -34,10 +34,17 @@ export function translate(
   args: readonly string[],
   read: ReadText = textOfFile,
 ): Translated {
-  const { dialect, notes } = recognise(env)
+  const { dialect, notes } = recognise(env, each => {
+    const tried = new Variables(env, read)
+    each.translate(tried, args)
+    return tried.lacking
+  })
   const variables = new Variables(env, read)
   if (args.length > 0 && !dialect.takesArguments)
     variables.warnings.push(`arguments mean nothing to the dialect ${dialect.name}: they are ignored`)
+  // What is said to be ignored needs no second word.
+  for (const { strong, weak } of notes.length > 0 ? dialects : [])
+    variables.overlook([...strong, ...weak.flat()])
   const plain = dialect.translate(variables, args)
   variables.check(dialect)
   return {
@@ -60,8 +67,10 @@ export function webhooksIn(env: Environment, read: ReadText = textOfFile): Plain
   return found.filter(each => each !== null)
 }
 
-function textOfFile(path: string): string | null {
+function textOfFile(path: string, look?: 'look'): string | null {
   try {
+    const found = statSync(path)
+    if (look && (found.isFIFO() || found.isCharacterDevice())) return 'not looked at'
     return readFileSync(path, 'utf8')
   } catch {
     return null
@@ -83,24 +92,52 @@ export function isDialectMeant(
 }
 
 /** `CAIRN_DIALECT`, else what the variables say. Throws for two tools at once, and for none. */
-function recognise(env: Environment): { dialect: Dialect; notes: string[] } {
+function recognise(env: Environment, lacks: Lacks): { dialect: Dialect; notes: string[] } {
   const set = cleaned(env)
   if (set.CAIRN_DIALECT !== undefined) return { dialect: named(set.CAIRN_DIALECT), notes: [] }
   const strong = dialects.filter(each => isStrong(each, set))
   const weak = dialects.filter(each => !strong.includes(each) && isWeak(each, set))
-  const [found, other] = strong.length > 0 ? strong : weak
-  if (!found) throw nothing()
-  if (other) {
-    const why = [found, other].map(each => `${each.name} by ${evidence(each, set)}`).join(', ')
-    throw usage(
-      'the environment is that of two tools',
-      why,
-      `set CAIRN_DIALECT to ${found.name} or ${other.name}`,
-    )
-  }
-  const notes =
-    strong.length > 0 ? weak.map(each => `${evidence(each, set)} is not taken for ${each.name}'s`) : []
-  return { dialect: found, notes }
+  const meant = strong.length > 0 ? strong : weak
+  const [only, other] = meant
+  if (!only) throw nothing()
+  const notes = strong.length > 0 ? weak.map(each => ignored(each, set)) : []
+  if (!other) return { dialect: only, notes }
+  const lacking = meant.map(each => ({ each, lack: lacks(each) }))
+  const [whole, another] = lacking.filter(({ lack }) => lack.length === 0)
+  if (!whole || another) throw severalTools(whole ? 'whole' : 'half', lacking, set)
+  const rest = lacking.filter(({ each }) => each !== whole.each)
+  const why = rest.map(({ each, lack }) => `${ignored(each, set)}: ${lack.join(', ')} ${isNot(lack)} set`)
+  return { dialect: whole.each, notes: [...notes, ...why] }
+}
+
+/** The variables that are not set without which a dialect cannot work. */
+type Lacks = (dialect: Dialect) => readonly string[]
+
+function ignored(dialect: Dialect, set: Environment): string {
+  return `${evidence(dialect, set)} is not taken for ${dialect.name}'s`
+}
+
+function isNot(names: readonly string[]): string {
+  return names.length === 1 ? 'is not' : 'are not'
+}
+
+function severalTools(
+  sets: 'whole' | 'half',
+  lacking: readonly { readonly each: Dialect; readonly lack: readonly string[] }[],
+  set: Environment,
+): Error {
+  const shown = lacking.filter(({ lack }) => sets === 'half' || lack.length === 0)
+  const lines = shown.map(
+    ({ each, lack }) =>
+      `  ${each.name} by ${evidence(each, set)}${lack.length > 0 ? `; ${lack.join(', ')} ${isNot(lack)} set` : ''}`,
+  )
+  return usage(
+    sets === 'whole'
+      ? 'the environment is that of two tools'
+      : 'the environment is of several tools, and whole for none',
+    `${sets === 'whole' ? 'each of these is complete' : 'this is missing'}\n${lines.join('\n')}`,
+    `set CAIRN_DIALECT to ${shown.map(({ each }) => each.name).join(' or ')}`,
+  )
 }
 
 function isStrong({ strong }: Dialect, set: Environment): boolean {

@@ -23,6 +23,7 @@ export const moonflower: Dialect = {
           source: sourceOf(env),
           to: ['s3'],
           key: { name: '${DB}_%Y-%m-%dT%H:%M:%S.%LZ.sql', timezone: 'UTC' },
+          ...env.zone(),
           compression: encryption ? 'none' : { gzip: {} },
           ...(encryption ? { encryption: { gpg: encryption } } : {}),
           ...(keep ? { keep: { within: keep }, undelete: '0 s' } : {}),

@@ -67,7 +67,7 @@ export function pgArguments(words: readonly string[], whole: boolean): Sorted {
     const { name, value, word } = argument
     const found = lifts[name ?? '']
     if (found && value !== undefined) lift(lifted, found, value)
-    else if (name === 'dbname') lift(lifted, { as: 'url', kind: 'secret' }, value ?? '')
+    else if (name === 'dbname') lift(lifted, { as: 'url', kind: 'secret' }, value ?? '', name)
     else if (name === 'format' && /^(c(ustom)?|t(ar)?)$/.test(value ?? '')) {
       lifted.format = 'custom'
       if (value?.startsWith('t')) notes.push('--format=tar: it is custom, which pg_restore takes as well')

@@ -3,8 +3,10 @@ import { isBrokenRemote, isSecretName, parseRemote } from '../../stores/index.ts
 import type { Sorted } from './arguments.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import { engineOf } from './engine.ts'
+import { inlineSecret } from './inline.ts'
 import { mariadbArguments } from './mariadb-arguments.ts'
 import { pgArguments } from './pg-arguments.ts'
+import { filesForRclone } from './rclone-secrets.ts'
 import { recipientsIn } from './recipients.ts'
 import type { Variables } from './variables.ts'
 
@@ -78,14 +80,48 @@ function storeOf(env: Variables): Plain {
   const remote = (env.text('REMOTE_NAME') ?? 'store').replace(/:$/, '')
   const prefix = env.text('UPLOAD_PREFIX')
   // An empty prefix must not put a "/" in front: on SFTP that is the root.
+  mustBeKnown(env, remote)
+  const environment = filesForRclone(env)
   const path = prefix === undefined ? '' : prefix === '/' ? '/' : prefix.replace(/\/$/, '')
   return {
     type: 'rclone',
-    ...remoteOf(env, `${remote}:${path}`),
+    ...remoteOf(env, `${withRegion(env, remote)}:${path}`),
     // Without a file of its own rclone says so at every start.
     config: env.text('RCLONE_CONFIG') ?? '/dev/null',
     ...smbOf(env, remote),
+    ...(Object.keys(environment).length > 0 ? { environment } : {}),
   }
+}
+
+/**
+ * The README says that AWS_REGION is the region. rclone asks us-east-1 nevertheless, and follows where that sends it, for which not all
+ * credentials and no strict network have the right. What says more than the variable wins: a setting, a file.
+ */
+function withRegion(env: Variables, remote: string): string {
+  const region = env.text('AWS_REGION') ?? env.text('AWS_DEFAULT_REGION') ?? ''
+  const { name, settings } = parseRemote(`${remote}:`)
+  const isNamed = /^[^:]/.test(name)
+  const says = (key: string): string | undefined =>
+    settings[key] ?? (isNamed ? env.text(variable(name, key)) : undefined)
+  const isS3 = name === ':s3' || says('type') === 's3'
+  if (!isS3 || !/^[\w-]+$/.test(region) || env.text('RCLONE_CONFIG') !== undefined) return remote
+  const byChain = (says('env_auth') ?? env.text('RCLONE_S3_ENV_AUTH')) === 'true'
+  const isSaid = (says('region') ?? env.text('RCLONE_S3_REGION')) !== undefined
+  return byChain && !isSaid ? `${remote},region="${region}"` : remote
+}
+
+function variable(remote: string, key: string): string {
+  return `RCLONE_CONFIG_${remote.replaceAll(/[-. ]/g, '_')}_${key}`.toUpperCase()
+}
+
+/** A remote by its name, of which no variable and no file says what it is, would only be missed when the dump is made. */
+function mustBeKnown(env: Variables, remote: string): void {
+  const isSaid = env.text('RCLONE_CONFIG') !== undefined || smbOf(env, remote).options !== undefined
+  if (!/^[\w-]+$/.test(remote) || isSaid) return
+  env.required(
+    variable(remote, 'type'),
+    `what kind of store "${remote}" is, as s3 or sftp (or RCLONE_CONFIG)`,
+  )
 }
 
 /** A connection string with a password in it becomes a remote whose settings stand by themselves: no message shows them then. */
@@ -97,7 +133,10 @@ function remoteOf(env: Variables, text: string): Plain {
   const entries = Object.entries(settings)
   if (!entries.some(([key]) => isSecretName(key))) return { remote: text }
   const type = name.startsWith(':') ? { type: name.slice(1) } : {}
-  const hidden = entries.map(([key, value]) => [key, isSecretName(key) ? { value } : value])
+  const hidden = entries.map(([key, value]) => [
+    key,
+    isSecretName(key) ? inlineSecret(value, `${key} of the connection string in REMOTE_NAME`) : value,
+  ])
   return {
     remote: `${name.replace(/^:.*/, 'remote')}:${path}`,
     options: { ...type, ...Object.fromEntries(hidden) },
@@ -105,10 +144,10 @@ function remoteOf(env: Variables, text: string): Plain {
 }
 
 /** The README spelled the settings of SMB in a way that rclone does not read, and its password in clear. */
-function smbOf(env: Variables, remote: string): Plain {
+function smbOf(env: Variables, remote: string): { options?: Plain; clear?: Plain } {
   if (remote.startsWith(':')) return {}
   const [name = ''] = remote.split(',')
-  const prefix = `RCLONE_CONFIG_${name.replaceAll(/[-. ]/g, '_').toUpperCase()}_SMB_`
+  const prefix = variable(name, 'SMB_')
   const keys = ['HOST', 'PORT', 'USER', 'DOMAIN'].filter(key => env.text(prefix + key) !== undefined)
   const pass = env.secret(`${prefix}PASS`)
   if (keys.length === 0 && !pass) return {}
@@ -136,7 +175,7 @@ function sourceOf(
   env.warnings.push(...notes)
   const what = all ? { whole: true } : { databases }
   if (engine === 'postgres') return { type: engine, ...postgresOf(env, lifted, all), ...what, args: rest }
-  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: false, args: rest }
+  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: all ? 'inside' : false, args: rest }
 }
 
 function postgresOf(env: Variables, lifted: Sorted['lifted'], all: boolean): Plain {

@@ -1,5 +1,6 @@
 import { literalPattern } from '../../model/key-pattern.ts'
 import type { Dialect, Plain } from './dialect.ts'
+import { type InlineSecret, inlineSecret } from './inline.ts'
 import type { SecretPlace, Variables } from './variables.ts'
 
 /** The compose sidecar: one gzipped tar of databases, folders and files, with gpg around it, to a folder and to S3. */
@@ -29,7 +30,7 @@ export const sidecar: Dialect = {
           source: { type: 'archive', name, members: membersOf(env) },
           to: Object.keys(stores),
           key: { name: `${literalPattern(name)}-%Y-%m-%d-%H%M%S.tar` },
-          ...zoneOf(env),
+          ...env.zone(),
           compression: { gzip: {} },
           encryption: encryption ? { gpg: { passphrase: encryption } } : 'none',
           keep: keepOf(env),
@@ -48,18 +49,6 @@ function nameOf(env: Variables): string {
   if (name.includes('/') || name === '..' || name === '.')
     env.fault('BACKUP_NAME', 'a name without "/"', name)
   return name
-}
-
-/** `TZ`, else the clock of the machine. */
-function zoneOf(env: Variables): Plain {
-  const timezone = env.parsed('TZ', 'a time zone, as Europe/Berlin', text => {
-    try {
-      return new Intl.DateTimeFormat('en-US', { timeZone: text }).resolvedOptions().timeZone && text
-    } catch {
-      return null
-    }
-  })
-  return timezone ? { timezone } : {}
 }
 
 function storesOf(env: Variables, name: string): Record<string, Plain> {
@@ -94,11 +83,17 @@ function s3Of(env: Variables, bucket: string, prefix: string): Plain {
 /** What is backed up, in the order of the old archive. */
 function membersOf(env: Variables): Plain[] {
   const optional = new Set(listed(env, 'BACKUP_OPTIONAL'))
-  const members = [...postgresOf(env), ...mongodbOf(env), ...foldersOf(env), ...filesOf(env)]
+  const files = filesOf(env)
+  const members = [...postgresOf(env), ...mongodbOf(env), ...foldersOf(env), ...files]
   if (members.length === 0)
     env.fault('BACKUP_POSTGRES', 'something to back up: it, BACKUP_DIRS or BACKUP_FILES', null)
   const twin = members.find((one, index) => members.findIndex(({ name }) => name === one.name) < index)
-  if (twin) env.fault('BACKUP_FILES', 'a name of its own for each file and folder', String(twin.name))
+  const inFiles = files.some(each => each === twin)
+  if (twin)
+    env.fault(inFiles ? 'BACKUP_FILES' : 'BACKUP_DIRS', 'a name of its own for each', String(twin.name))
+  for (const name of optional)
+    if (!members.some(each => plainName(String(each.name)) === name))
+      env.warnings.push(`BACKUP_OPTIONAL: nothing that is backed up is called "${name}"`)
   return members.map(member =>
     optional.has(plainName(String(member.name))) ? { ...member, optional: true } : member,
   )
@@ -110,7 +105,7 @@ function plainName(name: string): string {
 }
 
 /** One URI a line, or several on a line; empty lines and comments are passed over. */
-function urisIn(env: Variables, variable: string): { uri: string; place: SecretPlace | { value: string } }[] {
+function urisIn(env: Variables, variable: string): { uri: string; place: SecretPlace | InlineSecret }[] {
   const text = env.hidden(variable) ?? ''
   const whole = env.secret(variable)
   const uris = text
@@ -118,7 +113,11 @@ function urisIn(env: Variables, variable: string): { uri: string; place: SecretP
     .filter(line => !line.trim().startsWith('#'))
     .flatMap(line => line.split(/\s+/))
     .filter(uri => uri !== '')
-  return uris.map(uri => ({ uri, place: whole && text === uri ? whole : { value: uri } }))
+  const where = whole && 'file' in whole ? `the file that ${variable}_FILE names` : variable
+  return uris.map((uri, index) => ({
+    uri,
+    place: whole && text === uri ? whole : inlineSecret(uri, `URI ${index + 1} of ${where}`),
+  }))
 }
 
 /** Each server, or database, as the folder that mongodump writes. */

@@ -27,8 +27,8 @@ function unquoted(text: string): string {
   return quoted && text.length > 1 ? (quoted[2] ?? '') : text
 }
 
-/** The text of a file; null when it cannot be read. */
-export type ReadText = (path: string) => string | null
+/** The text of a file; null when it cannot be read. With `look`, a pipe is left as it is, for what it holds can be read once only: the text is any. */
+export type ReadText = (path: string, look?: 'look') => string | null
 
 const anAddress = 'an address that begins with http:// or https://'
 
@@ -64,9 +64,24 @@ export class Variables {
     this.#read = read
   }
 
+  /** Every variable that is set. */
+  get names(): readonly string[] {
+    return Object.keys(this.#env)
+  }
+
   /** Every variable that was looked at. */
   get known(): ReadonlySet<string> {
     return this.#known
+  }
+
+  /** Those that must be set and are not. */
+  get lacking(): readonly string[] {
+    return this.#faults.filter(({ found }) => found === null).map(({ name }) => name)
+  }
+
+  /** Warns of none of these. */
+  overlook(names: readonly string[]): void {
+    for (const name of names) this.#known.add(name)
   }
 
   /** The value, undefined when it is not set. */
@@ -114,7 +129,11 @@ export class Variables {
     const both = `${name} and ${name}_FILE are both set: the file is not read`
     if (value !== undefined && file !== undefined && !this.warnings.includes(both)) this.warnings.push(both)
     if (value !== undefined) return { env: name }
-    return file === undefined ? undefined : { file }
+    if (file === undefined) return undefined
+    // What is missing at night was missing when the schedule began.
+    if (!this.#read(file, 'look')?.trim())
+      this.fault(`${name}_FILE`, 'a file that can be read, and holds something', file)
+    return { file }
   }
 
   /** The address of a webhook, which may hold a token: a variable, or the file that `NAME_FILE` names. */
@@ -137,6 +156,18 @@ export class Variables {
     )
   }
 
+  /** The option `timezone` of a job, as `TZ` says; none where the clock of the machine is meant. */
+  zone(): { timezone?: string } {
+    const timezone = this.parsed('TZ', 'a time zone, as Europe/Berlin', text => {
+      try {
+        return new Intl.DateTimeFormat('en-US', { timeZone: text }).resolvedOptions().timeZone && text
+      } catch {
+        return null
+      }
+    })
+    return timezone === undefined ? {} : { timezone }
+  }
+
   requiredSecret(name: string, what: string): SecretPlace {
     const place = this.secret(name)
     if (place === undefined) this.fault(name, `${what}; ${name}_FILE may name a file that holds it`, null)
@@ -147,9 +178,7 @@ export class Variables {
   hidden(name: string): string | undefined {
     const place = this.secret(name)
     if (!place || 'env' in place) return this.text(name)
-    const text = this.#read(place.file)
-    if (text === null) this.fault(`${name}_FILE`, 'a file that can be read', place.file)
-    return text?.replace(/\r?\n$/, '')
+    return this.#read(place.file)?.replace(/\r?\n$/, '')
   }
 
   fault(name: string, expected: string, found: string | null): void {

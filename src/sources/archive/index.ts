@@ -51,6 +51,7 @@ export function archiveSource(name: string, members: readonly ArchiveMember[]): 
         version: [...new Set(there.map(({ version }) => version).filter(Boolean))].join(', '),
         units: [{ name }],
         estimate: there.reduce((sum, { estimate }) => sum + estimate, 0),
+        advice: there.flatMap(({ advice = [] }) => advice),
       }
     },
     open: (_unit, _parent, level, ctx) => openAll(members, level, ctx),

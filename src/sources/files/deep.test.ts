@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
-import { contextOf, folder, pick, sourceOf } from '../../../test/support/trees.ts'
+import { contextOf, folder } from '../../../test/support/places.ts'
+import { pick, sourceOf } from '../../../test/support/trees.ts'
 import { filesRestorer } from './restorer.ts'
 
 const step = 'd'.repeat(200)

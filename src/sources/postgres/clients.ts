@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Context } from '../../model/context.ts'
 import { usage } from '../../model/failure.ts'
+import type { Advice } from '../../model/step.ts'
 import { flow } from '../../platform/flow.ts'
 import { findProgram } from '../../platform/program.ts'
 
@@ -43,6 +44,23 @@ export async function chooseClients(
     `it takes the client programs of PostgreSQL ${wanted} or newer, and there are ${there.length > 0 ? `only those of ${there.join(', ')}` : 'none'}`,
     `install postgresql-client-${wanted}, or set "clients" or CAIRN_POSTGRES_CLIENTS to a folder with ${wanted}/bin`,
   )
+}
+
+/** The last major version that writes archives which its elders up to 12 can read. */
+const lastCommon = 16
+
+/** Whether what these clients dump of that server is for newer ones alone: people may have those of the server only. */
+export function isAheadOf(serverMajor: number, clients: Clients): boolean {
+  return serverMajor <= lastCommon && clients.major > lastCommon
+}
+
+/** What to know of such a dump. */
+export function aheadAdvice(serverMajor: number, clients: Clients): Advice {
+  return {
+    what: `restoring the dump by hand takes pg_restore ${clients.major} or newer`,
+    why: `the server is PostgreSQL ${serverMajor}, and there are no client programs of ${serverMajor === lastCommon ? lastCommon : `${serverMajor} to ${lastCommon}`} here`,
+    remedy: `install postgresql-client-${serverMajor}`,
+  }
 }
 
 /** Earlier places first. PATH is only asked where the folders lack the very version, because asking takes a process. */

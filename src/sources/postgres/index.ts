@@ -6,9 +6,12 @@ import type { RestorerOptions } from './prepare.ts'
 
 export { PostgresOptions } from './options.ts'
 
-/** Databases of a PostgreSQL server and the server's globals, dumped by PostgreSQL's own programs. */
-export function postgresSource(options: PostgresOptions): Source {
-  return sourceWhenNeeded('postgres', async () => (await import('./source.ts')).sourceOf(options))
+/**
+ * Databases of a PostgreSQL server and the server's globals, dumped by PostgreSQL's own programs. `isPart`: of an archive, which
+ * people unpack and restore by hand.
+ */
+export function postgresSource(options: PostgresOptions, isPart = false): Source {
+  return sourceWhenNeeded('postgres', async () => (await import('./source.ts')).sourceOf(options, isPart))
 }
 
 export function postgresRestorer(options: RestorerOptions): Restorer {

@@ -5,7 +5,7 @@ import type { Artifact, Census, CensusLevel, Session, SourceFacts } from '../../
 import { applicationName, watch } from './activity.ts'
 import { partialArguments } from './arguments.ts'
 import { takeCensus } from './census.ts'
-import { chooseClients, clientVersion, majorOf } from './clients.ts'
+import { aheadAdvice, chooseClients, clientVersion, isAheadOf, majorOf } from './clients.ts'
 import { connect, type Database } from './connect.ts'
 import { type Connection, noticingItsEnd, showConnection } from './connection.ts'
 import { type DumpFormat, type Dumping, databaseArtifact, globalsArtifact } from './dump.ts'
@@ -40,6 +40,8 @@ export interface SessionOptions {
   readonly globals: boolean | 'only'
   readonly args: readonly string[]
   readonly allowEmpty: boolean
+  /** Of an archive, which people unpack. */
+  readonly isPart: boolean
   /** Where the client programs are; undefined: the usual places. */
   readonly clients: string | undefined
   /** The names under which our programs are connected now: `whySilent` looks for them. */
@@ -55,7 +57,7 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   const watches = new AsyncDisposableStack()
   const held = await hold(options, watches, ctx)
   const ping = setInterval(() => held.db.rows('SELECT 1').catch(() => {}), pingMs).unref()
-  const warnings: Warning[] = warningsOf(held)
+  const warnings: Warning[] = [...warningsOf(held), ...aheadOfServer(held, options, ctx)]
   return {
     concurrency: 1,
     async *artifacts() {
@@ -126,6 +128,15 @@ function warningsOf({ facts, unseen, partial }: Held): Warning[] {
   for (const name of unseen)
     warnings.push({ what: `this role may not see all of it, so that it is not saved whole: ${name}` })
   return warnings
+}
+
+/** Told at once, and in the manifest. */
+function aheadOfServer({ dumping }: Held, { isPart, globals }: SessionOptions, ctx: Context): Warning[] {
+  const major = majorOf(dumping.num)
+  if (!isPart || globals === 'only' || !isAheadOf(major, dumping.clients)) return []
+  const advice = aheadAdvice(major, dumping.clients)
+  ctx.emit({ type: 'warning', ...advice })
+  return [{ what: `${advice.what}: ${advice.why}` }]
 }
 
 function settingsArtifact(settings: string): Artifact {

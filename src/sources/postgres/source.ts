@@ -1,6 +1,8 @@
 import type { Context } from '../../model/context.ts'
 import type { Inspection, Source, Unit } from '../../model/source.ts'
+import type { Advice } from '../../model/step.ts'
 import { whySilent } from './activity.ts'
+import { aheadAdvice, chooseClients, isAheadOf, majorOf } from './clients.ts'
 import { connect } from './connect.ts'
 import { type Connection, onDatabase, resolveConnection } from './connection.ts'
 import { inspectDatabases } from './databases.ts'
@@ -10,14 +12,14 @@ import { mustHoldSomething, openSession } from './session.ts'
 import { inspectWhole, openWhole } from './whole.ts'
 
 /** Databases of a PostgreSQL server and the server's globals, dumped by PostgreSQL's own programs. */
-export function sourceOf(options: PostgresOptions): Source {
+export function sourceOf(options: PostgresOptions, isPart = false): Source {
   const running = new Map<string, Connection>()
   return {
     engine: 'postgres',
     async inspect(ctx) {
       const connection = await resolveConnection(options)
       if (options.whole) return await inspectWhole(connection, ctx)
-      if (options.databases === undefined) return await inspectOne(connection, options.allowEmpty, ctx)
+      if (options.databases === undefined) return await inspectOne(connection, options, isPart, ctx)
       const all = options.databases === 'all'
       const wanted = all ? { exclude: options.exclude ?? [] } : { names: options.databases as string[] }
       return await inspectDatabases(connection, wanted, ctx)
@@ -36,6 +38,7 @@ export function sourceOf(options: PostgresOptions): Source {
           globals,
           jobs,
           allowEmpty,
+          isPart,
         },
         ctx,
       )
@@ -52,10 +55,15 @@ function mayBeEmpty({ allowEmpty, databases }: PostgresOptions, unit: Unit): boo
   return allowEmpty || (databases === 'all' && unit.name === 'postgres')
 }
 
-async function inspectOne(connection: Connection, allowEmpty: boolean, ctx: Context): Promise<Inspection> {
+async function inspectOne(
+  connection: Connection,
+  options: PostgresOptions,
+  isPart: boolean,
+  ctx: Context,
+): Promise<Inspection> {
   await using db = await connect(connection, 'cairn', ctx)
   const version = await serverVersion(db)
-  if (!allowEmpty) await mustHoldSomething(db)
+  if (!options.allowEmpty) await mustHoldSomething(db)
   const { bytes } = await db.one<{ bytes: number }>(
     'SELECT pg_database_size(current_database())::float8 AS bytes',
   )
@@ -64,5 +72,17 @@ async function inspectOne(connection: Connection, allowEmpty: boolean, ctx: Cont
     version: version.text,
     units: [{ name: connection.database }],
     estimate: bytes,
+    ...(isPart ? { advice: await adviceFor(majorOf(version.num), options, ctx) } : {}),
   }
+}
+
+/** Where there are no clients at all, the dump says so. */
+async function adviceFor(
+  major: number,
+  { clients, globals }: PostgresOptions,
+  ctx: Context,
+): Promise<Advice[]> {
+  if (globals === 'only') return []
+  const chosen = await chooseClients(major, '', clients, ctx).catch(() => null)
+  return chosen && isAheadOf(major, chosen) ? [aheadAdvice(major, chosen)] : []
 }

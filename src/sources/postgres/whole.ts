@@ -46,7 +46,7 @@ interface Surveyed {
  * open.
  */
 export async function openWhole(
-  options: Omit<SessionOptions, 'format' | 'folder' | 'globals' | 'jobs' | 'allowEmpty'>,
+  options: Omit<SessionOptions, 'format' | 'folder' | 'globals' | 'jobs' | 'allowEmpty' | 'isPart'>,
   ctx: Context,
 ): Promise<Session> {
   const watches = new AsyncDisposableStack()

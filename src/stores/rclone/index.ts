@@ -53,6 +53,13 @@ export const RcloneOptions = z
         description: 'passwords of the remote in clear; Cairn has rclone obscure them',
         example: { pass: { file: '/run/secrets/nas' } },
       }),
+    environment: z
+      .record(z.string().regex(/^[A-Z]\w*$/i), secretOption)
+      .optional()
+      .meta({
+        description: 'variables that rclone gets besides its own environment',
+        example: { AWS_SECRET_ACCESS_KEY: { file: '/run/secrets/s3' } },
+      }),
     program: z.string().min(1).default('rclone').describe('which rclone to run'),
   })
   .refine(o => !isBroken(o.remote), {

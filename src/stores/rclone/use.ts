@@ -41,6 +41,7 @@ export interface Reach {
   readonly options?: Readonly<Record<string, SecretSource>> | undefined
   /** Settings that rclone wants obscured, as they are. */
   readonly clear?: Readonly<Record<string, SecretSource>> | undefined
+  readonly environment?: Readonly<Record<string, SecretSource>> | undefined
   readonly program: string
 }
 
@@ -94,7 +95,7 @@ export class Uses {
 
 /** Starts a daemon and has it make contact. Throws when either fails; nothing is left behind then. */
 async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
-  const { remote, config, options = {}, clear = {} } = reach
+  const { remote, config, options = {}, clear = {}, environment = {} } = reach
   // An alias hides the remote's own spelling: neither requests nor arguments need to hold it.
   const alias = `cairn${randomBytes(4).toString('hex')}`
   const bucket = bucketOf(remote)
@@ -103,6 +104,7 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
     secrets: secretsOf(parseRemote(remote)),
     env: {
       ...inherited(process.env),
+      ...(await asVariables(environment)),
       ...(config !== undefined && { RCLONE_CONFIG: config }),
       ...(await settingsAsEnvironment(remote, options)),
       ...(await settingsAsEnvironment(remote, await obscured(reach.program, clear, ctx))),
@@ -140,6 +142,11 @@ async function makeContact(
     if (!features.bucketBased) throw error
     return { ...bucket, fs: `${alias}b:`, features }
   }
+}
+
+async function asVariables(sources: Readonly<Record<string, SecretSource>>): Promise<Record<string, Secret>> {
+  const read = Object.entries(sources).map(async ([name, source]) => [name, await source.read()] as const)
+  return Object.fromEntries(await Promise.all(read))
 }
 
 function asAlias(name: string, remote: string): Record<string, string | Secret> {

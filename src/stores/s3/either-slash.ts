@@ -10,7 +10,7 @@ import { BadRequest } from './error.ts'
  */
 export function eitherSlash(slashed: Store, bare: Store): Store {
   let slashRefused = false
-  /** Keys that were listed or written without a slash: nobody knows of others. */
+  /** Keys that were listed without a slash: nobody knows of others. */
   const withoutSlash = new Set<string>()
   const isBare = (key: string): boolean => slashRefused || withoutSlash.has(key)
 

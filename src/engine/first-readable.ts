@@ -1,0 +1,36 @@
+import type { Context } from '../model/context.ts'
+import { asFailure, exitCode, type Failure, usage } from '../model/failure.ts'
+import type { Store } from '../model/store.ts'
+
+/**
+ * Does it with the first store whose copy can be read: where one is damaged or out of reach, it says so and goes on with the
+ * next, as long as `mayGoOn` says that nothing was done yet that cannot be done again. `what` begins the message of an error that
+ * is none for a person yet. Throws the last Failure, or the signal's reason.
+ */
+export async function withFirstReadable<T>(
+  from: readonly Store[],
+  what: (store: Store) => string,
+  work: (store: Store) => Promise<T>,
+  ctx: Context,
+  mayGoOn: () => boolean = () => true,
+): Promise<T> {
+  for (const [index, store] of from.entries()) {
+    ctx.signal.throwIfAborted()
+    try {
+      return await work(store)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      const failure = asFailure(error, what(store))
+      const next = from[index + 1]
+      if (!next || !isUnreadable(failure) || !mayGoOn()) throw failure
+      const remedy = `trying the copy in ${next.name}`
+      ctx.emit({ type: 'warning', what: failure.what, why: failure.why, remedy, store: store.name })
+    }
+  }
+  throw usage('there is nothing to read', 'no store has a whole copy')
+}
+
+/** Another store's copy may be sound where this one is damaged or out of reach; a failure of the target is the same from everywhere. */
+export function isUnreadable(failure: Failure): boolean {
+  return failure.exit === exitCode.damaged || failure.what.startsWith('cannot read ')
+}
