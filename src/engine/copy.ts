@@ -8,6 +8,7 @@ import type { Begin } from '../model/mark.ts'
 import type { Bytes } from '../model/step.ts'
 import type { PutOptions, Store } from '../model/store.ts'
 import { clearingContext } from '../platform/run-context.ts'
+import { expiryFrom, mayRun, sayRunning } from './begin.ts'
 import { lockAncestors } from './chain-locks.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import type { Copy } from './entry.ts'
@@ -37,8 +38,10 @@ export async function copyBackup(
   let begun = false
   let committing = false
   try {
-    await to.put(beginKey(begin.job, begin.id), () => Buffer.from(`${JSON.stringify(begin)}\n`))
+    const record = { ...begin, expires: expiryFrom(ctx.clock.now()) }
+    await to.put(beginKey(begin.job, begin.id), () => Buffer.from(`${JSON.stringify(record)}\n`))
     begun = true
+    await using _saying = sayRunning(begin.id, () => to.live().map(({ store }) => store), ctx)
     for (const object of objectsOf(manifest)) await copyObject(object, from, to, ctx)
     await to.confirm(objectsOf(manifest).map(({ part }) => part))
     if (manifest.chain && options.lock) {
@@ -131,8 +134,8 @@ async function makeWay(store: Store, begin: Begin, ctx: Context): Promise<void> 
   const what = `cannot copy to store ${store.name}`
   if (await isWhole(store, begin, ctx)) throw new Failure({ what, why: 'it has a copy already' })
   const other = store.can.read ? await readBegin(store, beginKey(begin.job, begin.id), ctx) : null
-  if (other && other.host !== begin.host && new Date(other.expires) > ctx.clock.now()) {
-    const remedy = `try again there, or after ${other.expires}`
+  if (other && other.host !== begin.host && (await mayRun(store, other, ctx))) {
+    const remedy = 'try again there, or when it has not been heard of for a week'
     throw new Failure({ what, why: `${other.host} is making a copy, or was and died`, remedy })
   }
   await discard(store, begin, ctx)

@@ -43,6 +43,7 @@ export function retrying(store: Store, options: Partial<Patience> = {}): Store {
   const lockUntil = store.lockUntil?.bind(store)
   const close = store.close?.bind(store)
   const advice = store.advice?.bind(store)
+  const now = store.now?.bind(store)
   const trying = (doing: string, ctx: Context): Tries => new Tries(store.name, doing, patience, ctx)
   return {
     name: store.name,
@@ -75,6 +76,7 @@ export function retrying(store: Store, options: Partial<Patience> = {}): Store {
         trying(`locking ${key}`, ctx).until(() => lockUntil(key, version, until, ctx)),
     }),
     ...(advice && { advice }),
+    ...(now && { now: ctx => trying('asking for the time', ctx).until(() => now(ctx)) }),
     ...(close && { close }),
   }
 }
