@@ -7,13 +7,13 @@ import { type ExitCode, exitCode } from '../model/failure.ts'
 import { writeDuration } from '../model/quantity.ts'
 import { nextRun } from '../model/schedule.ts'
 import { type Global, isoLocal, out, outJson, paint, sayFailure, showTime, table } from './io.ts'
-import { withApp } from './work.ts'
+import { awaited, withApp } from './work.ts'
 
 /** `cairn status [JOB…]`: asks the stores when something good last arrived. Exit 1 when what is expected has not. */
 export function run(jobs: readonly string[], options: Global & { watched?: boolean }): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
     if (options.watched) return await alarms(app.jobNames(jobs), app, options)
-    const rows = (await Promise.all(app.jobNames(jobs).map(job => statusOf(job, app, ctx)))).flat()
+    const rows = (await Promise.all(app.jobNames(jobs).map(job => statusOf(job, app, awaited(ctx))))).flat()
     if (options.json) await outJson({ cairn: 1, stores: rows.map(toJson) })
     else await out(toTable(rows))
     for (const row of rows) if (row.unasked) sayFailure(unaskedOf(row), 'warning')

@@ -7,6 +7,7 @@ import { hostName } from './host-name.ts'
 import { thisMachine } from './machine.ts'
 import { makePathSync } from './make-path.ts'
 import { sweepPrivateDirs } from './private-dir.ts'
+import { systemFailure } from './system-error.ts'
 
 /**
  * What this host keeps between runs: locks, the journal of what must be put right, spool and temporary files, and who
@@ -27,7 +28,7 @@ export interface State {
 
 /** Entries that survive a crash: written before something is done, removed after it was undone. */
 export interface Journal {
-  /** Durable on return. */
+  /** Durable on return. Throws a Failure. */
   write(name: string, entry: unknown): void
   remove(name: string): void
   /** Of one that cannot be read only the name is known; its entry is null. */
@@ -88,7 +89,14 @@ function cloned(path: string, name: string): string {
 
 function journal(folder: string): Journal {
   return {
-    write: (name, entry) => replaceFile(join(folder, `${name}.json`), JSON.stringify(entry)),
+    write(name, entry) {
+      const file = join(folder, `${name}.json`)
+      try {
+        replaceFile(file, JSON.stringify(entry))
+      } catch (error) {
+        throw systemFailure(error, `cannot write ${file}`) ?? error
+      }
+    },
     remove(name) {
       rmSync(join(folder, `${name}.json`), { force: true })
       syncFolder(folder)

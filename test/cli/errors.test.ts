@@ -511,3 +511,40 @@ test('a disk that is full fails the backup, the restore and the spool, and leave
   await refused(host, to, [/space|room/], { code: 1 })
   assert.ok(!existsSync(host.path('small/back/wiki')))
 })
+
+test('a result that nobody can take is one error; of work that is done, only its result is lost', async () => {
+  const host = furnished()
+  const full = { by: ['sh', '-c', 'exec "$0" "$@" > /dev/full'] }
+  const backup = await host.run(['backup', '--json'], full)
+  assert.equal(backup.code, 3, backup.stderr)
+  assert.match(
+    backup.stderr,
+    /"what":"cannot write the result to stdout","why":"there is no space left \(ENOSPC\)"/,
+  )
+  assert.doesNotMatch(backup.stderr, /node:/)
+  assert.equal((await listed(host)).length, 1)
+  await refused(host, ['list'], [/cannot write the result to stdout: there is no space left/], {
+    code: 1,
+    ...full,
+  })
+  const restored = await host.run(['restore', 'latest', '--to', host.path('back.db'), '--yes'], full)
+  assert.equal(restored.code, 3, restored.stderr)
+  assert.ok(existsSync(host.path('back.db')))
+})
+
+test('what the system refuses is told with what, why and what to do, and never as a fault of Cairn', async () => {
+  const host = furnished()
+  // In /proc nobody can make anything, root neither.
+  await refused(host, ['init', '--defaults'], [/cannot write \/proc\/cairn-key\.txt: .*ENOENT[^]*hint: /], {
+    cwd: '/proc',
+  })
+  await refused(host, ['list'], [/cannot use the folder \/proc: .*ENOENT[^]*hint: .*CAIRN_SPOOL/], {
+    env: { CAIRN_SPOOL: '/proc' },
+  })
+  mkdirSync(`${host.state}/locks/shop.lock`)
+  await refused(host, ['prune'], [/cannot lock job shop: .*shop\.lock: [^]*hint: .*CAIRN_STATE/])
+  rmSync(`${host.state}/locks/shop.lock`, { recursive: true })
+  rmSync(`${host.state}/journal`, { recursive: true })
+  symlinkSync('/proc', `${host.state}/journal`)
+  await refused(host, ['backup'], [/cannot write .*journal\/begun\.shop\.[^]*ENOENT[^]*hint: /], { code: 1 })
+})

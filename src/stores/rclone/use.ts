@@ -42,6 +42,8 @@ export interface Reach {
   /** Settings that rclone wants obscured, as they are. */
   readonly clear?: Readonly<Record<string, SecretSource>> | undefined
   readonly program: string
+  /** How often rclone itself tries a request; absent: as it is set, or as it thinks right. */
+  readonly tries?: number | undefined
 }
 
 /** One daemon at a time, started when it is first needed, and anew when it has died. */
@@ -103,6 +105,7 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
     secrets: secretsOf(parseRemote(remote)),
     env: {
       ...inherited(process.env),
+      ...(reach.tries === undefined ? {} : { RCLONE_LOW_LEVEL_RETRIES: String(reach.tries) }),
       ...(config !== undefined && { RCLONE_CONFIG: config }),
       ...(await settingsAsEnvironment(remote, options)),
       ...(await settingsAsEnvironment(remote, await obscured(reach.program, clear, ctx))),

@@ -90,17 +90,21 @@ export function connection(options: S3Options, patience: Patience): Connection {
     const silenceMs = how.silenceMs ?? Math.min(Math.ceil(ctx.stallMs / 3), 120_000)
     const s3 = await client(silenceMs, how.streams ?? false)
     let silences = 0
+    const started = performance.now()
     for (let attempt = 1; ; attempt++) {
       ctx.signal.throwIfAborted()
+      const pauseMs = patience.pauseMs * 4 ** (attempt - 1)
       try {
         return await request(s3, { abortSignal: ctx.signal }, attempt)
       } catch (error) {
         ctx.signal.throwIfAborted()
         if (isSilence(error)) silences++
         const stalled = silences * silenceMs >= ctx.stallMs
-        if (stalled || attempt >= (how.attempts ?? patience.attempts) || !isPassing(error)) throw error
+        const late = performance.now() + pauseMs - started > (ctx.patienceMs ?? Number.POSITIVE_INFINITY)
+        if (stalled || late || attempt >= (how.attempts ?? patience.attempts) || !isPassing(error))
+          throw error
       }
-      await pause(patience.pauseMs * 4 ** (attempt - 1), ctx.signal)
+      await pause(pauseMs, ctx.signal)
     }
   }
 
