@@ -535,16 +535,23 @@ test('a result that nobody can take is one error; of work that is done, only its
 test('what the system refuses is told with what, why and what to do, and never as a fault of Cairn', async () => {
   const host = furnished()
   // In /proc nobody can make anything, root neither.
-  await refused(host, ['init', '--defaults'], [/cannot write \/proc\/cairn-key\.txt: .*ENOENT[^]*hint: /], {
-    cwd: '/proc',
-  })
-  await refused(host, ['list'], [/cannot use the folder \/proc: .*ENOENT[^]*hint: .*CAIRN_SPOOL/], {
+  await refused(
+    host,
+    ['init', '--defaults'],
+    [/cannot write \/proc\/cairn-key\.txt: .*ENOENT[\s\S]*hint: /],
+    {
+      cwd: '/proc',
+    },
+  )
+  await refused(host, ['list'], [/cannot use the folder \/proc: .*ENOENT[\s\S]*hint: .*CAIRN_SPOOL/], {
     env: { CAIRN_SPOOL: '/proc' },
   })
   mkdirSync(`${host.state}/locks/shop.lock`)
-  await refused(host, ['prune'], [/cannot lock job shop: .*shop\.lock: [^]*hint: .*CAIRN_STATE/])
+  await refused(host, ['prune'], [/cannot lock job shop: .*shop\.lock: [\s\S]*hint: .*CAIRN_STATE/])
   rmSync(`${host.state}/locks/shop.lock`, { recursive: true })
   rmSync(`${host.state}/journal`, { recursive: true })
   symlinkSync('/proc', `${host.state}/journal`)
-  await refused(host, ['backup'], [/cannot write .*journal\/begun\.shop\.[^]*ENOENT[^]*hint: /], { code: 1 })
+  await refused(host, ['backup'], [/cannot write .*journal\/begun\.shop\.[\s\S]*ENOENT[\s\S]*hint: /], {
+    code: 1,
+  })
 })
