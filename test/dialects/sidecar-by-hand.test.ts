@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { filesIn, listed, machine, randomFiles } from '../support/cli.ts'
@@ -112,7 +112,10 @@ test('an environment that is wrong is told to the failure webhook that it names,
   const { env } = byHand()
   const urls = { BACKUP_FAILURE_WEBHOOK: `"${server.origin}/fail"`, BACKUP_SUCCESS_WEBHOOK: 'nonsense' }
   const sidecar = oldHost({ ...env, ...urls, BACKUP_RETENTION_DAYS: 'x' })
-  for (const command of ['run', 'serve', 'backup']) assert.equal((await sidecar.cairn([command])).code, 2)
+  for (const command of ['run', 'serve', 'backup']) {
+    rmSync(join(sidecar.state, 'told.json'), { force: true })
+    assert.equal((await sidecar.cairn([command])).code, 2)
+  }
   assert.equal((await sidecar.cairn(['list'])).code, 2)
   // What is told has a name, and no secret.
   const moonflower = oldHost({
@@ -131,6 +134,22 @@ test('an environment that is wrong is told to the failure webhook that it names,
   // Of a file that is the configuration, the environment says nothing.
   sidecar.configure('jobs: { x: 1 }')
   assert.equal((await sidecar.cairn(['--config', sidecar.config, 'run'])).code, 2)
+  assert.equal(server.calls.length, 4)
+})
+
+test('a container that is restarted with the same wrong environment tells it once, and another fault at once', async () => {
+  await using server = await webhookServer()
+  const { env } = byHand()
+  const wrong = { ...env, BACKUP_FAILURE_WEBHOOK: `${server.origin}/fail`, BACKUP_RETENTION_DAYS: 'x' }
+  const host = oldHost(wrong)
+  for (let start = 0; start < 2; start++) assert.equal((await host.cairn(['run'])).code, 2)
+  assert.deepEqual(server.words(), ['fail'])
+  assert.equal((await host.cairn(['run'], { BACKUP_RETENTION_DAYS: 'y' })).code, 2)
+  assert.deepEqual(server.words(), ['fail', 'fail'])
+  assert.match(server.calls[1]?.body ?? '', /found "y"/)
+  // Where nothing can be remembered, it is told rather once too often.
+  for (let start = 0; start < 2; start++)
+    assert.equal((await host.cairn(['run'], { CAIRN_STATE: '/proc/none' })).code, 2)
   assert.equal(server.calls.length, 4)
 })
 
