@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { filesIn, listed, machine, randomFiles } from '../support/cli.ts'
@@ -162,6 +163,28 @@ test('a webhook that cannot be told is a warning; the error stays', async () => 
     ran.stderr,
     /warning: the failure webhook was not delivered[\s\S]*error: the environment is not one/,
   )
+})
+
+test('sidecar: in the image, the health check writes nothing into the log that people read', () => {
+  const { env } = byHand()
+  const host = oldHost({})
+  const log = host.path('backup.log')
+  const here = (name: string): string => {
+    const text = readFileSync(join(scripts, name), 'utf8')
+      .replaceAll('/opt/cairn/bin/cairn', resolve(scripts, '../../bin/cairn'))
+      .replaceAll('/var/log/backup.log', log)
+      .replaceAll(/(?<=^|\s)\/entrypoint(?= )/gm, host.path('entrypoint'))
+    writeFileSync(host.path(name), text, { mode: 0o755 })
+    return host.path(name)
+  }
+  const wrong = { ...env, BACKUP_RETENTION_DAYS: 'x', CAIRN_STATE: host.state, PATH: process.env.PATH }
+  const ran = (...[program = '', ...args]: string[]): number | null =>
+    spawnSync(program, args, { env: wrong, cwd: host.folder }).status
+  const entrypoint = here('entrypoint')
+  assert.equal(ran(here('healthy')), 0)
+  assert.ok(!existsSync(log), existsSync(log) ? readFileSync(log, 'utf8') : '')
+  assert.equal(ran(entrypoint, 'status', '--watched'), 2)
+  assert.match(readFileSync(log, 'utf8'), /BACKUP_RETENTION_DAYS/)
 })
 
 test('sidecar: in the image, half a configuration waits and says what is missing; what is wrong ends', async t => {
