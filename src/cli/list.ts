@@ -58,10 +58,7 @@ async function listHidden(
   if (options.json) await outJson(entries.map(entry => ({ ...toJson(entry), status: 'hidden' })))
   else if (entries.length > 0) await out(toTable(entries, 'hidden'))
   else say('no backup is hidden')
-  for (const name of blind)
-    say(
-      `${name} shows no versions: it keeps none, or the credentials may not list them (s3:ListBucketVersions)`,
-    )
+  for (const name of blind) say(`${name} shows no versions: it keeps none, or they may not be listed`)
   if (entries.length > 0 && !options.json)
     sayFailure(
       {
