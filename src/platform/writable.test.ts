@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { runAsNobody } from '../../test/support/nobody.ts'
-import { folder, mounted } from '../../test/support/trees.ts'
+import { folder, mounted } from '../../test/support/places.ts'
 import { demandWritable, whyClosed, whyNotReplaced, whyNotWritten } from './writable.ts'
 
 test('a read-only mount is found below, above and at what is missing; nothing is left behind', async t => {

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
-import { access, lstat, mkdtemp, readFile, realpath, rmdir } from 'node:fs/promises'
+import { access, lstat, mkdtemp, realpath, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { usage } from '../model/failure.ts'
+import { mountPoints } from './mounts.ts'
 import { nearestExisting } from './space.ts'
 
 // Whether a restore could write, found out before anything is touched.
@@ -70,10 +71,5 @@ async function canMake(folder: string): Promise<boolean> {
 async function isMounted(path: string): Promise<boolean> {
   if (!(await lstat(path).catch(() => null))) return false
   const real = join(await realpath(dirname(path)), basename(path))
-  const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '')
-  return mounts.split('\n').some(line => unescaped(line.split(' ')[4] ?? '') === real)
-}
-
-function unescaped(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+  return (await mountPoints()).includes(real)
 }

@@ -78,6 +78,14 @@ async function restored({ host }: Stage, file: string): Promise<string> {
   return readFileSync(`${to}/${path}`, 'utf8').trim()
 }
 
+/** A backup that is killed when it has stopped the app. */
+async function killedWhileStopped({ host, engine }: Stage, name: string): Promise<void> {
+  const running = host.start(['backup', 'shop'])
+  await eventually('it is stopped', async () => (await engine.state(name)) === 'exited')
+  running.child.kill('SIGKILL')
+  await running.ended
+}
+
 test('a compose project: dependents stop first, start last and when the others are healthy, and nothing is stored before', async t => {
   const here = await stage(t)
   if (!here) return
@@ -213,10 +221,7 @@ test('after SIGKILL of Cairn the next run of any job starts what it had stopped,
   if (!here) return
   const name = await here.app(polite)
   here.configure({ stop: [name], wait: '10 min' })
-  const running = here.host.start(['backup', 'shop'])
-  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
-  running.child.kill('SIGKILL')
-  await running.ended
+  await killedWhileStopped(here, name)
   assert.equal(await here.engine.state(name), 'exited')
   const ran = await here.host.ok(['backup', 'other'])
   assert.match(
@@ -226,10 +231,7 @@ test('after SIGKILL of Cairn the next run of any job starts what it had stopped,
   assert.equal(await here.engine.state(name), 'running')
   assert.doesNotMatch((await here.host.ok(['backup', 'other'])).stderr, /earlier run/)
 
-  const again = here.host.start(['backup', 'shop'])
-  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
-  again.child.kill('SIGKILL')
-  await again.ended
+  await killedWhileStopped(here, name)
   const serving = here.host.start(['serve'])
   await eventually('it runs', async () => (await here.engine.state(name)) === 'running')
   serving.child.kill('SIGTERM')
@@ -265,10 +267,7 @@ test('what a run that was killed had stopped is started by serve as soon as Dock
   if (!here) return
   const name = await here.app(polite)
   here.configure({ stop: [name], wait: '10 min' })
-  const running = here.host.start(['backup', 'shop'])
-  await eventually('it is stopped', async () => (await here.engine.state(name)) === 'exited')
-  running.child.kill('SIGKILL')
-  await running.ended
+  await killedWhileStopped(here, name)
   const socket = here.host.path('late.sock')
   here.configure({ stop: [name], host: `unix://${socket}` })
   const serving = here.host.start(['serve'])

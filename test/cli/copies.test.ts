@@ -9,9 +9,9 @@ import { filesIn, listed, type Machine, machine, randomFiles, tree } from '../su
 import { testContext } from '../support/context.ts'
 
 /** A host with one backup, the same in two stores. */
-async function twoCopies(): Promise<{ host: Machine; id: string; data: string }> {
+async function twoCopies(bytes = 100_000): Promise<{ host: Machine; id: string; data: string }> {
   const host = machine()
-  const data = randomFiles(host.path('data'), 100_000)
+  const data = randomFiles(host.path('data'), bytes)
   host.configure({
     stores: {
       disk: { type: 'local', path: host.path('disk') },
@@ -53,6 +53,18 @@ test('cat takes the next store where one has lost or damaged its bytes, and show
   rmSync(archive(host, 'disk'))
   const none = await host.run(cat)
   assert.deepEqual([none.code, none.out], [exitCode.damaged, ''])
+})
+
+test('cat that has begun to write does not begin again with another store', async () => {
+  const { host, id } = await twoCopies(5e6)
+  const cat = ['cat', id, 'files/data.tar']
+  const plain = (await host.ok(cat)).stdout
+  const stored = readFileSync(archive(host, 'disk'))
+  writeFileSync(archive(host, 'disk'), stored.fill(0, stored.length - 1000))
+  const { code, stdout } = await host.run(cat)
+  assert.equal(code, exitCode.damaged)
+  assert.ok(stdout.length > 0 && stdout.length < plain.length)
+  assert.ok(plain.subarray(0, stdout.length).equals(stdout))
 })
 
 test('copy puts back what a store has lost, and says of wrong bytes that it does not replace them', async () => {

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
-import { filesIn, listed, machine, randomFiles } from '../support/cli.ts'
+import { filesIn, listed, machine, randomFiles, sqliteFile } from '../support/cli.ts'
 import { webhookServer } from '../support/webhook-server.ts'
 import { type OldHost, oldHost, sh } from './support.ts'
 
@@ -62,21 +62,20 @@ test('sidecar: a backup by hand ends with retention, also when a part is missing
   assert.equal(archivesIn(host).length, 3)
 })
 
-test('a store that is down does not keep retention from the others; where nothing was stored, nothing goes', async () => {
+test('a store that is down does not keep retention from the others', async () => {
   const host = machine()
-  const config = (path: string): object => ({
+  host.configure({
     stores: {
       disk: { type: 'local', path: host.path('disk') },
       other: { type: 'local', path: host.path('other') },
     },
     jobs: {
       data: {
-        source: { type: 'files', paths: [path] },
+        source: { type: 'files', paths: [randomFiles(host.path('data'), 1000)] },
         ...{ to: ['disk', 'other'], keep: { last: 1 }, undelete: '0 s' },
       },
     },
   })
-  host.configure(config(randomFiles(host.path('data'), 1000)))
   await host.ok(['backup'])
   await host.ok(['backup'])
   writeFileSync(host.path('file'), '')
@@ -90,9 +89,21 @@ test('a store that is down does not keep retention from the others; where nothin
   assert.ok(!before.some(({ id }) => names.includes(id)))
   sh('rm "$AT/other"; mv "$AT/away" "$AT/other"', undefined, { AT: host.folder })
   assert.equal((await listed(host, '--store', 'other')).length, 2)
-  host.configure(config(host.path('nowhere')))
-  assert.notEqual((await host.run(['backup', '--prune'])).code, 0)
-  assert.equal((await listed(host, '--store', 'other')).length, 2)
+})
+
+test('where nothing was stored, nothing goes', async () => {
+  const host = machine()
+  const path = sqliteFile(host.path('shop.db'), 2000)
+  host.configure({
+    stores: { disk: { type: 'local', path: host.path('disk') } },
+    jobs: { shop: { source: { type: 'sqlite', path }, to: ['disk'], keep: { last: 1 }, undelete: '0 s' } },
+  })
+  for (let n = 0; n < 2; n++) await host.ok(['backup'])
+  writeFileSync(path, readFileSync(path).fill(0xff, 40_960))
+  const ran = await host.run(['backup', '--prune'])
+  assert.equal(ran.code, 1, ran.stderr)
+  assert.match(ran.stderr, /is damaged/)
+  assert.equal((await listed(host)).length, 2)
 })
 
 test('sidecar: what is optional and missing is told as a warning', async () => {

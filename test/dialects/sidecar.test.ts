@@ -1,4 +1,5 @@
 // budget: 200 s
+
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,9 +10,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type FreshDatabase, freshBucket, freshDatabase, goPrograms, orSkip } from '../services/index.ts'
 import { filesIn, sqliteFile, tree } from '../support/cli.ts'
 import { contents, excuses, fillHostile, freshMongo, withClient } from '../support/mongodb/databases.ts'
+import { mounted } from '../support/places.ts'
 import { sql } from '../support/postgres/hostile.ts'
 import { rawClient } from '../support/s3-bucket.ts'
-import { mounted } from '../support/trees.ts'
 import { webhookServer } from '../support/webhook-server.ts'
 import { fillShop, type OldHost, oldHost, sh, shopDigest } from './support.ts'
 

@@ -1,53 +1,18 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { copyFileSync, mkdtempSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { TestContext } from 'node:test'
-import type { Context } from '../../src/model/context.ts'
 import type { Source } from '../../src/model/source.ts'
 import { SqliteOptions, sqliteSource } from '../../src/sources/sqlite/index.ts'
-import { placeFor } from './source-contract.ts'
+import { folder } from './places.ts'
 
 // Databases for the tests of this folder.
 
-export const isRoot = process.getuid?.() === 0
-
-/** A context whose folders go with the test. */
-export function contextOf(t: TestContext): Context {
-  return placeFor(t).ctx
-}
-
 export function sourceOf(path: string): Source {
   return sqliteSource(SqliteOptions.parse({ path }))
-}
-
-export function folder(t: TestContext): string {
-  const dir = mkdtempSync(join(tmpdir(), 'cairn-sqlite-'))
-  t.after(() => rmSync(dir, { recursive: true, force: true }))
-  return dir
-}
-
-/** A mount of its own, gone after the test. Null, and the test skipped, for who may not mount. */
-export function mounted(t: TestContext, ...args: string[]): string | null {
-  if (!isRoot) {
-    t.skip('only root can mount')
-    return null
-  }
-  const dir = mkdtempSync(join(tmpdir(), 'cairn-mount-'))
-  execFileSync('mount', [...args, dir])
-  // Never recursively: it would reach through the mount.
-  t.after(() => {
-    execFileSync('umount', [dir])
-    rmdirSync(dir)
-  })
-  return dir
-}
-
-export function smallDisk(t: TestContext, megabytes: number): string | null {
-  return mounted(t, '-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs')
 }
 
 export function make(path: string, mode: 'wal' | 'delete', sql: string): void {

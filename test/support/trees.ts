@@ -6,19 +6,15 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
-  rmdirSync,
-  rmSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { Context } from '../../src/model/context.ts'
@@ -27,49 +23,15 @@ import type { ArtifactReader } from '../../src/model/restore.ts'
 import type { Source } from '../../src/model/source.ts'
 import { FilesOptions, filesSource } from '../../src/sources/files/index.ts'
 import { manifestOf, recordOf } from './capture.ts'
+import { folder, isRoot } from './places.ts'
 import { type Kept, readerOver } from './reader.ts'
-import { placeFor } from './source-contract.ts'
 
 // Folders and archives for the tests of this folder.
 
-export const isRoot = process.getuid?.() === 0
 export const pick = { allow: new Set<string>() }
 
 export function sourceOf(...paths: (string | { path: string; name: string })[]): Source {
   return filesSource(FilesOptions.parse({ paths }))
-}
-
-/** A context whose folders go with the test. */
-export function contextOf(t: TestContext): Context {
-  return placeFor(t).ctx
-}
-
-export function folder(t: TestContext): string {
-  const dir = mkdtempSync(join(tmpdir(), 'cairn-files-'))
-  t.after(() => {
-    rmSync(dir, { recursive: true, force: true })
-  })
-  return dir
-}
-
-/** A mount of its own, gone after the test. Null, and the test skipped, for who may not mount. */
-export function mounted(t: TestContext, ...args: string[]): string | null {
-  if (!isRoot) {
-    t.skip('only root can mount')
-    return null
-  }
-  const dir = mkdtempSync(join(tmpdir(), 'cairn-mount-'))
-  execFileSync('mount', [...args, dir])
-  // Never recursively: it would reach through the mount.
-  t.after(() => {
-    execFileSync('umount', [dir])
-    rmdirSync(dir)
-  })
-  return dir
-}
-
-export function smallDisk(t: TestContext, megabytes: number): string | null {
-  return mounted(t, '-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs')
 }
 
 /** Names that a careless program takes for something else. */

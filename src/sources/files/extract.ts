@@ -98,6 +98,25 @@ function remedyFor(why: string): string {
   return ''
 }
 
+/** Copies what was extracted into an empty folder of another file system. Throws a Failure. */
+export async function copyTree(from: string, to: Extraction, ctx: Context): Promise<void> {
+  const reads = [
+    '--create',
+    '--file=-',
+    '--format=posix',
+    '--sparse',
+    '--numeric-owner',
+    ...to.tar.attributes,
+  ]
+  const program: Program = {
+    program: 'tar',
+    endsEarly: true,
+    args: argumentsFor(to),
+    judge: (exit, tail) => judge(`into ${to.tree}`, exit, tail, []),
+  }
+  await pour({ program: 'tar', args: [...reads, `--directory=${from}`, '.'] }, [], program, ctx)
+}
+
 /** A folder's own mode, owner, times and attributes, as a small archive. */
 export async function folderItself(
   tree: string,
@@ -124,14 +143,9 @@ export async function folderItself(
   return Buffer.concat(chunks)
 }
 
-/** Gives a folder what `folderItself` kept of another; throws when it belongs to somebody else. */
-export async function applyToFolder(
-  folder: string,
-  kept: Uint8Array,
-  to: Extraction,
-  ctx: Context,
-): Promise<void> {
-  const args = argumentsFor({ ...to, tree: folder })
+/** Gives the folder `to.tree` what `folderItself` kept of another; throws when it belongs to somebody else. */
+export async function applyToFolder(kept: Uint8Array, to: Extraction, ctx: Context): Promise<void> {
+  const args = argumentsFor(to)
   // It reads to the archive's end, which may be before the end of the bytes.
   await pour(once(kept), [], { program: 'tar', endsEarly: true, args }, ctx)
 }

@@ -17,17 +17,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
 import { runAsNobody } from '../../../test/support/nobody.ts'
+import { contextOf, folder, mounted } from '../../../test/support/places.ts'
 import { sourceContract } from '../../../test/support/source-contract.ts'
-import {
-  contextOf,
-  describeTree,
-  folder,
-  hostileTree,
-  mounted,
-  oddNames,
-  pick,
-  sourceOf,
-} from '../../../test/support/trees.ts'
+import { describeTree, hostileTree, oddNames, pick, sourceOf } from '../../../test/support/trees.ts'
 import { Failure } from '../../model/failure.ts'
 import { flow } from '../../platform/flow.ts'
 import { FilesOptions, filesSource } from './index.ts'

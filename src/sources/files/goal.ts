@@ -5,6 +5,7 @@ import * as z from 'zod'
 import { usage } from '../../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
 import type { RestorePlan, Selection } from '../../model/restore.ts'
+import { mountsBelow } from '../../platform/mounts.ts'
 import { nearestExisting, needSpace } from '../../platform/space.ts'
 import { demandWritable, whyClosed, whyNotReplaced } from '../../platform/writable.ts'
 import { stagingName } from './session.ts'
@@ -26,6 +27,8 @@ export interface Goal {
   readonly folder: string
   /** What is in the way, or may be: the backup's own names are known only when it is read. */
   readonly present: readonly string[]
+  /** What is mounted inside the target: absolute. */
+  readonly mounts: readonly string[]
   /** What restores that were killed have left behind and that is not ours to remove. */
   readonly leftBehind: readonly string[]
 }
@@ -62,6 +65,11 @@ function whyNotPut({ kind, target, folder }: Goal): Promise<string | null> {
   return kind === 'file' ? whyNotReplaced(target) : whyClosed(folder)
 }
 
+/** The part of a goal that lies in something that is mounted inside its target. */
+export async function goalAtMount(goal: Goal, folder: string): Promise<Goal> {
+  return { ...(await goalFor(goal.artifact, 'folder', folder)), withName: false }
+}
+
 async function goalFor(
   artifact: ArtifactRecord,
   kind: Goal['kind'],
@@ -77,12 +85,14 @@ async function goalFor(
   }
   const entries = existsSync(folder) ? await readdir(folder) : []
   const present = kind === 'folder' ? entries.filter(isData) : existsSync(target) ? [''] : []
+  const mounts = kind === 'folder' ? await mountsBelow(folder) : []
   return {
     artifact,
     kind,
     target,
     folder,
     present: present.map(name => join(target, name)),
+    mounts: mounts.map(inner => join(target, inner)),
     leftBehind: entries.filter(name => name.startsWith(replacedPrefix)).map(name => join(folder, name)),
   }
 }
@@ -99,6 +109,11 @@ export function planFor(goals: readonly Goal[], allow: ReadonlySet<string>): Res
   const warnings = goals
     .flatMap(goal => goal.leftBehind)
     .map(path => `${path} holds what an interrupted restore had moved away: look into it, then remove it`)
+  for (const mount of goals.flatMap(goal => goal.mounts)) {
+    const text =
+      'is mounted by itself: it gets its part of the backup, and what else it and the folders above it hold stays'
+    warnings.push(`${mount} ${text}`)
+  }
   if (process.getuid?.() !== 0 && !allow.has('no-owner')) {
     warnings.push('only root can give files to their owners: all will belong to the user who restores them')
   }

@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, lstatSync } from 'node:fs'
 import { chmod, mkdir, readdir, rmdir, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import type { Context } from '../../model/context.ts'
 import { asFailure, damage, usage } from '../../model/failure.ts'
 import type { ArtifactReader, RestoreReport, Restorer } from '../../model/restore.ts'
 import { makePath } from '../../platform/make-path.ts'
 import { privateDir, sweepPrivateDirs } from '../../platform/private-dir.ts'
-import { applyToFolder, type Extraction, extract, folderItself } from './extract.ts'
-import { demandSpace, type Goal, goalsOf, planFor, replacedPrefix } from './goal.ts'
+import { entriesOf, foldersAbove, isFolder, moveEntry, type Tree } from './entries.ts'
+import { applyToFolder, copyTree, type Extraction, extract, folderItself } from './extract.ts'
+import { demandSpace, type Goal, goalAtMount, goalsOf, planFor, replacedPrefix } from './goal.ts'
 import { stagingName } from './session.ts'
-import { inventory, Moves, type RawPath, removeTree, under } from './staging.ts'
+import { inventory, Moves, removeTree } from './staging.ts'
 import { gnuTar } from './tar.ts'
 
 /**
@@ -19,7 +19,8 @@ import { gnuTar } from './tar.ts'
  * All of them are first extracted beside their places, inside the target folders (which may be mount points) and
  * looked through; only when all are whole and harmless are the entries moved into place. What they replace is moved
  * away first and removed last. Until the moves, any end, a kill included, leaves the targets as they were; a
- * failure between them takes them back. A kill between them leaves what was replaced in `.cairn-replaced-*`.
+ * failure between them takes them back. A kill between them leaves what was replaced in `.cairn-replaced-*`. What is mounted
+ * inside a target stays where it is, and gets its part of the backup in the same way.
  */
 export function filesRestorer(options: {
   readonly to?: string
@@ -61,6 +62,7 @@ async function bringBack(
       const extraction = { tree: stage.tree, tar, owners, allow, withName: goal.withName }
       warnings.push(...(await extract(goal.artifact, extraction, read, ctx)))
       await lookThrough(stage, extraction, ctx)
+      await divide(stage, staged, extraction, ctx)
     }
     for (const stage of staged) await spareStores(stage, protect)
     await moveIntoPlace(staged, ctx)
@@ -68,8 +70,8 @@ async function bringBack(
   } finally {
     for (const stage of staged) await clear(stage, whole)
   }
-  for (const stage of staged)
-    warnings.push(...(await finishFolder(stage, { tree: '', tar, owners, allow }, ctx)))
+  for (const stage of staged.toReversed())
+    warnings.push(...(await finishFolders(stage, { tar, owners, allow }, ctx)))
   return {
     target,
     objects: goals.length,
@@ -78,20 +80,15 @@ async function bringBack(
   }
 }
 
-/** A goal while it is being reached. */
-interface Staged {
-  readonly goal: Goal
+/** A goal while it is being reached; what was extracted lies below `dir`. */
+interface Staged extends Tree {
   /** Ours, beside the place. */
   readonly dir: Disposable & { readonly path: string }
-  /** What was extracted, below `dir`. */
-  readonly tree: string
-  /** Where entries that are replaced wait until all is in place. */
-  readonly replaced: string
   /** The first folder we made on the way to the target. */
   readonly made: string | undefined
   entries: number
-  /** The attributes of the folder itself, as an archive. */
-  folder: Uint8Array | null
+  /** The attributes of folders that stay, as archives: of the target itself and of those above a mount, outer ones first. */
+  folders: { readonly path: string; readonly kept: Uint8Array }[]
 }
 
 async function prepare(goal: Goal): Promise<Staged> {
@@ -104,7 +101,7 @@ async function prepare(goal: Goal): Promise<Staged> {
     const tree = join(dir.path, 'tree')
     await mkdir(tree)
     const replaced = join(goal.folder, `${replacedPrefix}${randomUUID().slice(0, 8)}`)
-    return { goal, dir, tree, replaced, made, entries: 0, folder: null }
+    return { goal, dir, tree, replaced, made, entries: 0, folders: [] }
   } catch (error) {
     await removeEmpty(goal.folder, made)
     throw asFailure(error, `cannot restore to ${goal.target}`, 'run as a user who may write there')
@@ -112,17 +109,14 @@ async function prepare(goal: Goal): Promise<Staged> {
 }
 
 async function lookThrough(stage: Staged, extraction: Extraction, ctx: Context): Promise<void> {
-  const { mode } = await stat(stage.tree)
-  // Without these rights, which the folder may lack, whoever is not root could not move what it holds.
-  await chmod(stage.tree, mode | 0o700)
-  const { entries } = await inventory(stage.tree, extraction.allow, ctx)
   if (stage.goal.kind === 'folder') {
-    stage.entries = entries
-    stage.folder = await folderItself(stage.tree, mode & 0o7777, extraction.tar, ctx)
+    await keepFolders(stage, extraction, ctx)
+    stage.entries = (await inventory(stage.tree, extraction.allow, ctx)).entries
     return
   }
+  await chmod(stage.tree, ownRights)
+  stage.entries = (await inventory(stage.tree, extraction.allow, ctx)).entries - 1
   const names = await readdir(stage.tree)
-  stage.entries = entries - 1
   if (names.length === 1) return
   throw damage(
     `${stage.goal.artifact.name} is not what it says`,
@@ -130,14 +124,43 @@ async function lookThrough(stage: Staged, extraction: Extraction, ctx: Context):
   )
 }
 
+/** Without these, which a folder may lack, whoever is not root could not move what it holds. */
+const ownRights = 0o700
+
+/** Remembers the attributes of folders that stay where they are. */
+async function keepFolders(stage: Staged, { tar }: Extraction, ctx: Context): Promise<void> {
+  for (const inner of ['', ...foldersAbove(stage.goal)]) {
+    const from = join(stage.tree, inner)
+    if (!isFolder(from)) continue
+    const { mode } = await stat(from)
+    await chmod(from, mode | ownRights)
+    const kept = await folderItself(from, mode & 0o7777, tar, ctx)
+    stage.folders.push({ path: join(stage.goal.folder, inner), kept })
+  }
+}
+
+/** What goes into something that is mounted inside the target is put beside its place there: nothing can be moved across. */
+async function divide(stage: Staged, staged: Staged[], extraction: Extraction, ctx: Context): Promise<void> {
+  const { goal, tree } = stage
+  for (const mount of goal.mounts) {
+    const from = join(tree, relative(goal.target, mount))
+    if (!isFolder(from) || !isFolder(mount)) continue
+    const part = await prepare(await goalAtMount(goal, mount))
+    staged.push(part)
+    await copyTree(from, { ...extraction, tree: part.tree, withName: false }, ctx)
+    await keepFolders(part, extraction, ctx)
+    await divide(part, staged, extraction, ctx)
+  }
+}
+
 /** Throws when an entry would take the place of a folder that must stay: the backup being read may lie in it. */
-async function spareStores({ goal, tree }: Staged, protect: readonly string[]): Promise<void> {
-  for (const name of await readdir(tree)) {
-    const to = goal.kind === 'file' ? goal.target : join(goal.folder, name)
+async function spareStores(stage: Staged, protect: readonly string[]): Promise<void> {
+  for await (const entry of entriesOf(stage)) {
+    const to = entry.to.toString()
     const store = protect.find(path => path === to || path.startsWith(`${to}/`) || to.startsWith(`${path}/`))
     if (store === undefined) continue
     throw usage(
-      `cannot restore to ${goal.target}`,
+      `cannot restore to ${stage.goal.target}`,
       `it would replace ${to}, where the store ${store} is`,
       'restore to another folder with --to',
     )
@@ -149,39 +172,15 @@ async function moveIntoPlace(staged: readonly Staged[], ctx: Context): Promise<v
   const moves = new Moves()
   try {
     for (const stage of staged) {
-      for (const name of await readdir(stage.tree, { encoding: 'buffer' })) {
+      for await (const entry of entriesOf(stage)) {
         ctx.signal.throwIfAborted()
-        await moveEntry(stage, name, moves)
+        await moveEntry(stage, entry, moves)
       }
     }
   } catch (error) {
     await moves.takeBack()
     ctx.signal.throwIfAborted()
     throw asFailure(error, `cannot put the files into ${staged.map(stage => stage.goal.target).join(', ')}`)
-  }
-}
-
-async function moveEntry(stage: Staged, name: RawPath, moves: Moves): Promise<void> {
-  const { goal, tree, replaced } = stage
-  const to = goal.kind === 'file' ? Buffer.from(goal.target) : under(goal.folder, name)
-  if (name.equals(Buffer.from(stagingName))) return
-  if (name.equals(Buffer.from('lost+found')) && existsSync(to)) return
-  if (isThere(to)) {
-    // Consent was given for what the plan saw; an empty target has nothing to consent to.
-    if (goal.present.length === 0)
-      throw usage(`cannot restore to ${goal.target}`, `somebody has made ${to} meanwhile`)
-    if (!existsSync(replaced)) await moves.makeFolder(Buffer.from(replaced))
-    await moves.move(to, under(replaced, name))
-  }
-  await moves.move(under(tree, name), to)
-}
-
-function isThere(path: RawPath): boolean {
-  try {
-    lstatSync(path)
-    return true
-  } catch {
-    return false
   }
 }
 
@@ -205,14 +204,20 @@ async function removeEmpty(folder: string, made: string | undefined): Promise<vo
   if (folder !== made) await removeEmpty(dirname(folder), made)
 }
 
-/** Last, because everything before has changed the folder's times. Returns warnings. */
-async function finishFolder(stage: Staged, extraction: Extraction, ctx: Context): Promise<string[]> {
-  if (!stage.folder) return []
-  try {
-    await applyToFolder(stage.goal.folder, stage.folder, extraction, ctx)
-    return []
-  } catch (error) {
-    ctx.signal.throwIfAborted()
-    return [`${stage.goal.folder} keeps its own mode and owner: ${asFailure(error, '').why}`]
+/** Last, because everything before has changed the folders' times. Returns warnings. */
+async function finishFolders(
+  { folders }: Staged,
+  extraction: Omit<Extraction, 'tree'>,
+  ctx: Context,
+): Promise<string[]> {
+  const warnings: string[] = []
+  for (const { path, kept } of folders.toReversed()) {
+    try {
+      await applyToFolder(kept, { ...extraction, tree: path }, ctx)
+    } catch (error) {
+      ctx.signal.throwIfAborted()
+      warnings.push(`${path} keeps its own mode and owner: ${asFailure(error, '').why}`)
+    }
   }
+  return warnings
 }

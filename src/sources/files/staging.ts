@@ -1,5 +1,5 @@
 import type { Stats } from 'node:fs'
-import { chmod, lstat, mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { chmod, copyFile, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import type { Context } from '../../model/context.ts'
 import { Failure, usage } from '../../model/failure.ts'
 
@@ -74,6 +74,20 @@ export class Moves {
     this.#done.push(() => renameAny(to, from))
   }
 
+  /** Gives a file the content of another, for one that cannot be moved; its own waits in `kept`. Throws a Failure when it cannot be done. */
+  async overwrite(from: RawPath, to: RawPath, kept: RawPath): Promise<void> {
+    const [own, other] = await Promise.all([lstat(to), lstat(from)])
+    if (!own.isFile() || !other.isFile()) throw cannotReplace(to)
+    if (own.size === other.size && (await isSame(from, to))) return
+    const closed = (error: unknown): never => {
+      throw cannotReplace(to, error)
+    }
+    await (await open(to, 'r+').catch(closed)).close()
+    await copyFile(to, kept)
+    this.#done.push(() => copyFile(kept, to))
+    await copyFile(from, to).catch(closed)
+  }
+
   /** A folder that goes again when the moves are taken back. */
   async makeFolder(path: RawPath): Promise<void> {
     await mkdir(path, { mode: 0o700 })
@@ -94,12 +108,27 @@ async function renameAny(from: RawPath, to: RawPath): Promise<void> {
     const stats = await lstat(from).catch(() => null)
     if (code === 'EACCES' && stats?.isDirectory()) return renameReadOnly(from, to, stats)
     if (code !== 'EBUSY' && code !== 'EXDEV') throw error
-    throw new Failure({
-      what: `cannot replace ${from}`,
-      why: 'something is mounted there',
-      remedy: 'unmount it, or restore to another folder',
-      cause: error,
-    })
+    throw cannotReplace(from, error)
+  }
+}
+
+function cannotReplace(path: RawPath, cause?: unknown): Failure {
+  return new Failure({
+    what: `cannot replace ${path}`,
+    why: 'something is mounted there',
+    remedy: 'unmount it, or restore to another folder',
+    cause,
+  })
+}
+
+/** Whether two files of the same size hold the same bytes. */
+async function isSame(one: RawPath, other: RawPath): Promise<boolean> {
+  await using first = await open(one)
+  await using second = await open(other)
+  for (;;) {
+    const [a, b] = await Promise.all([first.read(), second.read()])
+    if (!a.buffer.subarray(0, a.bytesRead).equals(b.buffer.subarray(0, b.bytesRead))) return false
+    if (a.bytesRead === 0) return true
   }
 }
 

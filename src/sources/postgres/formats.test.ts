@@ -1,4 +1,5 @@
 // budget: 120 s
+
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,6 +10,7 @@ import { type FreshDatabase, freshDatabase, orSkip, postgresClients } from '../.
 import { run } from '../../../test/services/process.ts'
 import { type Captured, capture } from '../../../test/support/capture.ts'
 import { testContext } from '../../../test/support/context.ts'
+import { smallDisk } from '../../../test/support/places.ts'
 import {
   contents,
   definitions,
@@ -17,7 +19,6 @@ import {
   rowsIn,
   sql,
 } from '../../../test/support/postgres/hostile.ts'
-import { smallDisk } from '../../../test/support/trees.ts'
 import type { Context } from '../../model/context.ts'
 import { flow } from '../../platform/flow.ts'
 import { asTar } from './directory.ts'

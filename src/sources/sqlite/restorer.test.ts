@@ -6,23 +6,20 @@ import { basename, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
+import { contextOf, folder, isRoot, mounted } from '../../../test/support/places.ts'
 import { readerOver } from '../../../test/support/reader.ts'
 import {
   answer,
   check,
-  contextOf,
   digest,
   dump,
   fill,
-  folder,
   hostile,
-  isRoot,
   killedInWal,
   make,
   rowsOf,
   sourceOf,
 } from '../../../test/support/sqlite-databases.ts'
-import { mounted } from '../../../test/support/trees.ts'
 import { sqliteRestorer } from './restorer.ts'
 
 const pick = { allow: new Set<string>() }

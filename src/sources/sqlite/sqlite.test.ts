@@ -18,21 +18,18 @@ import { test } from 'node:test'
 import { capture } from '../../../test/support/capture.ts'
 import { eventually } from '../../../test/support/eventually.ts'
 import { canBeNobody, runAsNobody } from '../../../test/support/nobody.ts'
+import { contextOf, folder, mounted, smallDisk } from '../../../test/support/places.ts'
 import { sourceContract } from '../../../test/support/source-contract.ts'
 import {
   answer,
   check,
-  contextOf,
   digest,
   dump,
   fill,
-  folder,
   hostile,
   killedInWal,
   make,
-  mounted,
   rowsOf,
-  smallDisk,
   sourceOf,
   startWriter,
 } from '../../../test/support/sqlite-databases.ts'
