@@ -33,7 +33,7 @@ export async function copyBackup(
   ctx.emit({ type: 'phase', phase: 'copy', job: manifest.job, unit: manifest.unit })
   mustFit(manifest, dest.store)
   const options = optionsOf(manifest, dest)
-  const to = delivery([dest], () => options, ctx)
+  const to = deliveryTo(dest, options, ctx)
   await makeWay(dest.store, begin, ctx)
   let begun = false
   let committing = false
@@ -73,7 +73,7 @@ export async function mendCopy(
   ctx.emit({ type: 'phase', phase: 'copy', job: manifest.job, unit: manifest.unit })
   mustFit(manifest, dest.store)
   const { store } = dest
-  const to = delivery([dest], () => optionsOf(manifest, dest), ctx)
+  const to = deliveryTo(dest, optionsOf(manifest, dest), ctx)
   const mended: string[] = []
   const wrong: string[] = []
   for (const object of objectsOf(manifest)) {
@@ -95,6 +95,12 @@ export async function mendCopy(
     `the bytes of ${wrong.join(', ')} are not those that were written`,
     `move what is there away; then cairn copy ${manifest.id} --to ${store.name} puts it back`,
   )
+}
+
+/** Why the only store was dropped is thrown, and told by whoever catches it. */
+function deliveryTo(dest: Destination, options: PutOptions, ctx: Context): Delivery {
+  const emit: Context['emit'] = event => (event.type === 'failure' ? undefined : ctx.emit(event))
+  return delivery([dest], () => options, { ...ctx, emit })
 }
 
 /** Null where there is none. */

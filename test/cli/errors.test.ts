@@ -512,6 +512,16 @@ test('a disk that is full fails the backup, the restore and the spool, and leave
   assert.ok(!existsSync(host.path('small/back/wiki')))
 })
 
+test('what a copy fails for is told once; a file is no store', async () => {
+  const host = furnished()
+  await host.ok(['backup'])
+  writeFileSync(host.path('file'), '')
+  await refused(host, ['copy', 'latest', '--to', host.path('file/below')], [/cannot write .*file\/below/], {
+    code: 1,
+  })
+  await refused(host, ['list', '--store', host.path('file')], [/there is no such folder/])
+})
+
 test('a result that nobody can take is one error; of work that is done, only its result is lost', async () => {
   const host = furnished()
   const full = { by: ['sh', '-c', 'exec "$0" "$@" > /dev/full'] }

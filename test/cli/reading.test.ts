@@ -87,6 +87,14 @@ async function hideAll(t: TestContext, bucket: FreshBucket): Promise<void> {
   for (const { Key = '' } of Contents) await raw.deleteObject({ Bucket: bucket.bucket, Key })
 }
 
+/** As docs/how-to/s3.md has it. */
+async function showAll(t: TestContext, bucket: FreshBucket): Promise<void> {
+  const raw = rawClient(t, bucket)
+  const { DeleteMarkers = [] } = await raw.listObjectVersions({ Bucket: bucket.bucket })
+  for (const { Key, VersionId, IsLatest } of DeleteMarkers)
+    if (IsLatest) await raw.deleteObject({ Bucket: bucket.bucket, Key, VersionId })
+}
+
 test('list --hidden shows the backups that somebody has hidden by delete markers, and no others', async t => {
   const bucket = await orSkip(t, freshBucket({ lock: true }))
   if (!bucket) return
@@ -122,4 +130,7 @@ test('list --hidden shows the backups that somebody has hidden by delete markers
   const told = await host.ok(['list', 'data', '--hidden', '--store', 'there'])
   assert.match(told.out, new RegExp(`${first?.id}.* there +hidden`))
   assert.match(told.stderr, /hidden by delete markers.*\n {2}hint: .*s3\.md/)
+  await showAll(t, bucket)
+  assert.match((await host.ok(['list', '--hidden', '--store', 'there'])).stderr, /no backup is hidden/)
+  await host.ok(['verify', first?.id ?? '', '--store', 'there'])
 })
