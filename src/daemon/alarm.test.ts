@@ -12,7 +12,7 @@ import type { RunEvent } from '../model/event.ts'
 import type { Store } from '../model/store.ts'
 import { openState } from '../platform/state.ts'
 import { type Look, lookAt } from './alarm.ts'
-import { isOverdue } from './arrivals.ts'
+import { type Arrival, isOverdue, oldestIn } from './arrivals.ts'
 import { runJob } from './run-job.ts'
 
 const folders: string[] = []
@@ -216,6 +216,21 @@ test('a unit that never arrived counts from when it was first found, and not fro
   assert.equal(isOverdue(arrival, 24 * hour, at(0), at(123)), false)
   assert.equal(isOverdue(arrival, 24 * hour, at(0), at(125)), true)
   assert.equal(isOverdue({ ...arrival, known: null }, 24 * hour, at(0), at(123)), true)
+})
+
+test('of several units in a store, the one that has waited for longest tells how old the store is', () => {
+  const arrival = (store: string, unit: string, at: string | null): Arrival => ({
+    ...{ store, unit, known: null, unasked: null },
+    at: at === null ? null : new Date(at),
+  })
+  const [old, young] = ['2026-01-01T00:00:00.000Z', '2026-02-01T00:00:00.000Z']
+  assert.deepEqual(
+    oldestIn([
+      ...[arrival('disk', 'a', young), arrival('disk', 'b', old), arrival('disk', 'c', young)],
+      ...[arrival('nas', 'a', old), arrival('nas', 'b', null), arrival('nas', 'c', young)],
+    ]),
+    { disk: old, nas: null },
+  )
 })
 
 test('where nothing ever arrived, time runs from when the job was first seen', async () => {

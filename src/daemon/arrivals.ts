@@ -152,3 +152,14 @@ export function describeArrival({ store, unit, at, unasked }: Arrival, now: Date
   const ago = showDuration(Math.max(0, now.getTime() - at.getTime()))
   return `${good} has arrived in ${store} since ${at.toISOString().slice(0, 19)}Z (${ago})${how}`
 }
+
+/** When something good last arrived in each store; of several units, of the one that has waited for longest. Null: never. */
+export function oldestIn(arrivals: readonly Arrival[]): Record<string, string | null> {
+  const oldest: Record<string, string | null> = {}
+  for (const { store, at } of arrivals) {
+    const known = oldest[store]
+    const time = at?.toISOString() ?? null
+    if (known === undefined || time === null || (known !== null && time < known)) oldest[store] = time
+  }
+  return oldest
+}

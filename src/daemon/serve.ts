@@ -5,7 +5,7 @@ import { asFailure } from '../model/failure.ts'
 import { nextRun } from '../model/schedule.ts'
 import { takeLock } from '../platform/lock.ts'
 import { lookAt } from './alarm.ts'
-import { type Arrival, describePlace, storeIn } from './arrivals.ts'
+import { describePlace, oldestIn, storeIn } from './arrivals.ts'
 import type { Health, JobHealth } from './health.ts'
 import { readJobState } from './job-state.ts'
 import { recoverJobs } from './recover.ts'
@@ -266,17 +266,6 @@ function asEvent(error: unknown, job: string): RunEvent {
 /** Of several jobs at once, whose warning was it? */
 function ofJob(event: RunEvent, job: string): RunEvent {
   return event.type === 'warning' || event.type === 'failure' ? { ...event, job } : event
-}
-
-/** Of several units in a store, the one that has waited for longest. */
-function oldestIn(arrivals: readonly Arrival[]): Record<string, string | null> {
-  const oldest: Record<string, string | null> = {}
-  for (const { store, at } of arrivals) {
-    const known = oldest[store]
-    const time = at?.toISOString() ?? null
-    if (known === undefined || time === null || (known !== null && time < known)) oldest[store] = time
-  }
-  return oldest
 }
 
 function healthOf(
