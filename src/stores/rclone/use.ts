@@ -42,7 +42,7 @@ export interface Reach {
   /** Settings that rclone wants obscured, as they are. */
   readonly clear?: Readonly<Record<string, SecretSource>> | undefined
   readonly program: string
-  /** How often rclone itself tries a request; absent: as it is set, or as it thinks right. */
+  /** How often rclone itself tries a request, unless that is set; absent: as it thinks right. */
   readonly tries?: number | undefined
 }
 
@@ -104,8 +104,8 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
     program: reach.program,
     secrets: secretsOf(parseRemote(remote)),
     env: {
-      ...inherited(process.env),
       ...(reach.tries === undefined ? {} : { RCLONE_LOW_LEVEL_RETRIES: String(reach.tries) }),
+      ...inherited(process.env),
       ...(config !== undefined && { RCLONE_CONFIG: config }),
       ...(await settingsAsEnvironment(remote, options)),
       ...(await settingsAsEnvironment(remote, await obscured(reach.program, clear, ctx))),
