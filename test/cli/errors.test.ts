@@ -544,6 +544,12 @@ test('a result that nobody can take is one error; of work that is done, only its
 
 test('what the system refuses is told with what, why and what to do, and never as a fault of Cairn', async () => {
   const host = furnished()
+  // Where nobody knows what was being done, it is told as the system's refusal all the same.
+  const nowhere = { by: ['sh', '-c', 'mkdir none && cd none && rmdir ../none && exec "$0" "$@"'] }
+  await refused(host, ['init', '--defaults'], [/error: the system refuses to \w+: .*\(ENOENT\)/], {
+    code: 1,
+    ...nowhere,
+  })
   // In /proc nobody can make anything, root neither.
   await refused(
     host,
