@@ -55,7 +55,7 @@ export async function takeOne(
   if (artifact.spooled) spooled.use(artifact.spooled)
   const plain = tally()
   const key = keyFor(taking, artifact, ordinal)
-  const steps = job.stages.map(stage => stage.encode())
+  const steps = [...(artifact.through ?? []), ...job.stages.map(stage => stage.encode())]
   const deliver = async (open: (ctx: Context) => Bytes): Promise<ArtifactRecord> => {
     const replace = job.pattern?.isUnique === false && artifact.role === 'data'
     const { name, sizeHint } = artifact

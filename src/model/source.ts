@@ -21,6 +21,8 @@ export interface Artifact {
   readonly sizeHint?: number
   /** Is called once at the most, when its turn has come. `ctx.alive` speaks for this artifact's stream alone. */
   open(ctx: Context): Program | Bytes
+  /** Where `open` gives a program: what its bytes pass through, before they are the artifact's. */
+  readonly through?: readonly Program[]
   /**
    * Instead of `open`: writes it as files into this folder, which is made, and returns their paths in it, in the order that
    * who reads them one after another wants them in. What a failure leaves there is the caller's to remove.

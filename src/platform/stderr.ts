@@ -23,7 +23,8 @@ export function followStderr(
   onFault: (error: unknown) => void,
 ): Stderr {
   const secrets = secretsOf(program)
-  const longest = Math.max(0, ...secrets.map(secret => encodeURIComponent(secret.reveal()).length))
+  // A secret may be a file of a hundred thousand lines, each of which counts as one.
+  const longest = secrets.reduce((most, each) => Math.max(most, encodeURIComponent(each.reveal()).length), 0)
   let tail = ''
   /** What came after the last newline. */
   let line = ''

@@ -4,7 +4,9 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { freshDatabase, freshServer, freshSqlDatabase, freshSqlServer, orSkip } from '../services/index.ts'
+import { runSql } from '../services/mariadb.ts'
 import { filesIn } from '../support/cli.ts'
+import { accountsOf, fillAccounts, mayProxy } from '../support/mariadb/accounts.ts'
 import { sql } from '../support/postgres/hostile.ts'
 import { fillShop, oldHost, sh, shopDigest } from './support.ts'
 
@@ -165,7 +167,7 @@ test('rclone: MariaDB with its arguments and option files, read with the client 
   assert.equal(mariadb(database.name, 'SELECT id, HEX(b) FROM t ORDER BY id'), rows)
 })
 
-test("rclone: the whole MariaDB server that the old tool has left comes back, but for what is the server's own", async t => {
+test("rclone: the whole MariaDB server that the old tool has left comes back with its accounts, but for what else is the server's own", async t => {
   const from = await orSkip(t, freshSqlServer('10.11'))
   const to = from && (await orSkip(t, freshSqlServer('10.11')))
   if (!from || !to) return
@@ -178,11 +180,10 @@ test("rclone: the whole MariaDB server that the old tool has left comes back, bu
       ...{ BIN: old, MYSQL_PWD: password },
     })
   }
-  at(
-    from,
-    'mariadb',
-    "CREATE DATABASE `a b`; CREATE DATABASE shop; CREATE TABLE shop.t (b BLOB); INSERT INTO shop.t VALUES (X'00FF27')",
-  )
+  await fillAccounts(from)
+  await mayProxy(to)
+  const some = "CREATE TABLE shop.u (b BLOB); INSERT INTO shop.u VALUES (X'00FF27')"
+  at(from, 'mariadb', `CREATE DATABASE \`a b\`; CREATE ROLE given WITH ADMIN root@localhost; ${some}`)
   const dump = at(from, 'mariadb-dump --all-databases --single-transaction')
   sh('mkdir "$UP"; gzip > "$UP/all_2025-01-01T00-00-00Z.sql.gz"', dump, { UP: host.path('up') })
   const env = {
@@ -191,9 +192,18 @@ test("rclone: the whole MariaDB server that the old tool has left comes back, bu
   const target = `mariadb://${to.user}:${to.password}@${to.host}:${to.port}`
   const restored = await host.cairn(['restore', 'latest', '--to', target], env)
   assert.equal(restored.code, 0, restored.stderr)
-  assert.match(restored.stderr, /its users and privileges, are not restored/)
+  assert.match(
+    restored.stderr,
+    /the server's own databases in the dump, but for users, privileges and routines, are not restored/,
+  )
+  assert.deepEqual(await accountsOf(to), await accountsOf(from))
+  assert.match(await runSql(to, 'SHOW GRANTS FOR root@localhost'), /GRANT `given` TO .* WITH ADMIN OPTION/)
+  assert.equal((await runSql(to, 'SELECT n FROM shop.c3')).trim(), '2\n2')
+  const definitions = 'SHOW CREATE FUNCTION shop.g; SHOW CREATE PROCEDURE shop.`Pro c`'
+  assert.equal(await runSql(to, definitions), await runSql(from, definitions))
+  assert.doesNotMatch(await runSql(to, 'SHOW DATABASES'), /cairn/)
   assert.equal(
-    String(at(to, 'mariadb -N', 'SELECT HEX(b) FROM shop.t; SHOW DATABASES LIKE "a b"')),
+    String(at(to, 'mariadb -N', 'SELECT HEX(b) FROM shop.u; SHOW DATABASES LIKE "a b"')),
     '00FF27\na b\n',
   )
 })

@@ -29,7 +29,7 @@ export async function capture(
   const records: ArtifactRecord[] = []
   for await (const artifact of session.artifacts()) {
     await using _spooled = artifact.spooled
-    const plain = await collect(flow(artifact.open(ctx), [], ctx))
+    const plain = await collect(flow(artifact.open(ctx), artifact.through ?? [], ctx))
     bytes.set(artifact.name, plain)
     records.push(recordOf(artifact, plain, records.length))
   }

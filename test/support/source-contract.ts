@@ -148,7 +148,7 @@ function interruptions(rule: Rule): void {
     const session = await opened(source, ctx)
     for await (const artifact of session.artifacts()) {
       await using _spooled = artifact.spooled
-      for await (const _ of flow(artifact.open(ctx), [], ctx)) break
+      for await (const _ of flow(artifact.open(ctx), artifact.through ?? [], ctx)) break
       break
     }
     await session[Symbol.asyncDispose]()
@@ -163,7 +163,7 @@ function interruptions(rule: Rule): void {
       for await (const artifact of session.artifacts()) {
         await using _spooled = artifact.spooled
         let bytes = 0
-        for await (const chunk of flow(artifact.open(ctx), [], ctx)) {
+        for await (const chunk of flow(artifact.open(ctx), artifact.through ?? [], ctx)) {
           bytes += chunk.length
           controller.abort(reason)
         }
@@ -215,7 +215,7 @@ async function opened(
 
 async function drained(artifact: Artifact, ctx: Context): Promise<void> {
   await using _spooled = artifact.spooled
-  for await (const _ of flow(artifact.open(ctx), [], ctx));
+  for await (const _ of flow(artifact.open(ctx), artifact.through ?? [], ctx));
 }
 
 /** Where a test works, so that what is left behind is seen. */

@@ -62,6 +62,7 @@ const leftOut: Readonly<Record<string, string>> = {
   'skip-comments': 'the last comment says that the dump is whole',
   'skip-quote-names': 'names are quoted always',
   'log-error': 'errors are in what Cairn says',
+  system: 'users and their privileges are saved by Cairn, with BACKUP_ALL',
 }
 
 /** mariadb-dump's or mysqldump's. Passwords are taken out, so that no process list shows them. */

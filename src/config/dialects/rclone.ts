@@ -136,7 +136,7 @@ function sourceOf(
   env.warnings.push(...notes)
   const what = all ? { whole: true } : { databases }
   if (engine === 'postgres') return { type: engine, ...postgresOf(env, lifted, all), ...what, args: rest }
-  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: false, args: rest }
+  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: all ? 'inside' : false, args: rest }
 }
 
 function postgresOf(env: Variables, lifted: Sorted['lifted'], all: boolean): Plain {

@@ -99,7 +99,10 @@ async function put(
 ): Promise<{ readonly files: readonly string[]; readonly bytes: number }> {
   const path = join(root, name)
   if (!artifact.intoFolder || steps.length > 0)
-    return { files: [name], bytes: await save(artifact.open(ctx), steps, path, ctx) }
+    return {
+      files: [name],
+      bytes: await save(artifact.open(ctx), [...(artifact.through ?? []), ...steps], path, ctx),
+    }
   const files = (await artifact.intoFolder(path, ctx)).map(file => `${name}/${file}`)
   let bytes = 0
   for (const file of files) bytes += (await stat(join(root, file))).size

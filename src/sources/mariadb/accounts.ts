@@ -1,99 +1,190 @@
 import type { Context } from '../../model/context.ts'
 import { ask, askEach, type Row, type Server } from './ask.ts'
-import { quoteAccount, quoteText } from './sql.ts'
+import { quoteAccount, quoteName, quoteText } from './sql.ts'
 
 /** A user or a role, and the statements that make it. */
 export interface Account {
   readonly user: string
   readonly host: string
   readonly role: boolean
+  /** None for PUBLIC, which every server has. */
   readonly create: readonly string[]
   readonly grants: readonly string[]
 }
 
+/** What was read of a server's accounts, and what could not be. */
+export interface AccountsRead {
+  readonly accounts: readonly Account[]
+  readonly warnings: readonly string[]
+  /** How those plugins are called that a server has only when somebody has loaded them. */
+  readonly loadedPlugins: readonly string[]
+}
+
 /** Accounts that the server makes for itself. */
-const own = new Set(['mysql.sys', 'mysql.session', 'mysql.infoschema', 'mariadb.sys', 'PUBLIC'])
+const own = new Set(['mysql.sys', 'mysql.session', 'mysql.infoschema', 'mariadb.sys'])
+/** What the server says to those who may not look. */
+const denied = [1044, 1142, 1143, 1227]
 
-/** Every account of a server with its privileges. Throws a Failure where they may not be read. */
-export async function readAccounts(server: Server, ctx: Context): Promise<Account[]> {
+/** One account as the server lists it. */
+interface Listed {
+  readonly user: string
+  readonly host: string
+  readonly role: boolean
+  readonly tls: readonly (readonly [word: string, text: string])[]
+}
+
+/** Every account of a server with its privileges; null where they may not be read. Throws a Failure for what else goes wrong. */
+export async function readAccounts(server: Server, ctx: Context): Promise<AccountsRead | null> {
   const mysql = server.connection.flavour === 'mysql'
-  const [rows = []] = await ask(
+  const { results, errors } = await askEach(
     server,
-    [`SELECT User, Host, ${mysql ? `'N'` : 'is_role'} FROM mysql.user ORDER BY 3 DESC, 1, 2`],
+    [
+      `SELECT User, Host, ${mysql ? `'N'` : 'is_role'}, x509_issuer, x509_subject, ssl_cipher FROM mysql.user ORDER BY 3 DESC, 1, 2`,
+      `SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_TYPE = 'AUTHENTICATION' AND PLUGIN_LIBRARY IS NOT NULL`,
+      ...(mysql ? [lifetimes, secondPasswords] : []),
+    ],
     ctx,
   )
-  const accounts = rows.filter(([user = '']) => !own.has(user))
-  const questions = accounts.flatMap(([user = '', host = '', role]) => {
-    const name = role === 'Y' ? quoteText(user) : quoteAccount(user, host)
-    return [role === 'Y' ? 'DO 0' : `SHOW CREATE USER ${name}`, `SHOW GRANTS FOR ${name}`]
-  })
-  // Hashes hold bytes that are no text. Accounts that the server itself does not heed (skip_name_resolve) have no answer.
-  const { results } = await askEach(
-    server,
-    [mysql ? 'SET SESSION print_identified_with_as_hex = ON' : 'DO 0', ...questions],
-    ctx,
-  )
-  const answers = results.slice(1)
-  return accounts.flatMap(([user = '', host = '', role], index) => {
-    const [created = [], granted = []] = answers.slice(2 * index, 2 * index + 2)
-    const isThere = granted.length > 0 && (role === 'Y' || created.length > 0)
-    return isThere ? [accountOf({ user, host, role: role === 'Y' }, created, granted)] : []
-  })
-}
-
-function accountOf(
-  { user, host, role }: Pick<Account, 'user' | 'host' | 'role'>,
-  created: readonly Row[],
-  granted: readonly Row[],
-): Account {
-  const grants = granted.map(([grant = '']) => grant)
-  if (role) return { user, host, role, create: [`CREATE ROLE ${quoteText(user)}`], grants }
-  const statement = created[0]?.[0] ?? ''
-  // A default role must have been granted before.
-  const defaults = / DEFAULT ROLE (.+?)(?= REQUIRE )/s.exec(statement)
-  const name = quoteAccount(user, host)
+  if (errors.some(({ number }) => denied.includes(number))) return null
+  const [rows = [], plugins = [], expired = [], second = []] = results
+  const listed = rows.map(listedOf).filter(({ user }) => !own.has(user))
+  const found = await shown(server, listed, ctx)
+  if (found === null) return null
+  // Installers make a root for the name of the machine.
+  const silent = listed.filter(({ user }, index) => !found[index] && user !== 'root')
+  const later = new Map(expired.map(([user = '', host = '', days]) => [quoteAccount(user, host), days]))
   return {
-    user,
-    host,
-    role,
-    create: [statement.replace(defaults?.[0] ?? '', '')],
-    grants: [...grants, ...(defaults ? [`ALTER USER ${name} DEFAULT ROLE ${defaults[1]}`] : [])],
+    accounts: found.flatMap(account => (account ? [withLifetime(account, later)] : [])),
+    warnings: [
+      ...naming('accounts that this server does not heed (skip_name_resolve) are not saved', silent),
+      ...naming(
+        'the second password of these accounts is not saved',
+        second.map(([user = '', host = '']) => ({ user, host })),
+      ),
+    ],
+    loadedPlugins: plugins.map(([name = '']) => name),
   }
 }
 
-const header = '-- cairn account '
+/** SHOW CREATE USER of MySQL says that a password has expired, or how long it lasts, but not both. */
+const lifetimes = `SELECT User, Host, password_lifetime FROM mysql.user WHERE password_expired = 'Y' AND password_lifetime IS NOT NULL`
+/** RETAIN CURRENT PASSWORD; no statement takes its hash. */
+const secondPasswords = `SELECT User, Host FROM mysql.user WHERE JSON_CONTAINS_PATH(User_attributes, 'one', '$.additional_password')`
 
-/** As a script that the client runs, too: all accounts first, then who may do what. Each has a line of its own for us. */
-export function accountsScript(accounts: readonly Account[]): string {
-  const part = (account: Account, what: 'create' | 'grants'): string => {
-    const { user, host, role } = account
-    const statements = account[what].map(each =>
-      each.replace(/^CREATE (USER|ROLE) /, 'CREATE $1 IF NOT EXISTS '),
-    )
-    return `${header}${JSON.stringify({ user, host, role, what, statements })}\n${statements.map(each => `${each};\n`).join('')}`
-  }
-  return [
-    ...accounts.map(account => part(account, 'create')),
-    ...accounts.map(account => part(account, 'grants')),
-    '-- Accounts completed\n',
-  ].join('')
+function naming(what: string, accounts: readonly Pick<Account, 'user' | 'host'>[]): string[] {
+  if (accounts.length === 0) return []
+  const names = accounts.slice(0, 20).map(({ user, host }) => quoteAccount(user, host))
+  const more = accounts.length > 20 ? ` and ${accounts.length - 20} more` : ''
+  return [`${what}: ${names.join(', ')}${more}`]
 }
 
-/** The accounts of a script, from the lines that are ours. Throws an Error when it is not whole. */
-export function parseAccounts(script: string): Account[] {
-  if (!script.endsWith('-- Accounts completed\n')) throw new Error('the accounts are not whole')
-  const accounts = new Map<string, Account>()
-  for (const line of script.split('\n').filter(each => each.startsWith(header))) {
-    const { user, host, role, what, statements } = JSON.parse(line.slice(header.length)) as {
-      user: string
-      host: string
-      role: boolean
-      what: 'create' | 'grants'
-      statements: string[]
-    }
-    const key = JSON.stringify([user, host])
-    const before = accounts.get(key) ?? { user, host, role, create: [], grants: [] }
-    accounts.set(key, { ...before, [what]: statements })
+function listedOf([user = '', host = '', role, issuer = '', subject = '', cipher = '']: Row): Listed {
+  const tls = [['ISSUER', issuer] as const, ['SUBJECT', subject] as const, ['CIPHER', cipher] as const]
+  return { user, host, role: role === 'Y', tls }
+}
+
+/** Each account as the server shows it, undefined for those of which it says nothing; null where they may not be read. */
+async function shown(
+  server: Server,
+  listed: readonly Listed[],
+  ctx: Context,
+): Promise<(Account | undefined)[] | null> {
+  const mysql = server.connection.flavour === 'mysql'
+  const questions = listed.flatMap(({ user, host, role }) => {
+    const name = role ? roleName(user) : quoteAccount(user, host)
+    return [role ? 'DO 0' : `SHOW CREATE USER ${name}`, `SHOW GRANTS FOR ${name}`]
+  })
+  // Hashes hold bytes that are no text.
+  const first = mysql ? 'SET SESSION print_identified_with_as_hex = ON' : 'DO 0'
+  const { results, errors } = await askEach(server, [first, ...questions], ctx)
+  if (errors.some(({ number }) => denied.includes(number))) return null
+  const answers = results.slice(1)
+  return listed.map((account, index) => {
+    const [created = [], granted = []] = answers.slice(2 * index, 2 * index + 2)
+    const isThere = granted.length > 0 && (account.role || created.length > 0)
+    return isThere ? accountOf(account, created, granted) : undefined
+  })
+}
+
+/** PUBLIC is a word, not a name. */
+function roleName(user: string): string {
+  return user === 'PUBLIC' ? user : quoteName(user)
+}
+
+const quoted = '`(?:[^`]|``)*`'
+const account = `${quoted}@${quoted}`
+const defaultRoles = new RegExp(
+  `^(CREATE USER ${account} .*?) DEFAULT ROLE (${account}(?:,${account})*)(?= REQUIRE )`,
+  's',
+)
+
+function accountOf(listed: Listed, created: readonly Row[], granted: readonly Row[]): Account {
+  const { user, host, role } = listed
+  const said = (rows: readonly Row[]): string[] => rows.map(([text = '']) => requoted(text, listed))
+  if (role) {
+    const create = user === 'PUBLIC' ? [] : [`CREATE ROLE ${quoteName(user)}`]
+    return { user, host, role, create, grants: said(granted).filter(grant => isTo(roleName(user), grant)) }
   }
-  return [...accounts.values()]
+  const [statement = '', ...more] = said(created)
+  const grants = said(granted)
+    .map(grant => privilegesOnly(grant, listed))
+    .filter(grant => !grant.startsWith('GRANT USAGE ON *.* TO ') || grant.endsWith(' WITH GRANT OPTION'))
+  // A default role must have been granted before.
+  const defaults = defaultRoles.exec(statement)
+  const later = defaults ? [`ALTER USER ${quoteAccount(user, host)} DEFAULT ROLE ${defaults[2]}`] : []
+  return {
+    ...{ user, host, role },
+    create: [defaults ? statement.replace(defaultRoles, '$1') : statement, ...more],
+    grants: [...grants, ...later],
+  }
+}
+
+/** MariaDB shows with a role's privileges those of the roles that it has. */
+function isTo(name: string, grant: string): boolean {
+  return ['', ' WITH GRANT OPTION', ' WITH ADMIN OPTION'].some(end => grant.endsWith(` TO ${name}${end}`))
+}
+
+/** MariaDB 11.8 and MySQL show these texts as they are, also with a quote in them. */
+function requoted(statement: string, { tls }: Listed): string {
+  return tls.reduce(
+    (text, [word, value]) =>
+      /['\\]/.test(value) ? text.replace(` ${word} '${value}'`, () => ` ${word} ${quoteText(value)}`) : text,
+    statement,
+  )
+}
+
+/**
+ * MariaDB's GRANT on everything repeats the password, the limits and what TLS must be: they would be given to an account of
+ * that name that was there before.
+ */
+function privilegesOnly(grant: string, { user, host }: Listed): string {
+  const to = ` ON *.* TO ${quoteName(user)}@${quoteName(host)}`
+  const at = /^GRANT [\w ,]+ ON \*\.\* TO /.test(grant) ? grant.indexOf(to) : -1
+  if (at < 0) return grant
+  const isFurther = / WITH GRANT OPTION(?: MAX_\w+ [\d.]+)*$/.test(grant)
+  return `${grant.slice(0, at)}${to}${isFurther ? ' WITH GRANT OPTION' : ''}`
+}
+
+function withLifetime(found: Account, later: ReadonlyMap<string, string | undefined>): Account {
+  const name = quoteAccount(found.user, found.host)
+  const days = later.get(name)
+  if (days === undefined) return found
+  const lasts = days === '0' ? 'NEVER' : `INTERVAL ${days} DAY`
+  return { ...found, create: [...found.create, `ALTER USER ${name} PASSWORD EXPIRE ${lasts}`] }
+}
+
+/** The name as SHOW GRANTS takes it, for people. */
+export function showAccount({ user, host, role }: Pick<Account, 'user' | 'host' | 'role'>): string {
+  return role ? `the role ${quoteText(user)}` : quoteAccount(user, host)
+}
+
+/** Whether the server has it. */
+export function accountKey(user: string, host: string): string {
+  return `${user}\0${host}`
+}
+
+/** The accounts that a server has. Throws a Failure where they may not be read. */
+export async function accountsThere(server: Server, ctx: Context): Promise<ReadonlySet<string>> {
+  const [rows = []] = await ask(server, ['SELECT User, Host FROM mysql.user'], ctx)
+  return new Set(rows.map(([user = '', host = '']) => accountKey(user, host)))
 }

@@ -23,6 +23,10 @@ const refused: readonly (readonly [why: string, names: readonly string[]])[] = [
     'the dump would not be of one moment',
     ['skip-single-transaction', 'single-transaction', 'lock-tables', 'lock-all-tables'],
   ],
+  [
+    'the accounts have an option of their own (globals), and all else of it could not be restored',
+    ['system'],
+  ],
   ['it prints no dump', ['help', 'version', 'print-defaults', 'debug-info', 'debug']],
 ]
 

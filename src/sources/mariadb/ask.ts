@@ -28,26 +28,51 @@ export async function askEach(
   server: Server,
   questions: readonly string[],
   ctx: Context,
-): Promise<{ readonly results: Row[][]; readonly errors: readonly string[] }> {
+): Promise<{ readonly results: Row[][]; readonly errors: readonly Refusal[] }> {
   const program = clientProgram(server, ['--force'])
-  const errors: string[] = []
+  const errors: Refusal[] = []
+  const lines = linesOf([ourSession, ...questions.map(question => asked(question, ''))])
   const tolerant: Program = {
     ...program,
     onStderr(line) {
-      const error = /^ERROR \d+ \(\w+\) at line \d+: (.*)/.exec(line)?.[1]
-      if (error) errors.push(error)
+      const [, number, at, text = ''] = /^ERROR (\d+) \(\w+\) at line (\d+): (.*)/.exec(line) ?? []
+      if (!number) return
+      // A complaint about syntax repeats the statement, which may hold the hash of a password.
+      const said = text.replace(/ near '.*/s, '')
+      errors.push({ number: Number(number), said, question: lines.findLastIndex(n => n < Number(at)) })
     },
     judge: (exit, stderrTail) => (errors.length > 0 ? null : (program.judge?.(exit, stderrTail) ?? null)),
   }
   return { results: await answers(tolerant, questions, ctx), errors }
 }
 
+/** What a server said to a statement that it did not carry out. */
+export interface Refusal {
+  readonly number: number
+  readonly said: string
+  /** Which question it was. */
+  readonly question: number
+}
+
+/** After how many lines each part of a script begins, without the first part. */
+function linesOf(parts: readonly string[]): number[] {
+  let lines = 0
+  return parts.slice(0, -1).map(part => {
+    lines += part.split('\n').length - 1
+    return lines
+  })
+}
+
+function asked(question: string, mark: string): string {
+  return `${question};\nSELECT '${mark}';\n`
+}
+
 async function answers(program: Program, questions: readonly string[], ctx: Context): Promise<Row[][]> {
   const mark = `cairn ${randomBytes(6).toString('hex')}`
-  const script = questions.map(question => `${question};\nSELECT '${mark}';\n`).join('')
+  const script = questions.map(question => asked(question, mark)).join('')
   const results: Row[][] = []
   let rows: Row[] = []
-  for await (const line of linesOf(flow(scriptBytes(script), [program], ctx))) {
+  for await (const line of readLines(flow(scriptBytes(script), [program], ctx))) {
     if (line === mark) {
       results.push(rows)
       rows = []
@@ -102,7 +127,7 @@ SET @cairn_select_limit = @@SESSION.sql_select_limit, SESSION sql_mode = 'NO_AUT
   SESSION group_concat_max_len = 1048576, SESSION sql_select_limit = 18446744073709551615;
 ${withoutTimeouts}`
 
-async function* linesOf(bytes: Bytes): AsyncGenerator<string, void, undefined> {
+async function* readLines(bytes: Bytes): AsyncGenerator<string, void, undefined> {
   let rest: Buffer = Buffer.alloc(0)
   for await (const chunk of bytes) {
     const data = rest.length > 0 ? Buffer.concat([rest, chunk]) : Buffer.from(chunk)

@@ -8,6 +8,7 @@ import type { ArtifactRecord } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import type { Program } from '../../model/step.ts'
 import { flow, pour } from '../../platform/flow.ts'
+import type { Account } from './accounts.ts'
 import { ask, clientProgram } from './ask.ts'
 import { showConnection } from './connection.ts'
 import { dumpProgram } from './dump.ts'
@@ -15,14 +16,20 @@ import { judged } from './explain.ts'
 import { loadingSession } from './loading-session.ts'
 import { toldByFiles } from './option-files.ts'
 import type { Prepared } from './prepare.ts'
-import { type Met, nothingMet, type Redirection, redirect } from './redirect.ts'
+import { type Met, nothingMet, type Redirection, type Route, redirect } from './redirect.ts'
+import { NewAccounts } from './restore-accounts.ts'
 import { type Reached, reach } from './server.ts'
+import { copyRoutines, ownRoute } from './server-tables.ts'
 import { quoteName, showName } from './sql.ts'
 import { clearAway, type Goal, moveIn, putBack, survey } from './target.ts'
 
-/** Loads, moves in, defines. Returns warnings; whatever it throws, the target is as it was. */
+/**
+ * Loads, moves in, makes the accounts (these, and those that stand in the dump), defines. Returns warnings; whatever it throws,
+ * the target is as it was.
+ */
 export async function bring(
   p: Prepared & { readonly data: ArtifactRecord },
+  given: readonly Account[],
   read: ArtifactReader,
   ctx: Context,
 ): Promise<string[]> {
@@ -37,12 +44,22 @@ export async function bring(
     demandFound(p, met)
     await recheck(p, ctx)
     const before = await saveDefinitions(p, folder, ctx)
+    const inside = p.hasInside ? met.accounts.all : []
+    const accounts = await NewAccounts.among([...given, ...inside], server, ctx)
     const tables = new Map([...met.databases].map(([name, { tables: loaded }]) => [name, loaded]))
     const made = new Set<Goal>()
+    const copied: string[] = []
     try {
       await moveIn(server, goals, tables, goal => charsetOf(p, goal, met), made, ctx)
+      await accounts.make(ctx)
+      const ownTables = met.databases.get('mysql')?.tables
+      if (p.own !== null && ownTables) {
+        await accounts.copy(p.own, ownTables, ctx)
+        if (ownTables.has('proc')) copied.push(...(await copyRoutines(server, p.own, goals, ctx)))
+      }
       await define(p, late, p.manifest.source.version, ctx)
     } catch (error) {
+      await accounts.undo(ctx)
       const redefine =
         before === null
           ? null
@@ -52,14 +69,23 @@ export async function bring(
       isLost = false
       throw error
     }
-    return met.naming.size === 0
-      ? []
-      : [`${[...met.naming].join(', ')}: names the database ${p.manifest.unit} itself, and was left as it is`]
+    await accounts.finish(ctx)
+    const naming = [...met.naming].join(', ')
+    return [
+      ...accounts.warnings,
+      ...copied,
+      ...(naming === ''
+        ? []
+        : [`${naming}: names the database ${p.manifest.unit} itself, and was left as it is`]),
+    ]
   } finally {
     if (!isLost) await rm(folder, { recursive: true, force: true })
     await clearAway(
       server,
-      goals.flatMap(goal => (isLost ? [goal.scratch] : [goal.scratch, goal.aside])),
+      [
+        ...goals.flatMap(goal => (isLost ? [goal.scratch] : [goal.scratch, goal.aside])),
+        ...(p.own === null ? [] : [p.own]),
+      ],
       ctx,
     ).catch(error => {
       const { why } = asFailure(error, '')
@@ -82,7 +108,7 @@ async function load(
   if (!isWhole)
     await ask(server, [`CREATE DATABASE ${quoteName(first.scratch)}${charsetOf(p, first, met)}`], ctx)
   const file = spoolFile(late)
-  const filter = redirect(redirection(goals, manifest.unit, isWhole, file), met)
+  const filter = redirect(redirection(p, file), met)
   await read.into(
     data,
     loader(p, isWhole ? '' : first.scratch),
@@ -97,14 +123,11 @@ function spoolFile(path: string): WriteStream {
   return createWriteStream(path, { mode: 0o600, flags: 'wx' }).on('error', () => {})
 }
 
-function redirection(
-  goals: readonly Goal[],
-  unit: string,
-  isWhole: boolean,
-  late: Redirection['late'],
-): Redirection {
-  const routes = new Map(goals.map(goal => [goal.from, goal]))
-  return { unit: isWhole ? '' : unit, route: name => routes.get(name), late, makesDatabases: isWhole }
+function redirection({ goals, manifest, isWhole, own }: Prepared, late: Redirection['late']): Redirection {
+  const routes = new Map<string, Route>(goals.map(goal => [goal.from, goal]))
+  if (own !== null) routes.set('mysql', ownRoute(own))
+  const unit = isWhole ? '' : manifest.unit
+  return { unit, route: name => routes.get(name), late, makesDatabases: isWhole }
 }
 
 /** The server's client, which reads statements; it ends with the first that fails. */

@@ -7,6 +7,12 @@ const edgeBytes = 4096
 
 /** What a dump that begins so ends with; what it is made with (`--skip-comments`, `--compact`) leaves one or both out. */
 const pairs = [
+  // Accounts may stand before and after a dump.
+  {
+    begins: /^-- Accounts, with what they may do/,
+    ends: /\n-- Accounts completed\s*$/,
+    last: '-- Accounts completed',
+  },
   {
     begins: /^-- (?:MySQL|MariaDB) dump /m,
     ends: /\n-- Dump completed[^\n]*\s*$/,

@@ -6,6 +6,7 @@ import type { ArtifactRecord, Manifest } from '../../model/manifest.ts'
 import type { ArtifactReader } from '../../model/restore.ts'
 import { suggest } from '../../model/suggest.ts'
 import { nothingMet, redirect } from './redirect.ts'
+import { holdsOwn, ownRoute } from './server-tables.ts'
 import { showName } from './sql.ts'
 
 const Census = z.looseObject({ objects: z.array(z.looseObject({ name: z.string() })) })
@@ -74,18 +75,27 @@ async function censusOf(
   }
 }
 
-/** The databases that a dump of several makes, those of the server itself too: another tool's has no list. Reads all of it. */
-export async function databasesIn(
+/**
+ * The databases that a dump of several makes, those of the server itself too, and whether accounts stand in it, as statements or
+ * as tables: another tool's has no list. Reads all of it.
+ */
+export async function surveyDump(
   data: ArtifactRecord,
   read: ArtifactReader,
   ctx: Context,
-): Promise<string[]> {
+): Promise<{ readonly databases: string[]; readonly hasAccounts: boolean; readonly hasOwn: boolean }> {
   const found = new Set<string>()
+  const met = nothingMet()
   const nothing = new Writable({ write: (_chunk, _encoding, done) => done() })
-  const route = (database: string): undefined => {
+  const route = (database: string) => {
     found.add(database)
+    return database === 'mysql' ? ownRoute(database) : undefined
   }
-  const filter = redirect({ unit: '', route, late: nothing, makesDatabases: true }, nothingMet())
+  const filter = redirect({ unit: '', route, late: nothing, makesDatabases: true }, met)
   for await (const _ of filter.run(read.open(data), ctx));
-  return [...found].filter(name => name !== '')
+  return {
+    databases: [...found].filter(name => name !== ''),
+    hasAccounts: met.accounts.isThere,
+    hasOwn: holdsOwn(met.databases.get('mysql')?.tables),
+  }
 }

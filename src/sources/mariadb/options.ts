@@ -16,7 +16,12 @@ export const MariadbOptions = z
       .default(false)
       .describe('all databases in one dump and one backup, of one moment; the unit is named "all"'),
     exclude: z.array(z.string().min(1)).default([]).describe('databases to leave out of "all" and "whole"'),
-    globals: z.boolean().default(true).describe('false: without the users and privileges of the server'),
+    globals: z
+      .union([z.boolean(), z.literal('inside')])
+      .default(true)
+      .describe(
+        'false: without the users and privileges of the server; "inside", with "whole": in the dump itself, so that one file holds all',
+      ),
     createDatabase: z
       .boolean()
       .default(false)
@@ -51,6 +56,10 @@ export const MariadbOptions = z
       path: ['database'],
     },
   )
+  .refine(o => o.globals !== 'inside' || o.whole, {
+    error: 'only a dump of the whole server holds the accounts inside: say whole: true',
+    path: ['globals'],
+  })
   .superRefine(({ args }, ctx) => {
     const message = refusedArgument(args)
     if (message !== null) ctx.addIssue({ code: 'custom', message, path: ['args'] })

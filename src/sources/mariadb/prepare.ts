@@ -12,11 +12,11 @@ import {
   resolveConnection,
   showConnection,
 } from './connection.ts'
-import { databasesIn, demandKnown } from './known.ts'
+import { demandKnown, surveyDump } from './known.ts'
 import { leftOver } from './loading-session.ts'
 import { type Reached, reach, systemDatabases } from './server.ts'
 import { showName } from './sql.ts'
-import { type Goal, survey } from './target.ts'
+import { besides, type Goal, survey } from './target.ts'
 
 export interface RestorerOptions {
   /** Where it goes: `mysql://user@host/newname`. What the URL lacks is taken from the source, on the same server. */
@@ -34,6 +34,10 @@ export interface Prepared {
   readonly manifest: Manifest
   readonly data: ArtifactRecord | null
   readonly accounts: ArtifactRecord | null
+  /** Whether accounts that stand in the dump itself are wanted. */
+  readonly hasInside: boolean
+  /** Where the tables of the server itself are loaded that are wanted of another tool's dump; null where none are. */
+  readonly own: string | null
   /** True for a dump of several databases, which are found when it is read. */
   readonly isWhole: boolean
   readonly wanted: Wanted
@@ -76,34 +80,45 @@ export async function prepare(
     manifest,
     data,
     accounts,
+    hasInside: data !== null && pick.only === undefined && manifest.source.options.globals === 'inside',
+    own: null,
     isWhole,
     wanted,
     renamed: connection.database,
   }
   if (!data) return { ...p, goals: [], warnings: [] }
-  const { names, left } = await namesOf(p, data, read, ctx)
-  return { ...p, goals: await goalsOf(p, names, ctx), warnings: [...obstacles(server, manifest), ...left] }
+  const { names, left, hasAccounts, hasOwn } = await namesOf(p, data, read, ctx)
+  return {
+    ...p,
+    hasInside: p.hasInside || (pick.only === undefined && hasAccounts),
+    own: pick.only === undefined && hasOwn ? besides('mysql') : null,
+    goals: await goalsOf(p, names, ctx),
+    warnings: [...obstacles(server, manifest), ...left],
+  }
 }
 
 /** The databases to restore; and what is said of those that are not. */
 async function namesOf(
-  { isWhole, wanted, manifest }: Pick<Prepared, 'isWhole' | 'wanted' | 'manifest'>,
+  { isWhole, wanted, manifest, server }: Pick<Prepared, 'isWhole' | 'wanted' | 'manifest' | 'server'>,
   data: ArtifactRecord,
   read: ArtifactReader | undefined,
   ctx: Context,
-): Promise<{ names: string[]; left: string[] }> {
-  if (!isWhole) return { names: [manifest.unit], left: [] }
-  if (wanted) return { names: [...wanted.keys()], left: [] }
+): Promise<{ names: string[]; left: string[]; hasAccounts: boolean; hasOwn: boolean }> {
+  const known = (names: string[]) => ({ names, left: [], hasAccounts: false, hasOwn: false })
+  if (!isWhole) return known([manifest.unit])
+  if (wanted) return known([...wanted.keys()])
   const listed = listedDatabases(manifest)
-  if (listed.length > 0 || !read) return { names: listed, left: [] }
-  const found = await databasesIn(data, read, ctx)
+  if (listed.length > 0 || !read) return known(listed)
+  const { databases: found, hasAccounts, hasOwn } = await surveyDump(data, read, ctx)
   const own = (name: string): boolean => systemDatabases.includes(name.toLowerCase())
+  const users = hasOwn && server.connection.flavour === 'mariadb'
+  const them = users ? ', but for users, privileges and routines' : ', and with them users and privileges'
   const left = found.some(own)
     ? [
-        "the server's own databases in the dump, and with them its users and privileges, are not restored: mariadb itself brings them, from what cairn cat writes",
+        `the server's own databases in the dump${them}, are not restored: mariadb itself brings them, from what cairn cat writes, and FLUSH PRIVILEGES`,
       ]
     : []
-  return { names: found.filter(name => !own(name)), left }
+  return { names: found.filter(name => !own(name)), left, hasAccounts, hasOwn: users }
 }
 
 /** What of the backup is wanted. Names are of artifacts, else of databases, else of tables (`orders`, `shop.orders`). */

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import type { Writable } from 'node:stream'
 import type { Bytes, Transform } from '../../model/step.ts'
+import { AccountReader } from './account-script.ts'
 import { type Piece, pieces, unreadable } from './script.ts'
 import { quoteName } from './sql.ts'
 import {
@@ -41,6 +42,8 @@ export interface Met {
   readonly views: Map<string, Set<string>>
   /** Things that were left as they are although they name the database that the dump is of. */
   readonly naming: Set<string>
+  /** The accounts that stand in the dump. */
+  readonly accounts: AccountReader
   isWhole: boolean
 }
 
@@ -58,7 +61,13 @@ export function redirect(o: Redirection, met: Met): Transform {
 }
 
 export function nothingMet(): Met {
-  return { databases: new Map(), views: new Map(), naming: new Set(), isWhole: false }
+  return {
+    databases: new Map(),
+    views: new Map(),
+    naming: new Set(),
+    accounts: new AccountReader(),
+    isWhole: false,
+  }
 }
 
 class Redirecting {
@@ -78,11 +87,15 @@ class Redirecting {
 
   async *run(input: Bytes): Bytes {
     if (!this.#o.makesDatabases) await this.#late(`USE ${quoteName(this.#route()?.target ?? '')};\n`)
+    const { accounts } = this.#met
     for await (const piece of pieces(input)) {
       if (piece.kind === 'comment') {
-        if (trailer.test(piece.bytes.toString('latin1'))) this.#met.isWhole = true
+        const text = piece.bytes.toString('utf8').trimEnd()
+        if (trailer.test(text)) this.#met.isWhole = true
+        accounts.comment(text)
         continue
       }
+      if (accounts.isWithin && accounts.statement(piece.bytes.toString('utf8'))) continue
       if (!piece.isFirst) {
         if (this.#isWanted) yield ended(piece)
         continue
@@ -92,6 +105,7 @@ class Redirecting {
       if (statement !== null) yield statement
     }
     if (!this.#met.isWhole) throw unreadable('its last line, "-- Dump completed", is missing')
+    accounts.end()
   }
 
   /** What becomes of a piece on its way to the tables; null for nothing. */

@@ -6,7 +6,7 @@ import { takeCensus } from './census.ts'
 import { type Flavour, showConnection } from './connection.ts'
 import { takeInventory } from './inventory.ts'
 import { type Prepared, prepare, type RestorerOptions } from './prepare.ts'
-import { createAccounts, missingAccounts } from './restore-accounts.ts'
+import { accountsOf, NewAccounts } from './restore-accounts.ts'
 import { showName } from './sql.ts'
 
 /**
@@ -27,7 +27,7 @@ export function restorerOf(flavour: Flavour, options: RestorerOptions): Pick<Res
 }
 
 function planOf(p: Prepared): RestorePlan {
-  const { server, goals, data, accounts, clients, wanted } = p
+  const { server, goals, data, accounts, hasInside, clients, wanted } = p
   const steps: string[] = []
   const replaces = goals.flatMap(goal => goal.replaces)
   if (data) {
@@ -52,7 +52,7 @@ function planOf(p: Prepared): RestorePlan {
       )
     steps.push('counts the rows')
   }
-  if (accounts)
+  if (accounts || hasInside || p.own !== null)
     steps.push('creates the accounts that are missing, with their privileges; existing ones stay as they are')
   return {
     target: showConnection(server.connection, goals.length === 1 ? goals[0]?.target : undefined),
@@ -77,14 +77,15 @@ async function apply(
       'it is not empty',
       'restore into a new database, or give consent',
     )
-  const accounts = p.accounts ? await missingAccounts(p.accounts, server, read, ctx) : null
-  const warnings = [...p.warnings, ...(accounts?.warnings ?? [])]
+  const accounts = p.accounts ? await accountsOf(p.accounts, read) : []
+  const warnings = [...p.warnings]
   if (!p.data) {
-    if (accounts) warnings.push(...(await createAccounts(server, accounts.missing, ctx)))
-    return { target, objects: null, rows: null, warnings }
+    const made = await NewAccounts.among(accounts, server, ctx)
+    await made.make(ctx)
+    await made.finish(ctx)
+    return { target, objects: null, rows: null, warnings: [...warnings, ...made.warnings] }
   }
-  warnings.push(...(await bring({ ...p, data: p.data }, read, ctx)))
-  if (accounts) warnings.push(...(await createAccounts(server, accounts.missing, ctx)))
+  warnings.push(...(await bring({ ...p, data: p.data }, accounts, read, ctx)))
   return { target, ...(await counted(p, warnings, ctx)), warnings }
 }
 

@@ -14,6 +14,8 @@ export interface Piece {
 
 /** The first part of an INSERT has at least this much, so that it holds the name of the table. */
 const partBytes = 64 * 1024
+/** Those of ours once held all that an account may do. */
+const longestComment = 16 * 1024 * 1024
 /** No definition is longer: it would be something else. */
 const longest = 64 * 1024 * 1024
 
@@ -165,7 +167,7 @@ function beginning(
   if (text.startsWith('--')) {
     const end = data.indexOf(newline, at)
     if (end >= 0) return ['comment', end + 1]
-    if (left > partBytes) throw unreadable('a comment has no end')
+    if (left > longestComment) throw unreadable('a comment has no end')
     return isEnd ? ['comment', data.length] : ['wait', at]
   }
   // Tells MariaDB's client that it may trust nobody; MySQL's and older ones refuse it, and ours runs no commands anyway.

@@ -1,17 +1,19 @@
 import type { Context } from '../../model/context.ts'
 import { Failure } from '../../model/failure.ts'
 import type { Warning } from '../../model/manifest.ts'
+import { Secret } from '../../model/secret.ts'
 import type { Artifact, Census, CensusLevel, Session, SourceFacts } from '../../model/source.ts'
-import { accountsScript, readAccounts } from './accounts.ts'
+import type { Program } from '../../model/step.ts'
+import { accountScript, objectOf } from './account-script.ts'
+import { type Account, type AccountsRead, readAccounts } from './accounts.ts'
 import { leavingOut } from './arguments.ts'
 import { takeCensus } from './census.ts'
 import { type Clients, chooseClients } from './clients.ts'
 import { flavourNames, showConnection } from './connection.ts'
 import { dumpProgram, type Scope } from './dump.ts'
-import { numberOf } from './explain.ts'
 import { changes, type Inventory, limits, takeInventory } from './inventory.ts'
 import { toldByFiles } from './option-files.ts'
-import { demandNames, demandWholeDump, type Reached } from './server.ts'
+import { demandNames, demandWholeDump, type Reached, systemDatabases } from './server.ts'
 
 export interface SessionOptions {
   readonly server: Reached
@@ -20,8 +22,8 @@ export interface SessionOptions {
   readonly unit: string
   readonly census: CensusLevel
   readonly args: readonly string[]
-  /** Whether the accounts go with it. */
-  readonly globals: boolean
+  /** Whether the accounts go with it; `inside`: in the dump itself. */
+  readonly globals: boolean | 'inside'
 }
 
 /** What was found when the session was opened, and what is learnt while it is. */
@@ -33,7 +35,7 @@ interface Held extends Omit<SessionOptions, 'globals'> {
   /** When the dump was started, and with it its snapshot. */
   dumpedAt: Date | null
   readonly warnings: Warning[]
-  globals: 'full' | 'missing' | 'none'
+  globals: 'full' | 'inside' | 'missing' | 'none'
 }
 
 /**
@@ -61,16 +63,17 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
     before,
     dumpedAt: null,
     warnings: [...partsOnly(partial), ...limits(before)],
-    globals: options.globals ? 'full' : 'none',
+    globals: options.globals === 'inside' ? 'inside' : options.globals ? 'full' : 'none',
   }
   let reading: Promise<Artifact | null> = Promise.resolve(null)
   return {
     concurrency: 2,
     async *artifacts() {
       // They are asked for, and stored, while the dump is read.
+      if (options.globals === 'inside') return yield dumpArtifact(held, await accountsAround(held, ctx))
       if (options.globals) reading = accountsArtifact(held, ctx)
       reading.catch(() => {})
-      yield dumpArtifact(held)
+      yield dumpArtifact(held, [])
       const accounts = await reading
       if (accounts) yield accounts
     },
@@ -82,13 +85,14 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
   }
 }
 
-function dumpArtifact(held: Held): Artifact {
+function dumpArtifact(held: Held, through: readonly Program[]): Artifact {
   const { server, scope, clients, before } = held
   const { flavour } = clients
   return {
     name: `${flavour}/${held.unit}.sql`,
     media: 'sql',
     role: 'data',
+    through,
     sizeHint: before.tables.reduce((sum, table) => sum + table.bytes, 0),
     open(ctx) {
       held.dumpedAt = ctx.clock.now()
@@ -98,27 +102,68 @@ function dumpArtifact(held: Held): Artifact {
 }
 
 /** Users, roles and their privileges; null, with a warning, where they may not be read. */
-async function accountsArtifact(held: Held, ctx: Context): Promise<Artifact | null> {
-  try {
-    const script = Buffer.from(accountsScript(await readAccounts(held.server, ctx)))
-    return {
-      name: `${held.clients.flavour}/globals.sql`,
-      media: 'sql',
-      role: 'globals',
-      sizeHint: script.byteLength,
-      open: async function* () {
-        yield script
-      },
-    }
-  } catch (error) {
-    ctx.signal.throwIfAborted()
-    if (![1044, 1142, 1143, 1227].includes(numberOf(error))) throw error
+async function readTheirs(held: Held, ctx: Context): Promise<AccountsRead | null> {
+  const read = await readAccounts(held.server, ctx)
+  if (read) held.warnings.push(...read.warnings.map(what => ({ what })))
+  else {
     held.globals = 'missing'
     held.warnings.push({
       what: `users and their privileges are not saved: they may not be read (GRANT SELECT ON mysql.* TO the backup user)`,
     })
-    return null
   }
+  return read
+}
+
+async function accountsArtifact(held: Held, ctx: Context): Promise<Artifact | null> {
+  const read = await readTheirs(held, ctx)
+  if (!read) return null
+  const { before, after } = accountScript(read.accounts)
+  const script = Buffer.from(before + after)
+  return {
+    name: `${held.clients.flavour}/globals.sql`,
+    media: 'sql',
+    role: 'globals',
+    sizeHint: script.byteLength,
+    open: async function* () {
+      yield script
+    },
+  }
+}
+
+/** What puts the accounts before and after the dump, as files without a name: its bytes stay with the kernel. */
+async function accountsAround(held: Held, ctx: Context): Promise<Program[]> {
+  const read = await readTheirs(held, ctx)
+  if (!read) return []
+  const { kept, left } = withinDump(read.accounts, held)
+  if (left.length > 0)
+    held.warnings.push({
+      what: `privileges on what is not in the dump are not saved: ${left.slice(0, 20).join(', ')}${left.length > 20 ? ` and ${left.length - 20} more` : ''}`,
+    })
+  const { before, after } = accountScript(kept, read.loadedPlugins)
+  const secretFds = [new Secret(before), new Secret(after)]
+  return [{ program: 'cat', args: ['--', '/dev/fd/3', '-', '/dev/fd/4'], secretFds }]
+}
+
+/** A client that loads the dump would end with a privilege on a table that is not there: servers keep those of dropped ones. */
+function withinDump(accounts: readonly Account[], { before, server, scope }: Held) {
+  const folded = (text: string): string => (server.facts.foldsCase ? text.toLowerCase() : text)
+  const there = new Set([
+    ...before.tables.map(({ database, name }) => folded(`table ${before.names(database, name)}`)),
+    // Names of routines have no case.
+    ...[...before.definitions.keys()].map(each => each.toLowerCase()),
+  ])
+  const left = new Set<string>()
+  const isThere = (grant: string): boolean => {
+    const object = objectOf(grant)
+    if (!object || systemDatabases.includes(object.database)) return true
+    const { kind, database, name } = object
+    const shown = `${kind} ${before.names(database, name)}`
+    const found = scope.databases.some(each => folded(each) === folded(database))
+    if (found && there.has(kind === 'table' ? folded(shown) : shown.toLowerCase())) return true
+    left.add(`${database}.${name}`)
+    return false
+  }
+  return { kept: accounts.map(each => ({ ...each, grants: each.grants.filter(isThere) })), left: [...left] }
 }
 
 function partsOnly(partial: readonly string[]): Warning[] {

@@ -64,7 +64,7 @@ async function opened(database: FreshSqlDatabase, ctx: Context, more: Partial<Ma
 async function drain(session: Session, ctx: Context, atFirst: () => unknown = () => {}): Promise<void> {
   let isFirst = true
   for await (const artifact of session.artifacts())
-    for await (const _ of flow(artifact.open(ctx), [], ctx)) {
+    for await (const _ of flow(artifact.open(ctx), artifact.through ?? [], ctx)) {
       if (isFirst) await atFirst()
       isFirst = false
     }
@@ -122,6 +122,10 @@ for (const which of ['10.11', 'mysql'] as const)
       remedy: /GRANT TRIGGER ON `db_.*`\.\* TO the user/,
     })
     await sql(database, `GRANT TRIGGER ON ${database.name}.* TO ${user}`)
+    // Who may list the accounts may not see what they may do, yet.
+    await sql(database, `GRANT SELECT ON mysql.user TO ${user}`)
+    assert.equal((await capture(sourceOf(limited), ctx)).manifest.source.options.globals, 'missing')
+    await sql(database, `REVOKE SELECT ON mysql.user FROM ${user}`)
     const { manifest, bytes } = await capture(sourceOf(limited), ctx)
     assert.equal(manifest.source.options.globals, 'missing')
     assert.match(
@@ -227,6 +231,10 @@ test('a dumper that is killed, or fails after writing, fails the stream', async 
   )
   await using other = await opened(database, ctx, { clients: folder })
   await assert.rejects(drain(other, ctx), { message: /Error 1412/, remedy: /migration/ })
+  // Also where the accounts would follow it.
+  const source = sourceOf(database, { clients: folder, whole: true, globals: 'inside' })
+  await using whole = await source.open({ name: 'all' }, null, 'none', ctx)
+  await assert.rejects(drain(whole, ctx), { message: /Error 1412/, remedy: /migration/ })
 })
 
 test("programs are those of the server's product and at least its version", async t => {

@@ -37,6 +37,11 @@ function beside(name: string, what: string, mark: string): string {
   return `${[...name].slice(0, longestName - end.length).join('')}${end}`
 }
 
+/** A name for a database that a restore needs for a while. */
+export function besides(name: string): string {
+  return beside(name, 'restore', randomBytes(3).toString('hex'))
+}
+
 /** Looks at one target; changes nothing. Throws a Failure where it could not be replaced whole. */
 export async function survey(
   server: Reached,
