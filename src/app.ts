@@ -113,7 +113,8 @@ function dialectApp(args: readonly string[]): App {
   cleanEnvironment()
   const spool = process.env.CAIRN_SPOOL || oldScratch(config.stores)
   const state = openState({ ...process.env, ...(spool ? { CAIRN_SPOOL: spool } : {}) })
-  return { ...appFor(config, state), notes: warnings, isVerbose }
+  const app = appFor(config, state)
+  return { ...app, notes: [...app.notes, ...warnings], isVerbose }
 }
 
 /** Secrets are read from the variables when they are needed. */
@@ -150,7 +151,7 @@ export function appFor(config: Config, state: State): App {
   const app: App = {
     config,
     state,
-    notes: [],
+    notes: state.note === null ? [] : [state.note],
     isVerbose: false,
     store,
     jobNames(named) {

@@ -3,7 +3,7 @@ import { recoverJobs } from '../daemon/recover.ts'
 import { type JobOutcome, runJob } from '../daemon/run-job.ts'
 import type { Trigger } from '../daemon/run-record.ts'
 import { type ExitCode, exitCode, worstExit } from '../model/failure.ts'
-import { type Global, logForPrograms, outJson } from './io.ts'
+import { asJson, type Global, logForPrograms, outDone } from './io.ts'
 import { openOrTell } from './open.ts'
 import { type Work, withApp } from './work.ts'
 
@@ -40,8 +40,8 @@ export async function runJobs(
     const request = { job, trigger: how.trigger, prune: how.prune, retry: how.retryOf(job) }
     outcomes.push(await runJob(request, app, { ...ctx, stallMs }))
   }
-  if (global.json) await outJson({ cairn: 1, jobs: outcomes.map(toJson) })
-  return exitOfAll(outcomes)
+  const code = exitOfAll(outcomes)
+  return global.json ? await outDone(asJson({ cairn: 1, jobs: outcomes.map(toJson) }), code) : code
 }
 
 /** 0: all whole. One kind of failure alone keeps its code; when something is whole and something is not, 3. */

@@ -1,3 +1,4 @@
+import { expiryFrom } from '../engine/begin.ts'
 import { copyBackup, mendCopy } from '../engine/copy.ts'
 import { manifestFrom } from '../engine/stated.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
@@ -11,8 +12,6 @@ interface Options extends Global {
   readonly store: readonly string[]
   readonly to: string
 }
-
-const expiresMs = 7 * 24 * 3_600_000
 
 /** `cairn copy BACKUP --to STORE`: gives a store the whole copy it lacks, or what it has lost of its copy. */
 export function run(handle: string, options: Options): Promise<ExitCode> {
@@ -45,7 +44,7 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
         job: entry.job,
         host: app.state.host,
         startedAt: now.toISOString(),
-        expires: new Date(now.getTime() + expiresMs).toISOString(),
+        expires: expiryFrom(now),
         prefixes: [dataPrefix(entry.job, entry.id)],
         parent: manifest.chain?.parent ?? null,
       }

@@ -131,6 +131,7 @@ export function commandLine(done: (code: ExitCode) => void): Command {
   )
     .addOption(storeOption())
     .option('--deleted', 'also those whose deletion can still be taken back')
+    .option('--hidden', 'only those that somebody has hidden by delete markers, in stores that keep versions')
     .action(act(() => import('./list.ts')))
   command('show <backup>', 'one backup, and how to restore it by hand', 'cairn show latest')
     .addOption(storeOption())

@@ -1,7 +1,9 @@
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { parseConfig } from '../config/read.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
+import { replaceFile } from '../platform/atomic-file.ts'
+import { systemFailure } from '../platform/system-error.ts'
 import { generateIdentity } from '../stages/index.ts'
 import { asking, canAsk, type Global, interruptSignal, out, outJson, say } from './io.ts'
 
@@ -31,7 +33,7 @@ export async function run(options: Options): Promise<ExitCode> {
   const recipient = await keyPair(key)
   const text = template({ source, store, key, recipient })
   parseConfig(text, path)
-  writeFileSync(path, text, { mode: 0o600 })
+  write(existsSync(path) ? realpathSync(path) : path, text)
   if (options.json) await outJson({ cairn: 1, config: path, keyFile: key, recipient })
   else
     await out(
@@ -72,8 +74,18 @@ async function keyPair(path: string): Promise<string> {
   }
   const { recipient, identity } = await generateIdentity()
   const text = `# created: ${new Date().toISOString()}\n# public key: ${recipient}\n${identity.reveal()}\n`
-  writeFileSync(path, text, { mode: 0o600, flag: 'wx' })
+  write(path, text)
   return recipient
+}
+
+/** Whole or not at all. Throws a Failure (exit 2). */
+function write(path: string, text: string): void {
+  const what = `cannot write ${path}`
+  try {
+    replaceFile(path, text)
+  } catch (error) {
+    throw systemFailure(error, what, exitCode.usage) ?? error
+  }
 }
 
 function template(o: { source: string; store: string; key: string; recipient: string }): string {

@@ -2,6 +2,7 @@ import { styleText } from 'node:util'
 import { asFailure, type ExitCode, exitCode, Failure, usage } from '../model/failure.ts'
 import { mask } from '../model/secret.ts'
 import { secretsRead } from '../platform/secret-source.ts'
+import { systemFailure } from '../platform/system-error.ts'
 import { endProcess } from './end.ts'
 import { appendToLog } from './log-file.ts'
 
@@ -18,15 +19,34 @@ export interface Global {
 export function out(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     process.stdout.write(text.endsWith('\n') ? text : `${text}\n`, error =>
-      error && (error as NodeJS.ErrnoException).code !== 'EPIPE'
-        ? reject(asFailure(error, 'cannot write to stdout'))
-        : resolve(),
+      error && (error as NodeJS.ErrnoException).code !== 'EPIPE' ? reject(unwritten(error)) : resolve(),
     )
   })
 }
 
+/** What was done stays done: only its result is lost. */
+function unwritten(error: Error): Failure {
+  const what = 'cannot write the result to stdout'
+  return systemFailure(error, what) ?? asFailure(error, what)
+}
+
 export function outJson(value: unknown): Promise<void> {
-  return out(JSON.stringify(value, null, 2))
+  return out(asJson(value))
+}
+
+export function asJson(value: unknown): string {
+  return JSON.stringify(value, null, 2)
+}
+
+/** The same at the end of work that is done whether it is told or not: what is not told is said, and makes the code that of a part. */
+export async function outDone(text: string, code: ExitCode): Promise<ExitCode> {
+  try {
+    await out(text)
+    return code
+  } catch (error) {
+    fail(error)
+    return code === exitCode.ok ? exitCode.partial : code
+  }
 }
 
 /** Everything that is not a result goes to stderr. */
@@ -97,10 +117,12 @@ export function fail(error: unknown): ExitCode {
     tell(`cairn: stopped by ${error.signal}; nothing incomplete was left as a backup`)
     return error.signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated
   }
+  const refused = systemFailure(error)
   if (error instanceof Failure) sayFailure(error)
+  else if (refused) sayFailure(refused)
   else
     sayFailure({ what: 'internal error', why: String(error), remedy: 'please report this, with --verbose' })
-  if (verbose || !(error instanceof Failure)) sayCauses(error)
+  if (verbose || !(error instanceof Failure || refused)) sayCauses(error)
   return error instanceof Failure ? error.exit : exitCode.failed
 }
 

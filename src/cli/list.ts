@@ -1,21 +1,26 @@
-import { type CatalogEntry, isIncomplete, isLive, readCatalog } from '../engine/catalog.ts'
+import type { App } from '../app.ts'
+import { type Catalog, type CatalogEntry, isIncomplete, isLive, readCatalog } from '../engine/catalog.ts'
+import { readHidden } from '../engine/hidden.ts'
+import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
-import { type Global, isoLocal, out, outJson, say, showTime, table } from './io.ts'
-import { saySilent, withApp } from './work.ts'
+import { type Global, isoLocal, out, outJson, say, sayFailure, showTime, table } from './io.ts'
+import { awaited, saySilent, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
   readonly deleted?: boolean
+  readonly hidden?: boolean
 }
 
 /** `cairn list [JOB]`: backups, newest first. Exit 3 when a store did not answer: what it holds is missing from the list. */
 export function run(job: string | undefined, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
+    if (options.hidden) return await listHidden(job, options, app, ctx)
     const catalog = await readCatalog(
       app.stores(options.store),
       job ? app.namesOf(job) : null,
-      ctx,
+      awaited(ctx),
       app.named,
     )
     // What only a store knows is a job too.
@@ -23,11 +28,55 @@ export function run(job: string | undefined, options: Options): Promise<ExitCode
       app.jobNames([job])
     const entries = catalog.entries.filter(entry => options.deleted || isLive(entry))
     if (options.json) await outJson(entries.map(toJson))
-    else if (entries.length === 0) say(nothingIn(job, options.store))
+    else if (entries.length === 0)
+      say(
+        nothingIn(
+          job,
+          options.store.filter(name => !isSilent(name, catalog)),
+        ),
+      )
     else await out(toTable(entries))
     saySilent(catalog)
     return catalog.silent.length > 0 ? exitCode.partial : exitCode.ok
   })
+}
+
+/** What delete markers hide in stores that keep versions. Exit 0 also when there is something. */
+async function listHidden(
+  job: string | undefined,
+  options: Options,
+  app: App,
+  ctx: Context,
+): Promise<ExitCode> {
+  const jobs = job ? app.namesOf(job) : null
+  const { entries, blind, silent } = await readHidden(
+    app.stores(options.store),
+    jobs,
+    awaited(ctx),
+    app.named,
+  )
+  if (options.json) await outJson(entries.map(entry => ({ ...toJson(entry), status: 'hidden' })))
+  else if (entries.length > 0) await out(toTable(entries, 'hidden'))
+  else say('no backup is hidden')
+  for (const name of blind) say(`${name} shows no versions: it keeps none, or they may not be listed`)
+  if (entries.length > 0 && !options.json)
+    sayFailure(
+      {
+        what: 'these backups are hidden by delete markers',
+        why: 'whoever deleted them gave no version',
+        remedy: unhiding,
+      },
+      'warning',
+    )
+  saySilent({ entries, silent })
+  return silent.length > 0 ? exitCode.partial : exitCode.ok
+}
+
+const unhiding =
+  'delete the delete markers of their objects, manifests and marks: docs/how-to/s3.md shows how'
+
+function isSilent(name: string, { silent }: Catalog): boolean {
+  return silent.some(({ store }) => store.name === name)
 }
 
 /** Where an address was given that holds nothing, it may be the wrong one: a folder or a prefix above or below. */
@@ -67,7 +116,7 @@ function liveStores(entry: CatalogEntry): string[] {
   return (live.length > 0 ? live : entry.copies).map(copy => copy.store.name)
 }
 
-function toTable(entries: readonly CatalogEntry[]): string {
+function toTable(entries: readonly CatalogEntry[], state = ''): string {
   const rows = entries.map(entry => [
     entry.id,
     entry.job,
@@ -81,6 +130,7 @@ function toTable(entries: readonly CatalogEntry[]): string {
       entry.copies.some(copy => copy.marks.held) ? 'held' : '',
       isIncomplete(entry) ? 'incomplete' : '',
       isLive(entry) ? '' : 'deleted',
+      state,
     ]
       .filter(Boolean)
       .join(', '),

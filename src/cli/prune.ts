@@ -15,27 +15,33 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
   return withApp(options, async work => {
     const steps: (PruneStep & { job: string })[] = []
     const failures: Failure[] = []
+    let isWell = false
     for (const name of work.app.jobNames(jobs)) {
       const done = await pruneNamed(name, work, options.dryRun === true).catch((error: unknown) => {
         work.ctx.signal.throwIfAborted()
         const failure = asFailure(error, `cannot prune ${name}`)
         sayFailure(failure)
-        return { steps: [], failures: [failure] }
+        return { steps: [], failures: [failure], well: [] }
       })
       steps.push(...done.steps.map(step => ({ ...step, job: name })))
       failures.push(...done.failures)
+      isWell ||= done.well.length > 0
     }
     if (options.json) await outJson({ cairn: 1, dryRun: options.dryRun === true, steps: steps.map(toJson) })
     else if (steps.length > 0) await out(`${toTable(steps)}\n\n${summary(steps)}`)
     else if (failures.length === 0) say('there is no backup to prune')
     if (failures.length === 0) return exitCode.ok
-    return steps.length > failures.length
+    return isWell || steps.length > failures.length
       ? exitCode.partial
       : worstExit(failures.map(failure => failure.exit))
   })
 }
 
-async function pruneNamed(name: string, { app, ctx }: Work, dryRun: boolean): Promise<Pruned> {
+async function pruneNamed(
+  name: string,
+  { app, ctx }: Work,
+  dryRun: boolean,
+): Promise<Omit<Pruned, 'catalog' | 'refused'>> {
   const job = await app.job(name)
   using _lock = await takeLock(app.state.lockPath(name), `job ${name}`)
   const pruned = await pruneJob(job, app.named, app.state.host, ctx, dryRun)

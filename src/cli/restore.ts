@@ -9,7 +9,7 @@ import { showDuration, writeDuration } from '../model/quantity.ts'
 import type { RestoreOptions, RestorePlan, Selection } from '../model/restore.ts'
 import type { Guard } from '../model/source.ts'
 import { takeLock } from '../platform/lock.ts'
-import { canAsk, consent, type Global, out, outJson, paint, say, sayFailure } from './io.ts'
+import { asJson, canAsk, consent, type Global, out, outDone, outJson, paint, say, sayFailure } from './io.ts'
 import { findBackup, readingOf, withApp } from './work.ts'
 
 interface Options extends Global {
@@ -63,12 +63,10 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
     for (const why of done.warnings) sayFailure({ what: 'restored, but', why, remedy: '' }, 'warning')
     const seconds = showDuration(performance.now() - started)
     const { isShort, ...told } = done
-    if (options.json) await outJson({ id: manifest.id, ...told, cairn: 1 })
-    else
-      await out(
-        `${paint('green', 'restored', process.stdout)} ${manifest.id} to ${done.target} in ${seconds}${counted(done)}`,
-      )
-    return isLeft && !isShort ? exitCode.ok : exitCode.partial
+    const result = options.json
+      ? asJson({ id: manifest.id, ...told, cairn: 1 })
+      : `${paint('green', 'restored', process.stdout)} ${manifest.id} to ${done.target} in ${seconds}${counted(done)}`
+    return await outDone(result, isLeft && !isShort ? exitCode.ok : exitCode.partial)
   })
 }
 

@@ -6,7 +6,7 @@ import { showBytes, showDuration } from '../model/quantity.ts'
 import { shellQuoted } from '../model/shell.ts'
 import type { Store } from '../model/store.ts'
 import { type Global, isoLocal, out, outJson, paint, showTime } from './io.ts'
-import { findBackup, readingOf, withApp } from './work.ts'
+import { awaited, findBackup, readingOf, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
@@ -17,7 +17,7 @@ interface Options extends Global {
 export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
     const { entry } = await findBackup(app, app.stores(options.store), handle, ctx)
-    const { manifest } = await manifestFrom(entry, ctx)
+    const { manifest } = await manifestFrom(entry, awaited(ctx))
     const { keyFileOf } = await readingOf(app, options.identity)
     const [copy] = entry.copies
     const commands = manifest.artifacts.map(artifact =>

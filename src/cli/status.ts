@@ -1,5 +1,13 @@
 import type { App } from '../app.ts'
-import { arrivalsOf, describeArrival, isOverdue } from '../daemon/arrivals.ts'
+import {
+  type Arrival,
+  arrivalsOf,
+  describeArrival,
+  describePlace,
+  isOverdue,
+  storeIn,
+  unitIn,
+} from '../daemon/arrivals.ts'
 import { firstSeen, readJobState } from '../daemon/job-state.ts'
 import { lastRun } from '../daemon/run-record.ts'
 import type { Context } from '../model/context.ts'
@@ -7,16 +15,16 @@ import { type ExitCode, exitCode } from '../model/failure.ts'
 import { writeDuration } from '../model/quantity.ts'
 import { nextRun } from '../model/schedule.ts'
 import { type Global, isoLocal, out, outJson, paint, sayFailure, showTime, table } from './io.ts'
-import { withApp } from './work.ts'
+import { awaited, withApp } from './work.ts'
 
 /** `cairn status [JOB…]`: asks the stores when something good last arrived. Exit 1 when what is expected has not. */
 export function run(jobs: readonly string[], options: Global & { watched?: boolean }): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
     if (options.watched) return await alarms(app.jobNames(jobs), app, options)
-    const rows = (await Promise.all(app.jobNames(jobs).map(job => statusOf(job, app, ctx)))).flat()
+    const rows = (await Promise.all(app.jobNames(jobs).map(job => statusOf(job, app, awaited(ctx))))).flat()
     if (options.json) await outJson({ cairn: 1, stores: rows.map(toJson) })
     else await out(toTable(rows))
-    for (const row of rows) if (row.unasked) sayFailure(unaskedOf(row), 'warning')
+    for (const row of rows.filter(isFirstUnasked)) sayFailure(unaskedOf(row), 'warning')
     const overdue = rows.filter(row => row.overdue)
     for (const row of overdue) sayFailure(overdueOf(row, ctx))
     return overdue.length > 0 ? exitCode.failed : exitCode.ok
@@ -26,21 +34,27 @@ export function run(jobs: readonly string[], options: Global & { watched?: boole
 /** What `cairn serve` has written down: a look that costs nothing. */
 async function alarms(jobs: readonly string[], { state }: App, options: Global): Promise<ExitCode> {
   const raised = jobs.flatMap(job =>
-    Object.entries(readJobState(state, job)?.alarms ?? {}).map(([store, { raised: since }]) => ({
-      ...{ job, store, since },
+    Object.entries(readJobState(state, job)?.alarms ?? {}).map(([place, { raised: since }]) => ({
+      ...{ job, store: storeIn(place), place, since },
     })),
   )
-  if (options.json) await outJson({ cairn: 1, alarms: raised })
-  else await out(raised.map(({ job, store, since }) => `${job} in ${store}: alarm since ${since}\n`).join(''))
+  if (options.json)
+    await outJson({
+      cairn: 1,
+      alarms: raised.map(({ place, ...each }) => ({ ...each, unit: unitIn(place) })),
+    })
+  else
+    await out(
+      raised
+        .map(({ job, place, since }) => `${job} ${describePlace(place)}: alarm since ${since}\n`)
+        .join(''),
+    )
   return raised.length > 0 ? exitCode.failed : exitCode.ok
 }
 
-/** A job in one of its stores. */
-interface Row {
+/** A job, or a unit of it, in one of its stores. */
+interface Row extends Arrival {
   readonly job: string
-  readonly store: string
-  readonly at: Date | null
-  readonly unasked: string | null
   readonly expectMs: number | null
   readonly overdue: boolean
   readonly lastRun: string
@@ -66,7 +80,7 @@ async function statusOf(job: string, app: App, ctx: Context): Promise<Row[]> {
 
 function toTable(rows: readonly Row[]): string {
   const cells = rows.map(row => [
-    row.job,
+    nameOf(row),
     row.store,
     row.at ? showTime(row.at) : 'never',
     row.expectMs === null ? '' : `every ${writeDuration(row.expectMs)}`,
@@ -77,12 +91,22 @@ function toTable(rows: readonly Row[]): string {
   return table(['JOB', 'STORE', 'LAST GOOD', 'EXPECTED', 'STATE', 'LAST RUN', 'NEXT RUN'], cells)
 }
 
+/** As in handles: `shop/customers@latest`. */
+function nameOf({ job, unit }: Row): string {
+  return unit === null ? job : `${job}/${unit}`
+}
+
 function overdueOf(row: Row, ctx: Context) {
   return {
-    what: `${row.job} is overdue`,
+    what: `${nameOf(row)} is overdue`,
     why: describeArrival(row, ctx.clock.now()),
     remedy: `cairn runs ${row.job} shows the last runs here; cairn backup ${row.job} makes a backup now`,
   }
+}
+
+/** A store is told of once, however many units a job has. */
+function isFirstUnasked({ job, store, unasked }: Row, index: number, rows: readonly Row[]): boolean {
+  return unasked !== null && index === rows.findIndex(each => each.job === job && each.store === store)
 }
 
 function unaskedOf({ job, store, unasked }: Row) {
@@ -93,9 +117,10 @@ function unaskedOf({ job, store, unasked }: Row) {
   }
 }
 
-function toJson({ job, store, at, unasked, expectMs, overdue, next }: Row) {
+function toJson({ job, unit, store, at, unasked, expectMs, overdue, next }: Row) {
   return {
     job,
+    unit,
     store,
     lastGood: at ? isoLocal(at) : null,
     asked: unasked === null,

@@ -3,7 +3,7 @@ import { type Verified, verifyCopy } from '../engine/verify.ts'
 import { type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
 import { type Global, out, outJson, paint, sayFailure } from './io.ts'
-import { readingOf, saySilent, withApp } from './work.ts'
+import { awaited, readingOf, saySilent, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
@@ -13,7 +13,7 @@ interface Options extends Global {
 /** `cairn verify [BACKUP…]`: reads every copy back from its store, byte for byte; all backups when none is named. */
 export function run(handles: readonly string[], options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx, report }) => {
-    const catalog = await readCatalog(app.stores(options.store), null, ctx, app.named)
+    const catalog = await readCatalog(app.stores(options.store), null, awaited(ctx), app.named)
     const entries =
       handles.length > 0
         ? handles.map(handle => resolve(catalog, handle, app.namesOf, app.named))

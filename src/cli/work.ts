@@ -58,6 +58,13 @@ function stallFlag({ stall }: Global): number | undefined {
   return ms
 }
 
+const patienceMs = 3_000
+
+/** For what somebody waits for at a terminal, and who can ask again: a store that nobody answers for is soon given up. */
+export function awaited(ctx: Context): Context {
+  return { ...ctx, patienceMs }
+}
+
 /** The backup that a handle names, in these stores. Stores that do not answer are reported on stderr. */
 export async function findBackup(
   app: App,
@@ -66,7 +73,8 @@ export async function findBackup(
   ctx: Context,
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
   const job = newestNamed(handle)?.job ?? null
-  const catalog = await readCatalog(stores, job === null ? null : app.namesOf(job), ctx, app.named)
+  const names = job === null ? null : app.namesOf(job)
+  const catalog = await readCatalog(stores, names, awaited(ctx), app.named)
   const entry = resolve(catalog, handle, app.namesOf, app.named)
   saySilent(catalog)
   return { catalog, entry }

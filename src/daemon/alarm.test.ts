@@ -12,6 +12,7 @@ import type { RunEvent } from '../model/event.ts'
 import type { Store } from '../model/store.ts'
 import { openState } from '../platform/state.ts'
 import { type Look, lookAt } from './alarm.ts'
+import { type Arrival, isOverdue, oldestIn } from './arrivals.ts'
 import { runJob } from './run-job.ts'
 
 const folders: string[] = []
@@ -33,22 +34,26 @@ interface Host {
   said(): RunEvent[]
 }
 
-/** A job of one file, or of an archive that lacks one of two, with two stores, in which something must arrive every day. */
-function host(webhooks: object = {}, isArchive = false): Host {
-  const folder = mkdtempSync(join(tmpdir(), 'cairn-alarm-'))
-  folders.push(folder)
+/** A job of one file, of an archive that lacks one of two, or of several files each by itself, with two stores, in which something must arrive every day. */
+function host(
+  webhooks: object = {},
+  kind: 'file' | 'archive' | string[] = 'file',
+  folder = newFolder(),
+): Host {
   writeFileSync(join(folder, 'file'), 'content')
   const stores = Object.fromEntries(
     ['disk', 'nas'].map(name => [name, { type: 'local', path: join(folder, name) }]),
   )
   const member = (name: string) => ({ name, source: { type: 'file', path: join(folder, name) } })
-  const source = isArchive
-    ? { type: 'archive', name: 'wiki', members: [member('file'), member('other')] }
-    : { type: 'files', paths: [join(folder, 'file')] }
+  const source =
+    kind === 'archive'
+      ? { type: 'archive', name: 'wiki', members: [member('file'), member('other')] }
+      : { type: 'files', paths: [join(folder, 'file')] }
+  const from = Array.isArray(kind) ? { sources: kind.map(name => member(name).source) } : { source }
   const config = Config.parse({
     stores,
     compression: 'none',
-    jobs: { wiki: { source, to: ['disk', 'nas'], expect: 'every 24h', webhooks } },
+    jobs: { wiki: { ...from, to: ['disk', 'nas'], expect: 'every 24h', webhooks } },
   })
   const app = (state = 'state'): App => appFor(config, openState({ CAIRN_STATE: join(folder, state) }))
   const events: RunEvent[] = []
@@ -73,6 +78,12 @@ function host(webhooks: object = {}, isArchive = false): Host {
     },
     said: () => events.splice(0),
   }
+}
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'cairn-alarm-'))
+  folders.push(folder)
+  return folder
 }
 
 const failures = (events: readonly RunEvent[]): string[] =>
@@ -131,7 +142,7 @@ test('each store counts: one that nothing reaches is overdue though the other is
 })
 
 test('a backup that lacks a part of its unit is nothing good, in the stores as in the records', async () => {
-  const here = host({}, true)
+  const here = host({}, 'archive')
   const other = join(here.folder, 'other')
   writeFileSync(other, 'content')
   await here.backup()
@@ -146,6 +157,80 @@ test('a backup that lacks a part of its unit is nothing good, in the stores as i
   const [first] = (await here.look(3)).arrivals
   assert.ok(first?.unasked && first.at && whole[0]?.at)
   assert.ok(Math.abs(first.at.getTime() - whole[0].at.getTime()) < hour, `${first.at}`)
+})
+
+test('of several units each counts: one that fails for days is overdue, one that the job has lost is not', async () => {
+  const here = host({}, ['file', 'other'])
+  const second = join(here.folder, 'other')
+  writeFileSync(second, 'content')
+  await here.backup(here.app(), -41)
+  await here.backup(here.app('state-of-another-host'), -41)
+  rmSync(second)
+  await here.backup(here.app(), -21, 3)
+  await here.backup(here.app(), -1, 3)
+  assert.deepEqual((await here.look(-18)).alarms, [])
+  const { alarms, arrivals } = await here.look(0)
+  assert.deepEqual(alarms, ['disk/other', 'nas/other'])
+  assert.deepEqual(
+    arrivals.map(({ store, unit }) => `${store} ${unit}`),
+    ['disk file', 'disk other', 'nas file', 'nas other'],
+  )
+  assert.match(failures(here.said()).join('|'), /: nothing good of other has arrived in disk since 20/)
+  // A host that only looks knows of no units, and goes by the job as a whole.
+  assert.deepEqual((await here.look(0, here.app('state-of-nobody'))).alarms, [])
+  const disk = join(here.folder, 'disk')
+  renameSync(disk, `${disk}-away`)
+  symlinkSync(disk, disk)
+  assert.deepEqual((await here.look(0)).alarms, ['disk/other', 'nas/other'])
+  rmSync(disk)
+  renameSync(`${disk}-away`, disk)
+  here.said()
+  writeFileSync(second, 'content')
+  await here.backup()
+  assert.deepEqual((await here.look(0)).alarms, [])
+  assert.deepEqual(
+    here.said().map(event => event.type === 'notice' && event.text),
+    ['the alarm is over: a good backup has arrived of other in disk, of other in nas'],
+  )
+})
+
+test('a unit that the job has lost is not expected any more, and one that is new has its time', async () => {
+  const here = host({}, ['file', 'other', 'third'])
+  for (const name of ['other', 'third']) writeFileSync(join(here.folder, name), 'content')
+  await here.backup(here.app(), -100)
+  const fewer = host({}, ['file', 'new'], here.folder)
+  writeFileSync(join(here.folder, 'new'), 'content')
+  await here.backup(fewer.app(), -1)
+  assert.deepEqual((await here.look(0, fewer.app())).alarms, [])
+  assert.deepEqual((await here.look(24, fewer.app())).alarms, [
+    'disk/file',
+    'disk/new',
+    'nas/file',
+    'nas/new',
+  ])
+})
+
+test('a unit that never arrived counts from when it was first found, and not from when its job was', () => {
+  const at = (hours: number): Date => new Date(hours * hour)
+  const arrival = { store: 'disk', unit: 'new', known: at(100), at: null, unasked: null }
+  assert.equal(isOverdue(arrival, 24 * hour, at(0), at(123)), false)
+  assert.equal(isOverdue(arrival, 24 * hour, at(0), at(125)), true)
+  assert.equal(isOverdue({ ...arrival, known: null }, 24 * hour, at(0), at(123)), true)
+})
+
+test('of several units in a store, the one that has waited for longest tells how old the store is', () => {
+  const arrival = (store: string, unit: string, at: string | null): Arrival => ({
+    ...{ store, unit, known: null, unasked: null },
+    at: at === null ? null : new Date(at),
+  })
+  const [old, young] = ['2026-01-01T00:00:00.000Z', '2026-02-01T00:00:00.000Z']
+  assert.deepEqual(
+    oldestIn([
+      ...[arrival('disk', 'a', young), arrival('disk', 'b', old), arrival('disk', 'c', young)],
+      ...[arrival('nas', 'a', old), arrival('nas', 'b', null), arrival('nas', 'c', young)],
+    ]),
+    { disk: old, nas: null },
+  )
 })
 
 test('where nothing ever arrived, time runs from when the job was first seen', async () => {

@@ -4,14 +4,22 @@ import { asFailure } from '../model/failure.ts'
 import type { Moment } from '../model/notifier.ts'
 import { writeDuration } from '../model/quantity.ts'
 import { secretsRead } from '../platform/secret-source.ts'
-import { type Arrival, arrivalsOf, describeArrival, isOverdue } from './arrivals.ts'
+import {
+  type Arrival,
+  arrivalsOf,
+  countedFrom,
+  describeArrival,
+  describePlace,
+  isOverdue,
+  placeOf,
+} from './arrivals.ts'
 import { firstSeen, type JobState, readJobState, updateJobState } from './job-state.ts'
 import { withoutSecrets } from './log-line.ts'
 
 /** What a look at a job's stores found. */
 export interface Look {
   readonly arrivals: readonly Arrival[]
-  /** The stores for which there is an alarm. */
+  /** The places for which there is an alarm ({@link placeOf}): stores, or units in stores. */
   readonly alarms: readonly string[]
   /** When to look again at the latest; null when nothing is expected of the job. */
   readonly next: Date | null
@@ -63,17 +71,26 @@ function save(job: string, change: Partial<JobState>, app: App, ctx: Context): v
 /** Those that go on, and new ones; what is not overdue any more is not among them. */
 function settled(before: Alarms, overdue: readonly Arrival[], now: Date): Alarms {
   const raised = now.toISOString()
-  return Object.fromEntries(overdue.map(({ store }) => [store, before[store] ?? { raised, told: false }]))
+  return Object.fromEntries(
+    overdue.map(placeOf).map(place => [place, before[place] ?? { raised, told: false }]),
+  )
 }
 
 async function tellOver(job: string, before: Alarms, after: Alarms, app: App, ctx: Context): Promise<void> {
-  const over = Object.keys(before).filter(store => !after[store])
+  const over = Object.keys(before).filter(place => !after[place])
   if (over.length === 0) return
   // Written down first: a webhook that is broken must not have it said at every look.
   save(job, { alarms: after }, app, ctx)
-  const text = `the alarm is over: a good backup has arrived in ${over.join(', ')}`
+  const text = `the alarm is over: a good backup has arrived ${inPlaces(over)}`
   ctx.emit({ type: 'notice', text, job })
   if (Object.keys(after).length === 0) await tell(job, 'over', `${job}: ${text}`, app, ctx)
+}
+
+/** `in disk, nas`; `of shop in disk, of wiki in disk`. */
+function inPlaces(places: readonly string[]): string {
+  return places.some(place => place.includes('/'))
+    ? places.map(describePlace).join(', ')
+    : `in ${places.join(', ')}`
 }
 
 async function tellAlarm(
@@ -84,17 +101,17 @@ async function tellAlarm(
   app: App,
   ctx: Context,
 ): Promise<Alarms> {
-  const untold = overdue.filter(({ store }) => !alarms[store]?.told)
+  const untold = overdue.filter(arrival => !alarms[placeOf(arrival)]?.told)
   if (untold.length === 0) return alarms
   const now = ctx.clock.now()
   save(job, { alarms }, app, ctx)
   const why = untold.map(arrival => describeArrival(arrival, now)).join('; ')
   const what = `alarm for ${job}: what is expected every ${writeDuration(app.timing(job).expectMs ?? 0)} has not come`
   const remedy = `cairn runs ${job} shows the last runs, cairn doctor ${job} tries everything a backup needs`
-  if (untold.some(({ store }) => !before[store])) ctx.emit({ type: 'failure', what, why, remedy })
+  if (untold.some(arrival => !before[placeOf(arrival)])) ctx.emit({ type: 'failure', what, why, remedy })
   if (!(await tell(job, 'alarm', `${what}: ${why}`, app, ctx))) return alarms
   const told = Object.fromEntries(
-    Object.entries(alarms).map(([store, alarm]) => [store, { ...alarm, told: true }]),
+    Object.entries(alarms).map(([place, alarm]) => [place, { ...alarm, told: true }]),
   )
   save(job, { alarms: told }, app, ctx)
   return told
@@ -125,8 +142,8 @@ function nextLook(
   now: Date,
 ): Date {
   const deadlines = arrivals
-    .filter(({ store }) => !alarms.includes(store))
-    .map(({ at }) => (at ?? since).getTime() + expectMs - now.getTime() + 1)
+    .filter(arrival => !alarms.includes(placeOf(arrival)))
+    .map(arrival => countedFrom(arrival, since).getTime() + expectMs - now.getTime() + 1)
   const again = alarms.length > 0 ? [againMs] : []
   const ms = Math.max(atLeastMs, Math.min(atMostMs, expectMs, ...deadlines, ...again))
   return new Date(now.getTime() + ms)

@@ -6,11 +6,13 @@ export interface JobHealth {
   readonly running: boolean
   /** How the last run of this host ended, or is; null when there was none. */
   readonly lastRun: { readonly id: string; readonly at: string; readonly exit: number | null } | null
-  /** When something good last arrived in each store; null: never. */
+  /** When something good last arrived in each store, of the unit that has waited for longest; null: never. */
   readonly lastGood: Readonly<Record<string, string | null>>
   readonly nextRun: string | null
   /** The stores in which something is overdue. */
   readonly alarm: readonly string[]
+  /** What is: `in disk`, and where the job has several units `of customers in disk`. */
+  readonly overdue: readonly string[]
 }
 
 export type Health = Readonly<Record<string, JobHealth>>

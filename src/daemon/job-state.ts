@@ -13,7 +13,7 @@ const JobState = z.object({
   schedule: z.string().nullable(),
   /** The last time of the schedule that was taken care of: begun, or passed over with a word. */
   planned: z.iso.datetime().nullable(),
-  /** Stores for which the alarm was raised, and whether everybody was told. */
+  /** Places for which the alarm was raised (stores, or units in stores), and whether everybody was told. */
   alarms: z.record(z.string(), z.object({ raised: z.iso.datetime(), told: z.boolean() })),
 })
 export type JobState = z.infer<typeof JobState>

@@ -233,8 +233,14 @@ function endOf(outcome: Attempt): RunEnd {
       manifest && id ? [{ id, unit, stores, ...(manifest.missing ? { isIncomplete: true } : {}) }] : [],
     ),
     failures: failuresOf(outcome).map(({ what, why, remedy }) => ({ what, why, remedy })),
+    ...(isToldWhole(outcome) ? { units: outcome.units.map(({ unit }) => unit) } : {}),
     prune: outcome.prune,
   }
+}
+
+/** Of a source that failed before it told its units, nothing was begun. */
+function isToldWhole({ units, failure }: Attempt): boolean {
+  return failure === null && units.every(({ id }) => id !== null)
 }
 
 function summaryOf(outcome: JobOutcome): string {

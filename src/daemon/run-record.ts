@@ -25,6 +25,8 @@ export interface RunEnd {
     readonly isIncomplete?: true
   }[]
   readonly failures: readonly { readonly what: string; readonly why: string; readonly remedy: string }[]
+  /** All units of the job, where every source could be asked for them, whatever became of them. */
+  readonly units?: readonly string[]
   /** What retention did afterwards; null when it was not its turn. */
   readonly prune: 'done' | 'failed' | null
 }
@@ -153,15 +155,43 @@ export function lastRun(state: State, job: string, now: Date): RunRecord | null 
   return null
 }
 
-/** When a run last left a whole copy in that store, not after `until`, as far as this host's own records go. */
-export function lastGoodRun(state: State, jobs: readonly string[], store: string, until: Date): Date | null {
+/**
+ * The units that a job has, by the last run of this host that could tell, and when each was first in one; null when none could.
+ */
+export function knownUnits(
+  state: State,
+  jobs: readonly string[],
+  until: Date,
+): ReadonlyMap<string, Date> | null {
+  const told = jobs
+    .flatMap(job => filesOf(folderOf(state), job))
+    .flatMap(({ file }) => recordIn(file) ?? [])
+    .filter(({ startedAt, end }) => end?.units && startedAt <= until)
+    .sort((a, b) => b.startedAt.getTime() - a.startedAt.getTime())
+  const units = told[0]?.end?.units
+  if (!units) return null
+  const first = (unit: string): Date =>
+    told.findLast(({ end }) => end?.units?.includes(unit))?.startedAt ?? until
+  return new Map(units.map(unit => [unit, first(unit)]))
+}
+
+/** When a run last left a whole copy in that store, of that unit or of any, not after `until`, as far as this host's own records go. */
+export function lastGoodRun(
+  state: State,
+  jobs: readonly string[],
+  store: string,
+  until: Date,
+  unit: string | null = null,
+): Date | null {
   const ends = jobs.flatMap(job => {
     for (const { file } of filesOf(folderOf(state), job)) {
       const end = recordIn(file)?.end
       if (
         end &&
         end.at <= until &&
-        end.backups.some(each => !each.isIncomplete && each.stores.includes(store))
+        end.backups.some(
+          each => !each.isIncomplete && each.stores.includes(store) && (unit === null || each.unit === unit),
+        )
       )
         return [end.at.getTime()]
     }

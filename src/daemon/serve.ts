@@ -5,6 +5,7 @@ import { asFailure } from '../model/failure.ts'
 import { nextRun } from '../model/schedule.ts'
 import { takeLock } from '../platform/lock.ts'
 import { lookAt } from './alarm.ts'
+import { describePlace, oldestIn, storeIn } from './arrivals.ts'
 import type { Health, JobHealth } from './health.ts'
 import { readJobState } from './job-state.ts'
 import { recoverJobs } from './recover.ts'
@@ -113,7 +114,7 @@ export function daemon(base: App, signal: AbortSignal, emit: (event: RunEvent) =
   const look = async (job: string): Promise<Date | null> => {
     if (!isConfigured(job)) return null
     const { arrivals, alarms, next } = await inApp(job, (app, ctx) => lookAt(job, app, ctx))
-    of(job).arrivals = Object.fromEntries(arrivals.map(({ store, at }) => [store, at?.toISOString() ?? null]))
+    of(job).arrivals = oldestIn(arrivals)
     of(job).alarms = alarms
     return next
   }
@@ -276,6 +277,7 @@ function healthOf(
     lastRun: last && { id: last.id, at: last.startedAt.toISOString(), exit: last.end?.exit ?? null },
     lastGood: arrivals,
     nextRun: nextRun?.toISOString() ?? null,
-    alarm: alarms,
+    alarm: [...new Set(alarms.map(storeIn))],
+    overdue: alarms.map(describePlace),
   }
 }

@@ -8,6 +8,7 @@ import { encodeManifest, type Manifest } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { PutOptions, Store } from '../model/store.ts'
 import { clearingContext } from '../platform/run-context.ts'
+import { expiryFrom } from './begin.ts'
 import type { Begun } from './begun.ts'
 import { type Captured, capture } from './capture.ts'
 import { lockAncestors } from './chain-locks.ts'
@@ -18,9 +19,6 @@ import { keyOf, manifestOf } from './statement.ts'
 import { forgetSuperseded, statedBefore } from './superseded.ts'
 import { discard } from './sweep.ts'
 import type { Task } from './take.ts'
-
-/** How long a begun backup counts as running when its host is not heard of. */
-const beginExpiresMs = 7 * 24 * 3_600_000
 
 /**
  * Backs up one unit into every store of the job. What fails is told in the outcome; an abort is thrown. `doubtful`: stores
@@ -113,7 +111,7 @@ function beginOf(job: Job, { unit }: Task, id: string, host: string, startedAt: 
     job: job.name,
     host,
     startedAt: startedAt.toISOString(),
-    expires: new Date(startedAt.getTime() + beginExpiresMs).toISOString(),
+    expires: expiryFrom(startedAt),
     prefixes: [job.pattern ? asidePrefix(job.name, id) : dataPrefix(job.name, id)],
     ...(job.pattern ? { unfinished: [job.pattern.key(unit.name, startedAt)] } : {}),
     parent: null,

@@ -4,9 +4,11 @@ import { beginKey } from '../model/key.ts'
 import { type ArtifactRecord, censusName } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
 import type { Artifact, Census, Session, SourceFacts } from '../model/source.ts'
+import type { Store } from '../model/store.ts'
 import { childOf, Waiter } from '../platform/abort.ts'
 import { needSpace } from '../platform/space.ts'
 import { beforeStall } from '../platform/stall.ts'
+import { sayRunning } from './begin.ts'
 import type { Delivery } from './delivery.ts'
 import { type Delivered, spoolRemedy, type Taking, type Task, takeOne } from './take.ts'
 
@@ -39,7 +41,8 @@ export async function capture(
   ctx: Context,
 ): Promise<Captured> {
   await using spooled = new AsyncDisposableStack()
-  const held = await hold(job, task, begin, to, spooled, ctx).catch(async error => {
+  await using atEnd = new AsyncDisposableStack()
+  const held = await hold(job, task, begin, to, spooled, atEnd, ctx).catch(async error => {
     // What cannot be undone has been reported.
     await task.released().catch(() => {})
     throw error
@@ -57,6 +60,7 @@ async function hold(
   begin: Begin,
   to: Delivery,
   spooled: AsyncDisposableStack,
+  atEnd: AsyncDisposableStack,
   ctx: Context,
 ): Promise<Omit<Captured, 'artifacts'> & { artifacts: Delivered[] }> {
   const { unit, inspection } = task
@@ -65,7 +69,11 @@ async function hold(
   ctx.emit({ type: 'phase', phase: 'open', job: job.name, unit: unit.name })
   const source = (): string => `the source of ${job.name}`
   await using session = await beforeStall(task.source.open(unit, null, job.census, ctx), ctx, source)
-  const isRecorded = await putBegin(job, begin, to)
+  const recorded = await putBegin(job, begin, to)
+  const isRecorded = recorded.length === to.live().length
+  const known = (): Store[] =>
+    to.live().flatMap(dest => (recorded.includes(dest.store.name) ? dest.store : []))
+  atEnd.use(sayRunning(begin.id, known, ctx))
   ctx.emit({ type: 'phase', phase: 'capture', job: job.name, unit: unit.name })
   let last: Promise<SourceFacts> | null = null
   const finish = (): Promise<SourceFacts> => {
@@ -102,15 +110,15 @@ async function hold(
 }
 
 /**
- * Records that the backup has begun. Returns false where a job that names its objects its own way goes to a store that
- * takes nothing else: then nothing else is sent there.
+ * Records that the backup has begun. Returns the stores that took it: where a job that names its objects its own way goes to a
+ * store that takes nothing else, nothing else is sent there.
  */
-async function putBegin(job: Job, begin: Begin, to: Delivery): Promise<boolean> {
+async function putBegin(job: Job, begin: Begin, to: Delivery): Promise<readonly string[]> {
   const record = Buffer.from(`${JSON.stringify(begin)}\n`)
   const key = beginKey(begin.job, begin.id)
-  if (job.pattern) return (await to.offer(key, () => record)).length === to.live().length
+  if (job.pattern) return await to.offer(key, () => record)
   await to.put(key, () => record)
-  return true
+  return to.live().map(({ store }) => store.name)
 }
 
 /** Takes the artifacts as the session names them, as many at once as it allows; the first failure stops all. */

@@ -106,6 +106,17 @@ test('a half copy of another host is left alone until it expires', async () => {
   await assert.rejects(copyTo(to, [from], manifest, ctx), /there is making a copy/)
 })
 
+test('a copy that begins long after its backup counts as running from then on', async () => {
+  const ctx = testContext()
+  const { from, manifest } = await oneBackup(ctx)
+  const to = memoryStore('to')
+  const stuck = faulty(to, { put: { failAfter: 0 }, only: /manifests/, remove: new Error('killed') })
+  const old = { ...beginOf(manifest, 'there'), expires: '2020-01-02T00:00:00Z' }
+  const file = encodeManifest(manifest)
+  await assert.rejects(copyBackup(manifest, file, [from], { store: stuck, keep: {} }, old, ctx))
+  assert.equal(await sweepOrphans(to, 'shop', 'here', ctx), 0)
+})
+
 test('a copy is live though marks of an earlier, deleted copy were left', async () => {
   const ctx = testContext()
   const { from, manifest } = await oneBackup(ctx)

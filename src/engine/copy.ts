@@ -8,6 +8,7 @@ import type { Begin } from '../model/mark.ts'
 import type { Bytes } from '../model/step.ts'
 import type { PutOptions, Store } from '../model/store.ts'
 import { clearingContext } from '../platform/run-context.ts'
+import { expiryFrom, mayRun, sayRunning } from './begin.ts'
 import { lockAncestors } from './chain-locks.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import type { Copy } from './entry.ts'
@@ -32,13 +33,15 @@ export async function copyBackup(
   ctx.emit({ type: 'phase', phase: 'copy', job: manifest.job, unit: manifest.unit })
   mustFit(manifest, dest.store)
   const options = optionsOf(manifest, dest)
-  const to = delivery([dest], () => options, ctx)
+  const to = deliveryTo(dest, options, ctx)
   await makeWay(dest.store, begin, ctx)
   let begun = false
   let committing = false
   try {
-    await to.put(beginKey(begin.job, begin.id), () => Buffer.from(`${JSON.stringify(begin)}\n`))
+    const record = { ...begin, expires: expiryFrom(ctx.clock.now()) }
+    await to.put(beginKey(begin.job, begin.id), () => Buffer.from(`${JSON.stringify(record)}\n`))
     begun = true
+    await using _saying = sayRunning(begin.id, () => to.live().map(({ store }) => store), ctx)
     for (const object of objectsOf(manifest)) await copyObject(object, from, to, ctx)
     await to.confirm(objectsOf(manifest).map(({ part }) => part))
     if (manifest.chain && options.lock) {
@@ -70,7 +73,7 @@ export async function mendCopy(
   ctx.emit({ type: 'phase', phase: 'copy', job: manifest.job, unit: manifest.unit })
   mustFit(manifest, dest.store)
   const { store } = dest
-  const to = delivery([dest], () => optionsOf(manifest, dest), ctx)
+  const to = deliveryTo(dest, optionsOf(manifest, dest), ctx)
   const mended: string[] = []
   const wrong: string[] = []
   for (const object of objectsOf(manifest)) {
@@ -92,6 +95,12 @@ export async function mendCopy(
     `the bytes of ${wrong.join(', ')} are not those that were written`,
     `move what is there away; then cairn copy ${manifest.id} --to ${store.name} puts it back`,
   )
+}
+
+/** Why the only store was dropped is thrown, and told by whoever catches it. */
+function deliveryTo(dest: Destination, options: PutOptions, ctx: Context): Delivery {
+  const emit: Context['emit'] = event => (event.type === 'failure' ? undefined : ctx.emit(event))
+  return delivery([dest], () => options, { ...ctx, emit })
 }
 
 /** Null where there is none. */
@@ -131,8 +140,8 @@ async function makeWay(store: Store, begin: Begin, ctx: Context): Promise<void> 
   const what = `cannot copy to store ${store.name}`
   if (await isWhole(store, begin, ctx)) throw new Failure({ what, why: 'it has a copy already' })
   const other = store.can.read ? await readBegin(store, beginKey(begin.job, begin.id), ctx) : null
-  if (other && other.host !== begin.host && new Date(other.expires) > ctx.clock.now()) {
-    const remedy = `try again there, or after ${other.expires}`
+  if (other && other.host !== begin.host && (await mayRun(store, other, ctx))) {
+    const remedy = 'try again there, or when it has not been heard of for a week'
     throw new Failure({ what, why: `${other.host} is making a copy, or was and died`, remedy })
   }
   await discard(store, begin, ctx)

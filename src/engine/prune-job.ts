@@ -4,6 +4,7 @@ import type { Job } from '../model/job.ts'
 import type { Store } from '../model/store.ts'
 import { type Catalog, type Copy, readCatalog } from './catalog.ts'
 import type { NamedObjects } from './foreign.ts'
+import { announce } from './outcome.ts'
 import { applyPrune, type PruneStep, planPrune } from './prune.ts'
 import { sweepMarks, sweepOrphans } from './sweep.ts'
 
@@ -15,6 +16,8 @@ export interface Pruned {
   readonly failures: readonly Failure[]
   /** Manifests that could not be read: their stores kept everything. */
   readonly refused: readonly Failure[]
+  /** The stores where nothing went wrong. */
+  readonly well: readonly string[]
 }
 
 /**
@@ -40,23 +43,44 @@ export async function pruneJob(
   const failures = catalog.silent.map(({ failure }) => failure)
   const refused: Failure[] = []
   const steps: PruneStep[] = []
+  const well: string[] = []
   for (const to of prunable) {
     if (catalog.silent.some(({ store }) => store === to.store)) continue
-    const planned = await planPrune(job, to, catalog, ctx)
-    steps.push(...planned)
-    for (const { entry, manifest } of planned)
-      if (!manifest) refused.push(unread(job.name, to.store.name, entry.id))
-    if (dryRun) continue
-    failures.push(...(await applyPrune(planned, ctx)))
+    const before = failures.length + refused.length
     try {
-      for (const each of names) await sweepOrphans(to.store, each, host, ctx)
-      await sweepMarks(to.store, ctx, withoutManifest(catalog, to.store))
+      const planned = await planPrune(job, to, catalog, ctx)
+      steps.push(...planned)
+      for (const { entry, manifest } of planned)
+        if (!manifest) refused.push(unread(job.name, to.store.name, entry.id))
+      if (!dryRun) {
+        failures.push(...(await applyPrune(planned, ctx)))
+        await clearUp(to.store, names, host, catalog, ctx)
+      }
     } catch (error) {
       ctx.signal.throwIfAborted()
-      failures.push(asFailure(error, `cannot clear up in ${to.store.name}`))
+      const failure = asFailure(error, `cannot prune ${job.name} in ${to.store.name}`)
+      announce(failure, undefined, ctx, to.store.name)
+      failures.push(failure)
     }
+    if (failures.length + refused.length === before) well.push(to.store.name)
   }
-  return { catalog, steps, failures: [...failures, ...refused], refused }
+  return { catalog, steps, failures: [...failures, ...refused], refused, well }
+}
+
+async function clearUp(
+  store: Store,
+  names: readonly string[],
+  host: string,
+  catalog: Catalog,
+  ctx: Context,
+): Promise<void> {
+  try {
+    for (const name of names) await sweepOrphans(store, name, host, ctx)
+    await sweepMarks(store, ctx, withoutManifest(catalog, store))
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    throw asFailure(error, `cannot clear up in ${store.name}`)
+  }
 }
 
 /** The backups that the store has by their names alone. */

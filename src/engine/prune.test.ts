@@ -240,6 +240,20 @@ test('a locked object ends the deletion of its backup, and nothing of it is hidd
   assert.ok((await keysOf(store, ctx)).some(key => key.startsWith(`shop/${made[2]?.id}/`)))
 })
 
+test('with a clock that is ahead of the store no announced deletion is carried out before its time', async () => {
+  const { store, ctx, made, prune, later, to } = await daily(4)
+  assert.deepEqual((await prune()).actions, ['keep', 'keep', 'mark', 'mark'])
+  const real = ctx.clock.now()
+  later(400 * day)
+  const behind = { ...to, store: Object.assign(store, { now: async () => real }) }
+  const { actions, reasons } = await prune(behind)
+  assert.deepEqual(actions, ['keep', 'keep', 'wait', 'wait'])
+  assert.match(reasons[3] ?? '', /can be taken back until/)
+  assert.equal((await keysOf(store, ctx, `shop/${made[3]?.id}`)).length > 0, true)
+  real.setTime(real.getTime() + 8 * day)
+  assert.deepEqual((await prune(behind)).actions, ['keep', 'keep', 'delete', 'delete'])
+})
+
 test('a deletion that was announced waits when the backup has become the last one', async () => {
   const { store, ctx, made, prune, later, to } = await daily(2)
   assert.deepEqual((await prune({ ...to, keep: { last: 1 } })).actions, ['keep', 'mark'])

@@ -5,6 +5,7 @@ import { beginKey, beginPrefix, markPrefix, parseBeginKey } from '../model/key.t
 import type { Manifest } from '../model/manifest.ts'
 import type { Store } from '../model/store.ts'
 import { eachOf } from '../platform/each-of.ts'
+import { mayRun, timeIn } from './begin.ts'
 import type { Catalog, CatalogEntry, Copy } from './catalog.ts'
 import { spellingOf } from './foreign.ts'
 import { isHeld, putMark, undeletableUntil } from './marking.ts'
@@ -55,7 +56,7 @@ export async function planPrune(
   const groupOf = grouping(job)
   const known = read.flatMap(({ copy, manifest }) => (manifest ? [candidate(copy, manifest, groupOf)] : []))
   const unreadable = read.some(({ manifest }) => !manifest)
-  const now = ctx.clock.now()
+  const now = await timeIn(to.store, ctx)
   const begun = await begunParents(names, to.store, ctx)
   // What is already on its way out does not count as one of the last n.
   const leaving = new Set(read.filter(({ copy }) => copy.marks.deletedAt).map(({ entry }) => entry.id))
@@ -167,7 +168,7 @@ async function begunParents(jobs: readonly string[], store: Store, ctx: Context)
     for await (const { key } of store.list(`${beginPrefix}${job}/`, ctx)) {
       if (!parseBeginKey(key)) continue
       const begin = await readBegin(store, key, ctx)
-      if (begin?.parent && new Date(begin.expires) > ctx.clock.now()) parents.add(begin.parent)
+      if (begin?.parent && (await mayRun(store, begin, ctx))) parents.add(begin.parent)
     }
   }
   return parents

@@ -15,6 +15,7 @@ import {
 } from '../model/key.ts'
 import { Begin } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
+import { mayRun } from './begin.ts'
 import { collect } from './objects.ts'
 
 /**
@@ -73,7 +74,7 @@ export async function sweepOrphans(store: Store, job: string, host: string, ctx:
   for (const key of begun) {
     if (whole.has(parseBeginKey(key)?.id ?? '')) continue
     const begin = await readBegin(store, key, ctx)
-    if (!begin || !(begin.host === host || new Date(begin.expires) < ctx.clock.now())) continue
+    if (!begin || (begin.host !== host && (await mayRun(store, begin, ctx)))) continue
     await discard(store, begin, ctx)
     discarded++
   }

@@ -23,6 +23,8 @@ export interface Context {
   readonly lastAlive: () => number
   /** Nothing moved for this long: the work has stalled and fails. */
   readonly stallMs: number
+  /** Somebody waits for an answer: what a store tries again is given up after so long. Absent: as long as the store thinks right. */
+  readonly patienceMs?: number
   /** A folder of mode 0700, removed when the work ends; small files only. Children get it as HOME and TMPDIR. */
   readonly dir: string
   /** A folder for large temporary copies (`capture: spool`, seekable formats). */

@@ -117,6 +117,11 @@ function spelled(text: string): string {
   return all
 }
 
+/** A unit as the keys of its backups tell it: of a very long name the beginning. */
+export function unitInKeys(unit: string): string {
+  return unspelled(spelled(unit))
+}
+
 function unspelled(text: string): string {
   const bytes = text.match(/_[0-9a-f]{2}|[a-z0-9-]/g) ?? []
   return Buffer.from(

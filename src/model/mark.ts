@@ -6,7 +6,8 @@ import * as z from 'zod'
  *
  * `stored`: the version ids of the objects in this store. `verified`: every byte was read back and decoded; holds the
  * plain digests. `incomplete`: a part of the unit is not in it, as its manifest says. `hold`/`release`, `delete`/`undelete`: what a person or retention asked for. `deleting`: its data
- * is being removed, which nothing takes back. `proved`: restored and compared. `failed`: the backup was given up.
+ * is being removed, which nothing takes back. `proved`: restored and compared. `running`: the backup was still being made then.
+ * `failed`: it was given up.
  */
 export type MarkKind =
   | 'stored'
@@ -18,6 +19,7 @@ export type MarkKind =
   | 'undelete'
   | 'deleting'
   | 'proved'
+  | 'running'
   | 'failed'
 
 /** What holds for a backup in one store. */
@@ -73,7 +75,7 @@ export const Begin = z.object({
   job: z.string(),
   host: z.string(),
   startedAt: z.iso.datetime(),
-  /** Until then the backup may still be running on a host that is not heard of. */
+  /** Until then the backup may still be running on a host that is not heard of; longer, where `running` marks follow. */
   expires: z.iso.datetime(),
   /** Keys under these prefixes are this backup's and nobody else's. */
   prefixes: z.array(z.string().min(1)),

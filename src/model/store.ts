@@ -101,12 +101,14 @@ export class Unkept extends Failure {
  * `sweep`: removes what interrupted puts under the prefix left behind without a listed key (temporary files,
  * unfinished multipart uploads) and returns how many it removed; only for prefixes that nobody writes to now.
  * `probe`: changes nothing, throws a Failure that says what is wrong: unreachable, no such bucket, refused key.
+ * `now`: the time by the store's own clock; null where it does not tell.
  * `advice`: what a person should change about a store that works; null: nothing.
  */
 export interface Store {
   readonly name: string
   readonly can: Abilities
   probe(ctx: Context): Promise<void>
+  now?(ctx: Context): Promise<Date | null>
   advice?(ctx: Context): Promise<Advice | null>
   put(key: string, body: Bytes | Uint8Array, options: PutOptions, ctx: Context): Promise<StoredObject>
   get(key: string, options: GetOptions, ctx: Context): Bytes

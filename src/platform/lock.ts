@@ -2,8 +2,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { exitCode, Failure } from '../model/failure.ts'
+import { asFailure, exitCode, Failure, usage } from '../model/failure.ts'
 import { makePathSync } from './make-path.ts'
+import { systemFailure } from './system-error.ts'
 
 /**
  * Takes a lock that the kernel gives back when this process ends, however it ends, and that also excludes processes in
@@ -11,14 +12,13 @@ import { makePathSync } from './make-path.ts'
  * it is not the lock. Disposing releases it. Throws a Failure with exit 11, naming the holder, when it is taken.
  */
 export async function takeLock(path: string, what: string): Promise<Disposable> {
-  makePathSync(dirname(path))
   const { DatabaseSync } = await import('node:sqlite')
-  const database = new DatabaseSync(path, { timeout: 0 })
+  const database = openedAt(path, what, () => new DatabaseSync(path, { timeout: 0 }))
   try {
     database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
   } catch (error) {
     database.close()
-    if (!/locked|busy/i.test((error as Error).message)) throw error
+    if (!/locked|busy/i.test((error as Error).message)) throw unlockable(path, what, error)
     throw new Failure({
       what: `${what} is locked`,
       why: `another run of it is going on (${holder(path)})`,
@@ -28,6 +28,24 @@ export async function takeLock(path: string, what: string): Promise<Disposable> 
   }
   sayHolder(path)
   return { [Symbol.dispose]: () => database.close() }
+}
+
+function openedAt<T>(path: string, what: string, open: () => T): T {
+  try {
+    makePathSync(dirname(path))
+    return open()
+  } catch (error) {
+    throw unlockable(path, what, error)
+  }
+}
+
+function unlockable(path: string, what: string, error: unknown): Failure {
+  const { why } = systemFailure(error, what) ?? asFailure(error, what)
+  return usage(
+    `cannot lock ${what}`,
+    `${path}: ${why}`,
+    'see that the state folder (CAIRN_STATE) can be written',
+  )
 }
 
 /** The same, but waits until it is free; `waiting` is called once if it is not. Throws the signal's reason when that is aborted. */

@@ -1,7 +1,9 @@
 import type { Clock, Context } from '../model/context.ts'
 import type { RunEvent } from '../model/event.ts'
+import { asFailure, usage } from '../model/failure.ts'
 import { memoryBudget } from './budget.ts'
 import { privateDir } from './private-dir.ts'
+import { systemFailure } from './system-error.ts'
 
 /** Memory for buffers of one process: with Node itself it stays well under the 250 MB that Cairn promises. */
 const budgetBytes = 64 * 1024 * 1024
@@ -17,8 +19,8 @@ export function runContext(options: {
   /** Where the private folder for large copies is made. */
   readonly spool: string
 }): Context & Disposable {
-  const dir = privateDir(options.tmp)
-  const spool = privateDir(options.spool)
+  const dir = folderIn(options.tmp, 'CAIRN_STATE')
+  const spool = spoolBeside(dir, options.spool)
   return {
     ...silence(),
     signal: options.signal,
@@ -32,6 +34,25 @@ export function runContext(options: {
       dir[Symbol.dispose]()
       spool[Symbol.dispose]()
     },
+  }
+}
+
+function spoolBeside(dir: Disposable, parent: string): ReturnType<typeof privateDir> {
+  try {
+    return folderIn(parent, 'CAIRN_SPOOL')
+  } catch (error) {
+    dir[Symbol.dispose]()
+    throw error
+  }
+}
+
+function folderIn(parent: string, variable: string): ReturnType<typeof privateDir> {
+  const what = `cannot use the folder ${parent}`
+  try {
+    return privateDir(parent)
+  } catch (error) {
+    const { why } = systemFailure(error, what) ?? asFailure(error, what)
+    throw usage(what, why, `see that it can be written and has room, or set ${variable} to another folder`)
   }
 }
 

@@ -1,12 +1,27 @@
-import { randomUUID } from 'node:crypto'
 import { accessSync, constants, readdirSync, readFileSync, rmSync } from 'node:fs'
+
+<<<<<<< HEAD
+
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { usage } from '../model/failure.ts'
 import { replaceFile, syncFolder } from './atomic-file.ts'
 import { homeFolder } from './home.ts'
+
+=======
+
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { usage } from '../model/failure.ts'
+import { replaceFile, syncFolder } from './atomic-file.ts'
+import { hostName } from './host-name.ts'
+import { thisMachine } from './machine.ts'
+
+>>>>>>> main
+
 import { makePathSync } from './make-path.ts'
 import { sweepPrivateDirs } from './private-dir.ts'
+import { systemFailure } from './system-error.ts'
 
 /**
  * What this host keeps between runs: locks, the journal of what must be put right, spool and temporary files, and who
@@ -17,6 +32,8 @@ export interface State {
   readonly path: string
   /** A name for this host that outlives its host name. */
   readonly host: string
+  /** What a person should know about it now; null: nothing. */
+  readonly note: string | null
   readonly tmp: string
   readonly spool: string
   readonly journal: Journal
@@ -25,7 +42,7 @@ export interface State {
 
 /** Entries that survive a crash: written before something is done, removed after it was undone. */
 export interface Journal {
-  /** Durable on return. */
+  /** Durable on return. Throws a Failure. */
   write(name: string, entry: unknown): void
   remove(name: string): void
   /** Of one that cannot be read only the name is known; its entry is null. */
@@ -33,7 +50,7 @@ export interface Journal {
 }
 
 /** Opens the state folder (CAIRN_STATE, else a place fit for the user) and clears what dead processes left in it. */
-export function openState(env: NodeJS.ProcessEnv = process.env): State {
+export function openState(env: NodeJS.ProcessEnv = process.env, machine = thisMachine()): State {
   const path = env.CAIRN_STATE || defaultPath(env)
   const tmp = join(path, 'tmp')
   const spool = env.CAIRN_SPOOL || join(path, 'spool')
@@ -43,9 +60,11 @@ export function openState(env: NodeJS.ProcessEnv = process.env): State {
     }
     sweepPrivateDirs(tmp)
     sweepPrivateDirs(spool)
+    const { name, isNew } = hostName(join(path, 'host-id'), machine)
     return {
       path,
-      host: hostIdentity(path),
+      host: name,
+      note: isNew ? cloned(path, name) : null,
       tmp,
       spool,
       journal: journal(join(path, 'journal')),
@@ -78,21 +97,20 @@ function isWritable(path: string): boolean {
   }
 }
 
-/** The host's name and a random part: two machines may both be called "backup". */
-function hostIdentity(path: string): string {
-  const file = join(path, 'host-id')
-  try {
-    return readFileSync(file, 'utf8').trim()
-  } catch {
-    const identity = `${hostname()}/${randomUUID().slice(0, 8)}`
-    replaceFile(file, `${identity}\n`)
-    return identity
-  }
+function cloned(path: string, name: string): string {
+  return `the state folder ${path} was another machine's: this one is called ${name} from now on, and files and SQLite databases that are backed up here count as new sources`
 }
 
 function journal(folder: string): Journal {
   return {
-    write: (name, entry) => replaceFile(join(folder, `${name}.json`), JSON.stringify(entry)),
+    write(name, entry) {
+      const file = join(folder, `${name}.json`)
+      try {
+        replaceFile(file, JSON.stringify(entry))
+      } catch (error) {
+        throw systemFailure(error, `cannot write ${file}`) ?? error
+      }
+    },
     remove(name) {
       rmSync(join(folder, `${name}.json`), { force: true })
       syncFolder(folder)

@@ -1,4 +1,5 @@
-import { resolve } from 'node:path'
+import { statSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
 import type { ContentCheck } from '../model/content.ts'
 import { usage } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
@@ -13,14 +14,14 @@ import { filesRestorer } from './files/restorer.ts'
 import { lookAtDump } from './mariadb/ending.ts'
 import { MariadbOptions, mariadbRestorer, mariadbSource } from './mariadb/index.ts'
 import { MongodbOptions, mongodbRestorer, mongodbSource } from './mongodb/index.ts'
-import { FileOptions, fileRestorer, fileSource } from './one-file.ts'
+import { FileOptions, type FileOwner, fileRestorer, fileSource } from './one-file.ts'
 import { lookAtScript } from './postgres/ending.ts'
 import { PostgresOptions, postgresRestorer, postgresSource } from './postgres/index.ts'
 import { SqliteOptions, sqliteSource } from './sqlite/index.ts'
 import { sqliteRestorer } from './sqlite/restorer.ts'
 
 export { beginsAsDatabase } from './one-file.ts'
-export type { CheckedMember, RestorableMember }
+export type { CheckedMember, FileOwner, RestorableMember }
 export { archiveCheck }
 
 /** Every source there is. To add one: its folder, a line in each table here and in the schema, its contract test (CONTRIBUTING.md). */
@@ -88,7 +89,9 @@ export const restorers = {
   sqlite: (to: string | null): Restorer => sqliteRestorer(to === null ? {} : { to: pathOf(to) }),
   files: (to: string | null, protect: readonly string[]): Restorer =>
     filesRestorer({ protect, ...(to === null ? {} : { to: pathOf(to) }) }),
-  file: (path: string): Restorer => fileRestorer(path),
+  /** `path`: where it was. */
+  file: (to: string | null, path: string, owner?: FileOwner): Restorer =>
+    fileRestorer(to === null ? path : inFolder(pathOf(to), basename(path)), owner),
   archive: (members: readonly RestorableMember[]): Restorer => archiveRestorer(members),
   /** The members of an archive, put into a folder as they are. */
   unpacked: (folder: string, protect: readonly string[]): Restorer =>
@@ -120,6 +123,11 @@ function pathOf(to: string): string {
     'this backup is of files, which are restored to a folder or a file',
     'give a path: --to /path; `cairn list` shows what each backup is of',
   )
+}
+
+/** As cp does: below a folder that is there, else the path itself. */
+function inFolder(to: string, name: string): string {
+  return statSync(to, { throwIfNoEntry: false })?.isDirectory() ? join(to, name) : to
 }
 
 function ofFlavour(flavour: 'mariadb' | 'mysql', to: string | null, own: MariadbOptions | null): Restorer {

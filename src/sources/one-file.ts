@@ -121,8 +121,15 @@ async function* reading(path: string): Bytes {
   }
 }
 
-/** Brings back one file as it was, beside its place first. `path`: where it goes. */
-export function fileRestorer(path: string): Restorer {
+/** Who may do what with a file, as far as it is known. */
+export interface FileOwner {
+  readonly mode?: number | undefined
+  readonly uid?: number | undefined
+  readonly gid?: number | undefined
+}
+
+/** Brings back one file as it was, beside its place first. `path`: where it goes; `owner`: whose it is where there is none to take that from. */
+export function fileRestorer(path: string, owner: FileOwner = {}): Restorer {
   return {
     async plan() {
       demandWritable([{ target: path, why: await whyNotPut(path) }])
@@ -134,10 +141,10 @@ export function fileRestorer(path: string): Restorer {
       }
     },
     async apply(chain, _pick, replace, read, ctx) {
-      const [record] = chain.at(-1)?.artifacts ?? []
+      const record = chain.at(-1)?.artifacts.find(({ role }) => role === 'data')
       if (!record) throw usage(`cannot restore ${path}`, 'the backup holds no such file')
       if (existsSync(path) && !replace) throw usage(`cannot restore ${path}`, 'it exists')
-      await writeAside(path, read.open(record), ctx)
+      await writeAside(path, read.open(record), owner, ctx)
       return { target: path, objects: 1, rows: null, warnings: [] }
     },
   }
@@ -151,16 +158,16 @@ async function whyNotPut(path: string): Promise<string | null> {
 }
 
 /** Durably, or not at all; who has the file open keeps the old one. Owner and rights are those of the file it replaces. */
-async function writeAside(path: string, bytes: Bytes, ctx: Context): Promise<void> {
+async function writeAside(path: string, bytes: Bytes, owner: FileOwner, ctx: Context): Promise<void> {
   const temporary = `${path}.${randomUUID()}.cairn-restore`
-  const before = await stat(path).catch(() => null)
+  const { uid, gid, mode } = (await stat(path).catch(() => null)) ?? owner
   try {
     await makePath(dirname(path))
     await pipeline(bytes, createWriteStream(temporary, { flags: 'wx', mode: 0o600, flush: true }), {
       signal: ctx.signal,
     })
-    if (before) await chown(temporary, before.uid, before.gid).catch(() => {})
-    await chmod(temporary, (before?.mode ?? 0o644) & 0o7777)
+    if (uid !== undefined && gid !== undefined) await chown(temporary, uid, gid).catch(() => {})
+    await chmod(temporary, (mode ?? 0o644) & 0o7777)
     await rename(temporary, path)
     syncFolder(dirname(path))
   } catch (error) {

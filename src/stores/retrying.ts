@@ -30,7 +30,7 @@ const longestMs = 60_000
  * `lockUntil` and the `put` of a buffer are repeated. The put of a stream is not: a stream comes once, and an
  * adapter that can repeat a part of it does so itself. `probe` and `sweep` are not either: they tell how things are.
  * Attempts are counted anew whenever a get or a list got further. Each retry emits a warning. Waits end at an
- * abort, with its reason. When patience ends, the last Transient is thrown.
+ * abort, with its reason. When patience ends, or that of `ctx`, the last Transient is thrown.
  *
  * A put that failed may have arrived all the same, so AlreadyExists at a later attempt may be our own object.
  * It counts as success when the object reads back equal; or, where nobody can read, when the key carries the
@@ -43,6 +43,7 @@ export function retrying(store: Store, options: Partial<Patience> = {}): Store {
   const lockUntil = store.lockUntil?.bind(store)
   const close = store.close?.bind(store)
   const advice = store.advice?.bind(store)
+  const now = store.now?.bind(store)
   const trying = (doing: string, ctx: Context): Tries => new Tries(store.name, doing, patience, ctx)
   return {
     name: store.name,
@@ -75,6 +76,7 @@ export function retrying(store: Store, options: Partial<Patience> = {}): Store {
         trying(`locking ${key}`, ctx).until(() => lockUntil(key, version, until, ctx)),
     }),
     ...(advice && { advice }),
+    ...(now && { now: ctx => trying('asking for the time', ctx).until(() => now(ctx)) }),
     ...(close && { close }),
   }
 }
@@ -86,6 +88,7 @@ class Tries {
   readonly #patience: Patience
   readonly #ctx: Context
   #failed = 0
+  #since = performance.now()
 
   constructor(store: string, doing: string, patience: Patience, ctx: Context) {
     this.#store = store
@@ -108,6 +111,7 @@ class Tries {
   /** It got further: patience begins anew. */
   progress(): void {
     this.#failed = 0
+    this.#since = performance.now()
   }
 
   /** Returns when it is time for the next attempt; throws the error when there is to be none. */
@@ -118,6 +122,8 @@ class Tries {
     const { attempts, baseMs, jitter } = this.#patience
     const full = Math.min(longestMs, baseMs * 2 ** (this.#failed - 1))
     const waitMs = full * (1 - jitter * Math.random())
+    const { patienceMs = Number.POSITIVE_INFINITY } = this.#ctx
+    if (performance.now() + waitMs - this.#since > patienceMs) throw error
     this.#ctx.emit({
       type: 'warning',
       what: `${this.#doing} failed in the store ${this.#store}`,

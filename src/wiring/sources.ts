@@ -2,11 +2,17 @@
 
 import { basename } from 'node:path'
 import type { Config, JobConfig, MemberConfig, PartConfig, SourceConfig } from '../config/schema.ts'
-import { usage } from '../model/failure.ts'
+import { damage, usage } from '../model/failure.ts'
 import type { Manifest } from '../model/manifest.ts'
 import type { Restorer } from '../model/restore.ts'
 import type { Source } from '../model/source.ts'
-import { beginsAsDatabase, type RestorableMember, restorers, sources } from '../sources/index.ts'
+import {
+  beginsAsDatabase,
+  type FileOwner,
+  type RestorableMember,
+  restorers,
+  sources,
+} from '../sources/index.ts'
 import { gzipStage } from '../stages/index.ts'
 import { storeFolders } from './stores.ts'
 
@@ -50,12 +56,25 @@ export function openRestorer(manifest: Manifest, to: string | null, config: Conf
   if (engine === 'mongodb') return restorers.mongodb(to, own?.type === 'mongodb' ? own : null)
   if (engine === 'sqlite') return restorers.sqlite(to)
   if (engine === 'files') return restorers.files(to, storeFolders(config))
+  if (engine === 'file') return restorers.file(to, ...placeOf(manifest))
   if (engine === 'archive') return openArchiveRestorer(manifest, to, own, config)
   throw usage(
     `cannot restore ${manifest.id}`,
     `this Cairn does not know the engine "${engine}"`,
     'use a newer Cairn',
   )
+}
+
+/** Where a file was, and whose; no more rights than those to read, write and run it. */
+function placeOf({ id, source: { options } }: Manifest): [path: string, owner: FileOwner] {
+  const { path, mode, uid, gid } = options
+  if (typeof path !== 'string')
+    throw damage(`cannot restore ${id}`, 'its manifest does not tell where the file was')
+  const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined)
+  return [
+    path,
+    { mode: typeof mode === 'number' ? mode & 0o777 : undefined, uid: number(uid), gid: number(gid) },
+  ]
 }
 
 /** Without the job, or when a person says where to, the archive's members are put there as they are. */
@@ -121,7 +140,7 @@ export function restorable({ name, source, gzip }: MemberConfig, config: Config)
 function byContent(path: string, isDatabase: boolean): ReturnType<RestorableMember['by']> {
   return isDatabase
     ? { engine: 'sqlite', media: 'sqlite', restorer: restorers.sqlite(path) }
-    : { engine: 'file', media: 'file', restorer: restorers.file(path) }
+    : { engine: 'file', media: 'file', restorer: restorers.file(null, path) }
 }
 
 function restorableFiles(

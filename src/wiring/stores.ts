@@ -1,6 +1,6 @@
 // What the configuration calls a store, or a person by its address; and what a job keeps there.
 
-import { existsSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import * as z from 'zod'
 import type { Config, JobConfig, KeepConfig, StoreConfig } from '../config/schema.ts'
@@ -23,7 +23,7 @@ export function openStore(
 /** A mistyped path would look like a store without backups. */
 export function mustBeThere(store: Store, named: string, config: Config): Store {
   const isFolder = !config.stores[named] && !/^(s3|rclone):/.test(named)
-  if (!isFolder || existsSync(folderAt(named))) return store
+  if (!isFolder || statSync(folderAt(named), { throwIfNoEntry: false })?.isDirectory()) return store
   throw usage(`there is no store at ${named}`, 'there is no such folder', 'check the path')
 }
 

@@ -512,10 +512,62 @@ test('a disk that is full fails the backup, the restore and the spool, and leave
   assert.ok(!existsSync(host.path('small/back/wiki')))
 })
 
-test('a result that nobody can take because a disk is full is one error, not an internal one', async () => {
-  const by = ['sh', '-c', 'exec "$@" >/dev/full', 'sh']
-  const ran = await furnished().run(['status'], { by })
-  assert.equal(ran.code, 1)
-  assert.match(ran.stderr, /^cairn: error: cannot write to stdout: /)
-  assert.doesNotMatch(ran.stderr, /internal error/)
+test('what a copy fails for is told once; a file is no store', async () => {
+  const host = furnished()
+  await host.ok(['backup'])
+  writeFileSync(host.path('file'), '')
+  await refused(host, ['copy', 'latest', '--to', host.path('file/below')], [/cannot write .*file\/below/], {
+    code: 1,
+  })
+  await refused(host, ['list', '--store', host.path('file')], [/there is no such folder/])
+})
+
+test('a result that nobody can take is one error; of work that is done, only its result is lost', async () => {
+  const host = furnished()
+  const full = { by: ['sh', '-c', 'exec "$0" "$@" > /dev/full'] }
+  const backup = await host.run(['backup', '--json'], full)
+  assert.equal(backup.code, 3, backup.stderr)
+  assert.match(
+    backup.stderr,
+    /"what":"cannot write the result to stdout","why":"there is no space left \(ENOSPC\)"/,
+  )
+  assert.doesNotMatch(backup.stderr, /node:/)
+  assert.equal((await listed(host)).length, 1)
+  await refused(host, ['list'], [/cannot write the result to stdout: there is no space left/], {
+    code: 1,
+    ...full,
+  })
+  const restored = await host.run(['restore', 'latest', '--to', host.path('back.db'), '--yes'], full)
+  assert.equal(restored.code, 3, restored.stderr)
+  assert.ok(existsSync(host.path('back.db')))
+})
+
+test('what the system refuses is told with what, why and what to do, and never as a fault of Cairn', async () => {
+  const host = furnished()
+  // Where nobody knows what was being done, it is told as the system's refusal all the same.
+  const nowhere = { by: ['sh', '-c', 'mkdir none && cd none && rmdir ../none && exec "$0" "$@"'] }
+  await refused(host, ['init', '--defaults'], [/error: the system refuses to \w+: .*\(ENOENT\)/], {
+    code: 1,
+    ...nowhere,
+  })
+  // In /proc nobody can make anything, root neither.
+  await refused(
+    host,
+    ['init', '--defaults'],
+    [/cannot write \/proc\/cairn-key\.txt: .*ENOENT[\s\S]*hint: /],
+    {
+      cwd: '/proc',
+    },
+  )
+  await refused(host, ['list'], [/cannot use the folder \/proc: .*ENOENT[\s\S]*hint: .*CAIRN_SPOOL/], {
+    env: { CAIRN_SPOOL: '/proc' },
+  })
+  mkdirSync(`${host.state}/locks/shop.lock`)
+  await refused(host, ['prune'], [/cannot lock job shop: .*shop\.lock: [\s\S]*hint: .*CAIRN_STATE/])
+  rmSync(`${host.state}/locks/shop.lock`, { recursive: true })
+  rmSync(`${host.state}/journal`, { recursive: true })
+  symlinkSync('/proc', `${host.state}/journal`)
+  await refused(host, ['backup'], [/cannot write .*journal\/begun\.shop\.[\s\S]*ENOENT[\s\S]*hint: /], {
+    code: 1,
+  })
 })

@@ -62,6 +62,7 @@ interface Health {
       readonly lastGood: Record<string, string | null>
       readonly nextRun: string | null
       readonly alarm: string[]
+      readonly overdue: string[]
     }
   }
 }
@@ -192,6 +193,7 @@ test('the alarm fires once, also over a restart; health and status tell of it; i
   await eventually('health tells of it', async () => (await healthAt(port)).status === 503)
   const red = await healthAt(port)
   assert.deepEqual(red.health.jobs.wiki.alarm, ['disk'])
+  assert.deepEqual(red.health.jobs.wiki.overdue, ['in disk'])
   assert.equal(red.health.jobs.wiki.lastGood.disk, null)
   assert.match(red.health.jobs.wiki.nextRun ?? '', /-01-01T/)
   await stop(first, 'SIGKILL')

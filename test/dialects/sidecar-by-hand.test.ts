@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { filesIn, listed, machine, randomFiles, sqliteFile } from '../support/cli.ts'
@@ -123,7 +124,10 @@ test('an environment that is wrong is told to the failure webhook that it names,
   const { env } = byHand()
   const urls = { BACKUP_FAILURE_WEBHOOK: `"${server.origin}/fail"`, BACKUP_SUCCESS_WEBHOOK: 'nonsense' }
   const sidecar = oldHost({ ...env, ...urls, BACKUP_RETENTION_DAYS: 'x' })
-  for (const command of ['run', 'serve', 'backup']) assert.equal((await sidecar.cairn([command])).code, 2)
+  for (const command of ['run', 'serve', 'backup']) {
+    rmSync(join(sidecar.state, 'told.json'), { force: true })
+    assert.equal((await sidecar.cairn([command])).code, 2)
+  }
   assert.equal((await sidecar.cairn(['list'])).code, 2)
   // What is told has a name, and no secret.
   const moonflower = oldHost({
@@ -145,6 +149,22 @@ test('an environment that is wrong is told to the failure webhook that it names,
   assert.equal(server.calls.length, 4)
 })
 
+test('a container that is restarted with the same wrong environment tells it once, and another fault at once', async () => {
+  await using server = await webhookServer()
+  const { env } = byHand()
+  const wrong = { ...env, BACKUP_FAILURE_WEBHOOK: `${server.origin}/fail`, BACKUP_RETENTION_DAYS: 'x' }
+  const host = oldHost(wrong)
+  for (let start = 0; start < 2; start++) assert.equal((await host.cairn(['run'])).code, 2)
+  assert.deepEqual(server.words(), ['fail'])
+  assert.equal((await host.cairn(['run'], { BACKUP_RETENTION_DAYS: 'y' })).code, 2)
+  assert.deepEqual(server.words(), ['fail', 'fail'])
+  assert.match(server.calls[1]?.body ?? '', /found "y"/)
+  // Where nothing can be remembered, it is told rather once too often.
+  for (let start = 0; start < 2; start++)
+    assert.equal((await host.cairn(['run'], { CAIRN_STATE: '/proc/none' })).code, 2)
+  assert.equal(server.calls.length, 4)
+})
+
 test('a webhook that cannot be told is a warning; the error stays', async () => {
   const { env } = byHand()
   const host = oldHost({ ...env, BACKUP_RETENTION_DAYS: 'x', BACKUP_FAILURE_WEBHOOK: 'nonsense' })
@@ -154,6 +174,28 @@ test('a webhook that cannot be told is a warning; the error stays', async () => 
     ran.stderr,
     /warning: the failure webhook was not delivered[\s\S]*error: the environment is not one/,
   )
+})
+
+test('sidecar: in the image, the health check writes nothing into the log that people read', () => {
+  const { env } = byHand()
+  const host = oldHost({})
+  const log = host.path('backup.log')
+  const here = (name: string): string => {
+    const text = readFileSync(join(scripts, name), 'utf8')
+      .replaceAll('/opt/cairn/bin/cairn', resolve(scripts, '../../bin/cairn'))
+      .replaceAll('/var/log/backup.log', log)
+      .replaceAll(/(?<=^|\s)\/entrypoint(?= )/gm, host.path('entrypoint'))
+    writeFileSync(host.path(name), text, { mode: 0o755 })
+    return host.path(name)
+  }
+  const wrong = { ...env, BACKUP_RETENTION_DAYS: 'x', CAIRN_STATE: host.state, PATH: process.env.PATH }
+  const ran = (...[program = '', ...args]: string[]): number | null =>
+    spawnSync(program, args, { env: wrong, cwd: host.folder }).status
+  const entrypoint = here('entrypoint')
+  assert.equal(ran(here('healthy')), 0)
+  assert.ok(!existsSync(log), existsSync(log) ? readFileSync(log, 'utf8') : '')
+  assert.equal(ran(entrypoint, 'status', '--watched'), 2)
+  assert.match(readFileSync(log, 'utf8'), /BACKUP_RETENTION_DAYS/)
 })
 
 test('sidecar: in the image, half a configuration waits and says what is missing; what is wrong ends', async t => {

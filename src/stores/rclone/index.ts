@@ -74,6 +74,9 @@ export const RcloneOptions = z
 
 export type RcloneOptions = z.output<typeof RcloneOptions>
 
+/** Some seconds, where nobody answers; ten of them take minutes. */
+const briefTries = 3
+
 /** The smallest limit of the great object stores; what a remote allows beyond or below, rclone does not tell. */
 const maxObjectBytes = 5 * 1024 ** 4
 
@@ -102,6 +105,8 @@ class RcloneStore implements Store {
   readonly name: string
   readonly #options: RcloneOptions
   readonly #uses: Uses
+  /** For those who wait for an answer. */
+  readonly #brief: Uses
   readonly #folders = new FolderGate()
   /** The account may not rename: it was refused once. */
   #mayNotRename = false
@@ -110,10 +115,11 @@ class RcloneStore implements Store {
     this.name = name
     this.#options = options
     this.#uses = new Uses(options)
+    this.#brief = new Uses({ ...options, tries: briefTries })
   }
 
   get can(): Store['can'] {
-    const features = this.#uses.features
+    const features = this.#uses.features ?? this.#brief.features
     const hidesPartial = features !== null && (features.bucketBased || this.#renames(features))
     const can = { read: true, list: true, remove: true, lock: false, versions: false, exclusive: false }
     return { ...can, hidesPartial, maxObjectBytes }
@@ -130,7 +136,7 @@ class RcloneStore implements Store {
 
   async probe(ctx: Context): Promise<void> {
     try {
-      const use = await this.#uses.open(ctx)
+      const use = await this.#open(ctx)
       await sizeOf(use, '.cairn/v1', ctx.signal)
     } catch (error) {
       ctx.signal.throwIfAborted()
@@ -143,7 +149,7 @@ class RcloneStore implements Store {
 
   /** Older ones do not know what their users are promised of S3. */
   async advice(ctx: Context): Promise<Advice | null> {
-    const { daemon } = await this.#uses.open(ctx)
+    const { daemon } = await this.#open(ctx)
     const { version } = await daemon.call('core/version', {}, ctx.signal)
     const [, major, minor] = /^v(\d+)\.(\d+)/.exec(String(version)) ?? []
     if (Number(major) > 1 || Number(minor) >= 70) return null
@@ -178,7 +184,7 @@ class RcloneStore implements Store {
   async *get(key: string, options: GetOptions, ctx: Context): AsyncGenerator<Uint8Array, void, undefined> {
     const what = this.#doing('read', key)
     try {
-      const use = await this.#uses.open(ctx)
+      const use = await this.#open(ctx)
       const from = { fs: use.fs, remote: placeOf(use, nameOf(key)), what: `${key} in store ${this.name}` }
       yield* download(use.daemon, from, options.range, ctx)
     } catch (error) {
@@ -221,8 +227,12 @@ class RcloneStore implements Store {
   }
 
   /** Ends rclone; no process, port or file is left. The store may be used again. */
-  close(): Promise<void> {
-    return this.#uses.close()
+  async close(): Promise<void> {
+    await Promise.all([this.#uses.close(), this.#brief.close()])
+  }
+
+  #open(ctx: Context): Promise<Use> {
+    return (ctx.patienceMs === undefined ? this.#uses : this.#brief).open(ctx)
   }
 
   #renames(features: Features): boolean {
@@ -239,7 +249,7 @@ class RcloneStore implements Store {
   /** Runs a request. What rclone says becomes a Failure, an abort its reason. `once`: one that rclone cannot try again. */
   async #attempt<T>(what: string, ctx: Context, request: (use: Use) => Promise<T>, once = false): Promise<T> {
     try {
-      return await request(await this.#uses.open(ctx))
+      return await request(await this.#open(ctx))
     } catch (error) {
       ctx.signal.throwIfAborted()
       throw asRcloneFailure(error, what, once)

@@ -43,6 +43,8 @@ export interface Reach {
   readonly clear?: Readonly<Record<string, SecretSource>> | undefined
   readonly environment?: Readonly<Record<string, SecretSource>> | undefined
   readonly program: string
+  /** How often rclone itself tries a request, unless that is set; absent: as it thinks right. */
+  readonly tries?: number | undefined
 }
 
 /** One daemon at a time, started when it is first needed, and anew when it has died. */
@@ -103,6 +105,7 @@ async function reachRemote(reach: Reach, ctx: Context): Promise<Use> {
     program: reach.program,
     secrets: secretsOf(parseRemote(remote)),
     env: {
+      ...(reach.tries === undefined ? {} : { RCLONE_LOW_LEVEL_RETRIES: String(reach.tries) }),
       ...inherited(process.env),
       ...(await asVariables(environment)),
       ...(config !== undefined && { RCLONE_CONFIG: config }),

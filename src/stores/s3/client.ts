@@ -46,6 +46,8 @@ export interface Connection {
   /** The secrets read so far: nothing shown may hold them. */
   readonly secrets: ReadonlySet<Secret>
   ask<T>(request: Request<T>, ctx: Context, how?: Ask): Promise<T>
+  /** The server's time, as it stood in its last answer; null where that had none. */
+  lastTime(): Date | null
   /** The AWS CLI's command that writes an object to stdout; it takes the credentials from its own chain. */
   shell(key: string): string
   close(): Promise<void>
@@ -57,6 +59,7 @@ export function connection(options: S3Options, patience: Patience): Connection {
   const secrets = new Set<Secret>()
   const clients = new Map<string, S3>()
   let shared: Promise<S3ClientConfig> | undefined
+  let lastTime: Date | null = null
 
   /** Clients differ in their timeouts only; sockets and credentials are shared. */
   async function client(silenceMs: number, streams: boolean): Promise<S3> {
@@ -68,6 +71,9 @@ export function connection(options: S3Options, patience: Patience): Connection {
     const made = new S3({
       ...config,
       requestHandler: { ...config.requestHandler, ...timeouts(silenceMs, streams) },
+    })
+    noteTimes(made, time => {
+      lastTime = time
     })
     const key = await options.customerKey?.read()
     if (key) {
@@ -84,17 +90,21 @@ export function connection(options: S3Options, patience: Patience): Connection {
     const silenceMs = how.silenceMs ?? Math.min(Math.ceil(ctx.stallMs / 3), 120_000)
     const s3 = await client(silenceMs, how.streams ?? false)
     let silences = 0
+    const started = performance.now()
     for (let attempt = 1; ; attempt++) {
       ctx.signal.throwIfAborted()
+      const pauseMs = patience.pauseMs * 4 ** (attempt - 1)
       try {
         return await request(s3, { abortSignal: ctx.signal }, attempt)
       } catch (error) {
         ctx.signal.throwIfAborted()
         if (isSilence(error)) silences++
         const stalled = silences * silenceMs >= ctx.stallMs
-        if (stalled || attempt >= (how.attempts ?? patience.attempts) || !isPassing(error)) throw error
+        const late = performance.now() + pauseMs - started > (ctx.patienceMs ?? Number.POSITIVE_INFINITY)
+        if (stalled || late || attempt >= (how.attempts ?? patience.attempts) || !isPassing(error))
+          throw error
       }
-      await pause(patience.pauseMs * 4 ** (attempt - 1), ctx.signal)
+      await pause(pauseMs, ctx.signal)
     }
   }
 
@@ -104,6 +114,7 @@ export function connection(options: S3Options, patience: Patience): Connection {
     aws,
     secrets,
     ask,
+    lastTime: () => lastTime,
     shell: key => downloadCommand(options, endpoint, key),
     async close() {
       for (const each of clients.values()) each.destroy()
@@ -111,6 +122,20 @@ export function connection(options: S3Options, patience: Patience): Connection {
       shared = undefined
     },
   }
+}
+
+/** RFC 9110, 6.6.1: an answer says when it was made. */
+function noteTimes(client: S3, note: (time: Date | null) => void): void {
+  client.middlewareStack.add(
+    next => async args => {
+      const result = await next(args)
+      const { headers } = result.response as { headers?: Readonly<Record<string, string>> }
+      const time = new Date(headers?.date ?? '')
+      note(Number.isNaN(time.getTime()) ? null : time)
+      return result
+    },
+    { step: 'deserialize', name: 'noteTimes', priority: 'low' },
+  )
 }
 
 /** Undefined for AWS. The variables are the AWS CLI's; the SDK knows them too, but would not tell us. */

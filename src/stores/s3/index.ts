@@ -13,7 +13,7 @@ import { explained, isAbsent } from './error.ts'
 import { Dropped, ensureExtras, lockHeaders, retain, retention, tagHeader } from './lock.ts'
 import type { S3Options } from './options.ts'
 import { BodyFailed, maxObjectBytes, maxParts, type PartDigests, partBytes, wholePart } from './part.ts'
-import { listPage, probe, read, versionsPage } from './read.ts'
+import { listPage, probe, read, timeOf, versionsPage } from './read.ts'
 import { abortUploads, removeAll, removeVersion } from './remove.ts'
 import { putWhole, upload } from './upload.ts'
 
@@ -99,6 +99,7 @@ function storeUnder(name: string, options: S3Options, patience: typeof defaultPa
     },
 
     probe: ctx => probe(link, root, ctx),
+    now: ctx => doing('cannot ask for the time', ctx, () => timeOf(link, root, ctx)),
 
     async put(key, body, o, ctx) {
       const full = keyOf(key)

@@ -111,11 +111,21 @@ export async function versionsPage(
   return { entries, next }
 }
 
+/** The server's time, from its answer to some request. */
+export async function timeOf(link: Connection, root: string, ctx: Context): Promise<Date | null> {
+  await listOne(link, root, ctx)
+  return link.lastTime()
+}
+
+function listOne(link: Connection, Prefix: string, ctx: Context, attempts?: number) {
+  const input = { Bucket: link.bucket, Prefix, MaxKeys: 1 }
+  return link.ask((s3, o) => s3.listObjectsV2(input, o), ctx, attempts ? { attempts } : {})
+}
+
 /** Asks for a list of one. To be refused it is no fault: who may only write has good credentials too. */
 export async function probe(link: Connection, root: string, ctx: Context): Promise<void> {
-  const input = { Bucket: link.bucket, Prefix: root, MaxKeys: 1 }
   try {
-    await link.ask((s3, o) => s3.listObjectsV2(input, o), ctx, { attempts: 1 })
+    await listOne(link, root, ctx, 1)
   } catch (error) {
     ctx.signal.throwIfAborted()
     if (isRefused(error)) return
