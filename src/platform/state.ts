@@ -1,24 +1,11 @@
 import { accessSync, constants, readdirSync, readFileSync, rmSync } from 'node:fs'
-
-<<<<<<< HEAD
-
-import { hostname, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { usage } from '../model/failure.ts'
 import { replaceFile, syncFolder } from './atomic-file.ts'
 import { homeFolder } from './home.ts'
-
-=======
-
-import { homedir, tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { usage } from '../model/failure.ts'
-import { replaceFile, syncFolder } from './atomic-file.ts'
 import { hostName } from './host-name.ts'
 import { thisMachine } from './machine.ts'
-
->>>>>>> main
-
 import { makePathSync } from './make-path.ts'
 import { sweepPrivateDirs } from './private-dir.ts'
 import { systemFailure } from './system-error.ts'
