@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import { usage } from '../../model/failure.ts'
 import { type Connection, showConnection } from './connection.ts'
+import { codeOf } from './explain.ts'
 
 /** A setting of nobody: what stands in it does no harm to whoever gets it. */
 const mark = 'cairn.connection'
@@ -36,9 +37,15 @@ async function alsoMarked(another: () => Promise<pg.Client>, ours: string): Prom
   }
 }
 
+/** Null where it is not set, which is an error to the server; only from 9.6 on can that be asked otherwise. */
 async function marked(client: pg.Client): Promise<string | null> {
-  const { rows } = await client.query<{ value: string | null }>(
-    `SELECT pg_catalog.current_setting('${mark}', true) AS value`,
-  )
-  return rows[0]?.value ?? null
+  try {
+    const { rows } = await client.query<{ value: string }>(
+      `SELECT pg_catalog.current_setting('${mark}') AS value`,
+    )
+    return rows[0]?.value ?? null
+  } catch (error) {
+    if (codeOf(error) === '42704') return null
+    throw error
+  }
 }
