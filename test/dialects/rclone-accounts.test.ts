@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { gunzipSync } from 'node:zlib'
 import type { MariadbFacts } from '../services/facts.ts'
 import { freshSqlServer, orSkip } from '../services/index.ts'
 import { runSql } from '../services/mariadb.ts'
@@ -31,6 +32,11 @@ test('rclone: the file of a whole MariaDB server holds its accounts: loaded by h
   assert.doesNotMatch(`${ran.stderr}${shown}`, /\*[0-9A-F]{40}/)
   const [name = ''] = filesIn(host.path('up')).filter(path => !path.startsWith('.cairn/'))
   assert.equal((await host.cairn(['verify', 'latest'], env)).code, 0)
+
+  // Each server has this, and the root that comes by TCP may not give it.
+  const script = gunzipSync(readFileSync(host.path('up', name))).toString()
+  assert.match(await runSql(from, 'SHOW GRANTS FOR root@localhost'), /GRANT PROXY/)
+  assert.doesNotMatch(script, /GRANT PROXY ON .* TO .root./)
 
   // The administrators there log in by the passwords that they had.
   await mayProxy(byHand)
