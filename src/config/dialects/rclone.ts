@@ -171,7 +171,9 @@ function sourceOf(
   env.warnings.push(...notes)
   const what = all ? { whole: true } : { databases }
   if (engine === 'postgres') return { type: engine, ...postgresOf(env, lifted, all), ...what, args: rest }
-  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: all ? 'inside' : false, args: rest }
+  // The accounts were tables of that database.
+  const areWanted = all && !(lifted.exclude as string[] | undefined)?.includes('mysql')
+  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: areWanted && 'inside', args: rest }
 }
 
 function postgresOf(env: Variables, lifted: Sorted['lifted'], all: boolean): Plain {

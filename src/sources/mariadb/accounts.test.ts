@@ -63,7 +63,10 @@ for (const which of ['11.8', 'mysql'] as const)
                 : Buffer.from(
                     Buffer.from(whole)
                       .toString()
-                      .replace(/(USER IF NOT EXISTS `ghost`@`%` IDENTIFIED) .*;/, "$1 WITH no_such AS 'secret';"),
+                      .replace(
+                        /(USER IF NOT EXISTS `ghost`@`%` IDENTIFIED) .*;/,
+                        "$1 WITH no_such AS 'secret';",
+                      ),
                   ),
             ),
         ] as const,
