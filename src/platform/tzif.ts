@@ -7,6 +7,13 @@ export interface ZoneFile {
   offsetAt(seconds: number): number
 }
 
+/** A rule by itself, as TZ may be one; without the days it has those that libc takes then. Throws an Error when the text is none. */
+export function parseZoneRule(text: string): ZoneFile {
+  const isWithoutDays = /^[A-Za-z]{3,}[+-]?[\d:]+[A-Za-z]{3,}[+-]?[\d:]*$/.test(text)
+  const rule = parseRule(isWithoutDays ? `${text},M3.2.0,M11.1.0` : text)
+  return { offsetAt: seconds => ruleOffset(rule, seconds) }
+}
+
 /** Throws an Error when the bytes are no such file. */
 export function parseZoneFile(file: Buffer): ZoneFile {
   const first = headerAt(file, 0)

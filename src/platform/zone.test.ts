@@ -76,6 +76,10 @@ test('TZ wins, and one that names no zone is refused', () => {
   assert.equal(localZone({ TZ: 'Europe/Paris' }, file), 'Europe/Paris')
   assert.equal(localZone({ TZ: ':/usr/share/zoneinfo/Europe/Paris' }, file), 'Europe/Paris')
   showsTheSame(localZone({ TZ: '' }, file), 'Asia/Tokyo')
+  showsTheSame(localZone({ TZ: `:${file}` }, file), 'Asia/Tokyo')
+  showsTheSame(localZone({ TZ: 'CET-1CEST,M3.5.0,M10.5.0/3' }, file), 'Europe/Berlin')
+  showsTheSame(localZone({ TZ: 'CST6CDT5' }, file), 'America/Chicago')
+  showsTheSame(localZone({ TZ: '<+03>-3' }, file), 'Etc/GMT-3')
   assert.throws(() => localZone({ TZ: 'Berlin' }, file), /TZ=Berlin is not a time zone/)
 })
 

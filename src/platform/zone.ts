@@ -1,7 +1,7 @@
 import { readFileSync, realpathSync } from 'node:fs'
 import { usage } from '../model/failure.ts'
 import { offsetAt } from '../model/schedule.ts'
-import { parseZoneFile, type ZoneFile } from './tzif.ts'
+import { parseZoneFile, parseZoneRule, type ZoneFile } from './tzif.ts'
 
 /**
  * The zone of this machine by its name, `Europe/Berlin`: TZ, else what /etc/localtime *holds*, else UTC. Its name alone does
@@ -9,10 +9,10 @@ import { parseZoneFile, type ZoneFile } from './tzif.ts'
  * Throws a Failure (exit 2) when TZ names no zone: a job that ran at another hour than was meant would be found out late.
  */
 export function localZone(env: NodeJS.ProcessEnv = process.env, file = '/etc/localtime'): string {
-  const named = env.TZ?.replace(/^:/, '')
-  if (named && named !== file) {
-    const name = named.replace(/^.*\/zoneinfo\//, '')
-    if (isZone(name)) return name
+  const named = env.TZ ?? ''
+  if (named && !isMachines(named, file)) {
+    const name = zoneNamed(named)
+    if (name !== null) return name
     throw usage(
       `TZ=${env.TZ} is not a time zone`,
       'no zone is called so',
@@ -22,6 +22,25 @@ export function localZone(env: NodeJS.ProcessEnv = process.env, file = '/etc/loc
   const found = known.get(file) ?? zoneIn(file)
   known.set(file, found)
   return found
+}
+
+/** Whether a value of TZ means what the machine itself goes by. */
+export function isMachines(tz: string, file = '/etc/localtime'): boolean {
+  return tz.replace(/^:/, '') === file
+}
+
+/**
+ * The zone that a value of TZ means, as libc takes it: a name, the path of a zone's file, or a rule (`CET-1CEST,M3.5.0,M10.5.0/3`),
+ * of which it is a zone that goes by it. Null when it is none.
+ */
+export function zoneNamed(tz: string): string | null {
+  const name = tz.replace(/^:/, '').replace(/^.*\/zoneinfo\/(?:posix\/|right\/)?/, '')
+  if (isZone(name)) return name
+  try {
+    return zoneThatShows(parseZoneRule(name), undefined)
+  } catch {
+    return null
+  }
 }
 
 /** Rules that differ by a few weeks a year are two versions of one zone's. */
@@ -37,7 +56,10 @@ function zoneIn(file: string): string {
   } catch {
     return 'UTC'
   }
-  const linked = linkedName(file)
+  return zoneThatShows(held, linkedName(file))
+}
+
+function zoneThatShows(held: ZoneFile, linked: string | undefined): string {
   const moments = someMoments()
   // The rules of all other zones take a while to load.
   const isUtc = linked === undefined || linked === 'Etc/UTC' || linked === 'UTC'

@@ -4,6 +4,7 @@ import { RcloneOptions, rcloneStore } from './rclone/index.ts'
 import { retrying } from './retrying.ts'
 import { S3Options, s3Store } from './s3/index.ts'
 
+export { variable as remoteVariable } from './rclone/environment.ts'
 export {
   isBroken as isBrokenRemote,
   isSecretName,

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { gunzipSync } from 'node:zlib'
 import type { MariadbFacts } from '../services/facts.ts'
 import { freshSqlServer, orSkip } from '../services/index.ts'
 import { runSql } from '../services/mariadb.ts'
@@ -32,6 +33,11 @@ test('rclone: the file of a whole MariaDB server holds its accounts: loaded by h
   const [name = ''] = filesIn(host.path('up')).filter(path => !path.startsWith('.cairn/'))
   assert.equal((await host.cairn(['verify', 'latest'], env)).code, 0)
 
+  // Each server has this, and the root that comes by TCP may not give it.
+  const script = gunzipSync(readFileSync(host.path('up', name))).toString()
+  assert.match(await runSql(from, 'SHOW GRANTS FOR root@localhost'), /GRANT PROXY/)
+  assert.doesNotMatch(script, /GRANT PROXY ON .* TO .root./)
+
   // The administrators there log in by the passwords that they had.
   await mayProxy(byHand)
   const admin = await runSql(byHand, 'SHOW CREATE USER admin; SHOW CREATE USER root@localhost')
@@ -57,4 +63,29 @@ test('rclone: the file of a whole MariaDB server holds its accounts: loaded by h
   assert.equal(restored.code, 0, restored.stderr)
   assert.deepEqual(await accountsOf(to), expected)
   assert.equal((await runSql(to, 'SELECT n FROM shop.c3')).trim(), '2\n2')
+
+  // The accounts were tables of a database that is left out here.
+  const less = await host.cairn(
+    ['run', '--', '--user=admin', '--ignore-database=aside', '--ignore-database=mysql'],
+    {
+      ...env,
+      UPLOAD_PREFIX: host.path('less'),
+    },
+  )
+  assert.equal(less.code, 0, less.stderr)
+  const [file = ''] = filesIn(host.path('less')).filter(path => !path.startsWith('.cairn/'))
+  const text = gunzipSync(readFileSync(host.path('less', file))).toString()
+  assert.match(text, /CREATE DATABASE .*`shop`/)
+  assert.doesNotMatch(text, /CREATE DATABASE .*`aside`|CREATE USER/)
+
+  // A privilege on a table that is left out would end what loads the file.
+  const fewer = await host.cairn(['run', '--', '--user=admin', '--ignore-table=aside.t'], {
+    ...env,
+    UPLOAD_PREFIX: host.path('fewer'),
+  })
+  assert.equal(fewer.code, 0, fewer.stderr)
+  const [other = ''] = filesIn(host.path('fewer')).filter(path => !path.startsWith('.cairn/'))
+  const accounts = gunzipSync(readFileSync(host.path('fewer', other))).toString()
+  assert.match(accounts, /GRANT SELECT ON `shop`/)
+  assert.doesNotMatch(accounts, /ON `aside`\.`t`/)
 })

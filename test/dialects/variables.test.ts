@@ -185,6 +185,7 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
       ['AWS_ACCESS_KEY_ID_FILE', '/k', inRclone, { AWS_ACCESS_KEY_ID: { file: '/k' } }],
       ['AWS_SECRET_ACCESS_KEY_FILE', '/k', inRclone, { AWS_SECRET_ACCESS_KEY: { file: '/k' } }],
       ['AWS_SECRET_ACCESS_KEY_FILE', '/k', inRclone, undefined, { AWS_SECRET_ACCESS_KEY: 'x' }],
+      ['AWS_SECRET_ACCESS_KEY_FILE', '/none', inRclone, undefined],
       ['RCLONE_CONFIG_STORE_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_STORE_PASS: { file: '/k' } }],
       ['RCLONE_CONFIG_MY_NAS_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_MY_NAS_PASS: { file: '/k' } }],
       ['RCLONE_CONFIG_PASS_FILE', '/k', inRclone, { RCLONE_CONFIG_PASS: { file: '/k' } }],
@@ -271,6 +272,9 @@ const tables: readonly { dialect: Dialect; base: Environment; rows: readonly Row
     },
     rows: [
       ['TZ', 'Asia/Tokyo', 'jobs.moonflower.timezone', 'Asia/Tokyo'],
+      ['TZ', ':/usr/share/zoneinfo/Asia/Tokyo', 'jobs.moonflower.timezone', 'Asia/Tokyo'],
+      ['TZ', 'UTC0', 'jobs.moonflower.timezone', 'UTC'],
+      ['TZ', '/etc/localtime', 'jobs.moonflower.timezone', undefined],
       ['TZ', 'Mars/Olympus', /TZ: expected a time zone/],
       ['PG_DATABASES', ' a \t b\na ', 'jobs.moonflower.source.databases', ['a', 'b']],
       ['PG_DATABASES', '', /PG_DATABASES: expected/],

@@ -45,6 +45,9 @@ test('what mariadb-dump is told goes on by its long names; what the old tool ove
     ],
     notes: [],
   })
+  assert.deepEqual(mariadbArguments(['--ignore-database=a', '--ignore-database', 'mysql'], true), {
+    ...{ lifted: { exclude: ['a', 'mysql'] }, rest: [], notes: [] },
+  })
   const overruled = '-lqREB --single-transaction --hex-blob -Qi --lock-tables --opt'
   assert.deepEqual(mariadbArguments(overruled.split(' '), false), { lifted: {}, rest: [], notes: [] })
   const off = [

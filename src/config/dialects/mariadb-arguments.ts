@@ -70,6 +70,7 @@ export function mariadbArguments(words: readonly string[], whole: boolean): Sort
   const lifted: Record<string, unknown> = {}
   const rest: string[] = []
   const notes: string[] = []
+  const exclude: string[] = []
   let protocol = ''
   for (const argument of readArguments(words, options)) {
     const { name, value, word } = argument
@@ -77,6 +78,8 @@ export function mariadbArguments(words: readonly string[], whole: boolean): Sort
     const why = leftOut[name ?? '']
     if (found && value !== undefined) lift(lifted, found, value)
     else if (why !== undefined) notes.push(`--${name}: left out, because ${why}`)
+    // Cairn names the databases, with which mariadb-dump takes no such option.
+    else if (whole && name === 'ignore-database' && value !== undefined) exclude.push(value)
     else if (name === 'protocol') protocol = (value ?? '').toLowerCase()
     else if (isOverruled(argument)) notes.push(`${word}: left out, because Cairn needs it otherwise`)
     else if (needless.has(name ?? '') || (whole && name === 'all-databases')) continue
@@ -84,7 +87,7 @@ export function mariadbArguments(words: readonly string[], whole: boolean): Sort
   }
   // Every host but the local one is reached by TCP anyway.
   if (protocol === 'tcp' && lifted.host === 'localhost') lifted.host = '127.0.0.1'
-  return { lifted, rest, notes }
+  return { lifted: exclude.length > 0 ? { ...lifted, exclude } : lifted, rest, notes }
 }
 
 /** The source takes long options only, whose beginnings it can tell apart. */

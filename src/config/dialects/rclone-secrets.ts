@@ -27,7 +27,7 @@ export function filesForRclone(env: Variables): Record<string, SecretPlace> {
   const names = env.names.filter(file => !env.known.has(file) && isSecretFile(env, file))
   const found = names.map(file => {
     const name = file.replace(/_FILE$/, '')
-    return [name, env.secret(name)] as const
+    return [name, ofClouds.includes(name) ? env.secretIfThere(name) : env.secret(name)] as const
   })
   return Object.fromEntries(
     found.flatMap(([name, place]) => (place && 'file' in place ? [[name, place]] : [])),

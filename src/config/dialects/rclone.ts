@@ -1,5 +1,5 @@
 import { keyPattern } from '../../model/key-pattern.ts'
-import { isBrokenRemote, isSecretName, parseRemote } from '../../stores/index.ts'
+import { isBrokenRemote, isSecretName, parseRemote, remoteVariable } from '../../stores/index.ts'
 import type { Sorted } from './arguments.ts'
 import type { Dialect, Plain } from './dialect.ts'
 import { engineOf } from './engine.ts'
@@ -102,7 +102,7 @@ function withRegion(env: Variables, remote: string): string {
   const { name, settings } = parseRemote(`${remote}:`)
   const isNamed = /^[^:]/.test(name)
   const says = (key: string): string | undefined =>
-    settings[key] ?? (isNamed ? env.text(variable(name, key)) : undefined)
+    settings[key] ?? (isNamed ? env.text(remoteVariable(name, key)) : undefined)
   const isS3 = name === ':s3' || says('type') === 's3'
   if (!isS3 || !/^[\w-]+$/.test(region) || env.text('RCLONE_CONFIG') !== undefined) return remote
   const byChain = (says('env_auth') ?? env.text('RCLONE_S3_ENV_AUTH')) === 'true'
@@ -110,16 +110,12 @@ function withRegion(env: Variables, remote: string): string {
   return byChain && !isSaid ? `${remote},region="${region}"` : remote
 }
 
-function variable(remote: string, key: string): string {
-  return `RCLONE_CONFIG_${remote.replaceAll(/[-. ]/g, '_')}_${key}`.toUpperCase()
-}
-
 /** A remote by its name, of which no variable and no file says what it is, would only be missed when the dump is made. */
 function mustBeKnown(env: Variables, remote: string): void {
   const isSaid = env.text('RCLONE_CONFIG') !== undefined || smbOf(env, remote).options !== undefined
   if (!/^[\w-]+$/.test(remote) || isSaid) return
   env.required(
-    variable(remote, 'type'),
+    remoteVariable(remote, 'type'),
     `what kind of store "${remote}" is, as s3 or sftp (or RCLONE_CONFIG)`,
   )
 }
@@ -147,7 +143,7 @@ function remoteOf(env: Variables, text: string): Plain {
 function smbOf(env: Variables, remote: string): { options?: Plain; clear?: Plain } {
   if (remote.startsWith(':')) return {}
   const [name = ''] = remote.split(',')
-  const prefix = variable(name, 'SMB_')
+  const prefix = remoteVariable(name, 'SMB_')
   const keys = ['HOST', 'PORT', 'USER', 'DOMAIN'].filter(key => env.text(prefix + key) !== undefined)
   const pass = env.secret(`${prefix}PASS`)
   if (keys.length === 0 && !pass) return {}
@@ -175,7 +171,9 @@ function sourceOf(
   env.warnings.push(...notes)
   const what = all ? { whole: true } : { databases }
   if (engine === 'postgres') return { type: engine, ...postgresOf(env, lifted, all), ...what, args: rest }
-  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: all ? 'inside' : false, args: rest }
+  // The accounts were tables of that database.
+  const areWanted = all && !(lifted.exclude as string[] | undefined)?.includes('mysql')
+  return { type: engine, ...mariadbOf(env, lifted), ...what, globals: areWanted && 'inside', args: rest }
 }
 
 function postgresOf(env: Variables, lifted: Sorted['lifted'], all: boolean): Plain {

@@ -1,6 +1,7 @@
 import { exitCode, Failure } from '../../model/failure.ts'
 import { scheduleFault } from '../../model/schedule.ts'
 import { suggest } from '../../model/suggest.ts'
+import { isMachines, zoneNamed } from '../../platform/zone.ts'
 import type { Dialect } from './dialect.ts'
 
 /** The environment of a process. */
@@ -131,9 +132,20 @@ export class Variables {
     if (value !== undefined) return { env: name }
     if (file === undefined) return undefined
     // What is missing at night was missing when the schedule began.
-    if (!this.#read(file, 'look')?.trim())
-      this.fault(`${name}_FILE`, 'a file that can be read, and holds something', file)
+    if (!this.#holds(file)) this.fault(`${name}_FILE`, 'a file that can be read, and holds something', file)
     return { file }
+  }
+
+  #holds(file: string): boolean {
+    return Boolean(this.#read(file, 'look')?.trim())
+  }
+
+  /** The same for a name that other containers read from the same `.env`: where the file is not for us, that is said. */
+  secretIfThere(name: string): SecretPlace | undefined {
+    const file = this.text(`${name}_FILE`)
+    if (this.text(name) !== undefined || file === undefined || this.#holds(file)) return this.secret(name)
+    this.warnings.push(`${name}_FILE is not used: ${file} cannot be read, or holds nothing`)
+    return undefined
   }
 
   /** The address of a webhook, which may hold a token: a variable, or the file that `NAME_FILE` names. */
@@ -158,13 +170,10 @@ export class Variables {
 
   /** The option `timezone` of a job, as `TZ` says; none where the clock of the machine is meant. */
   zone(): { timezone?: string } {
-    const timezone = this.parsed('TZ', 'a time zone, as Europe/Berlin', text => {
-      try {
-        return new Intl.DateTimeFormat('en-US', { timeZone: text }).resolvedOptions().timeZone && text
-      } catch {
-        return null
-      }
-    })
+    if (isMachines(this.text('TZ') ?? '')) return {}
+    const timezone = this.parsed('TZ', 'a time zone, as Europe/Berlin', zoneNamed)
+    const taken = `TZ: ${this.text('TZ')} is taken for ${timezone}`
+    if (timezone !== undefined && timezone !== this.text('TZ')) this.warnings.push(taken)
     return timezone === undefined ? {} : { timezone }
   }
 

@@ -64,6 +64,10 @@ test('the accounts of a script are read again, by themselves and around a dump; 
   await assert.rejects(around(before + dump), /Accounts completed.*is missing/)
   await assert.rejects(lookAtDump(bytes(before + dump), true), /it was cut/)
   await lookAtDump(bytes(before + dump + after), true)
+  // The dumper died, and the accounts were put behind it nevertheless.
+  const died = dump.replace(/-- Dump completed.*/s, '')
+  assert.notEqual(died, dump)
+  await assert.rejects(lookAtDump(bytes(before + died + after), true), /it has no line "-- Dump completed"/)
   // Outside of our parts nobody may make accounts.
   await assert.rejects(around(`${dump}GRANT ALL ON *.* TO x;\n`), /not as mariadb-dump/)
 })

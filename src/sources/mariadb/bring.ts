@@ -59,6 +59,8 @@ export async function bring(
       }
       await define(p, late, p.manifest.source.version, ctx)
     } catch (error) {
+      // An account that was refused may be whose definition failed.
+      for (const what of accounts.warnings) ctx.emit({ type: 'warning', what, why: '', remedy: '' })
       await accounts.undo(ctx)
       const redefine =
         before === null

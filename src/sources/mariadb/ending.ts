@@ -36,9 +36,31 @@ const pairs = [
  * settings, nobody can know. `isDump`: it is one, and so not empty.
  */
 export async function lookAtDump(bytes: Bytes, isDump: boolean): Promise<string> {
-  const { head, tail, bytes: size } = await edgesOf(bytes, edgeBytes)
+  const seen = new Set<string>()
+  const { head, tail, bytes: size } = await edgesOf(noting(bytes, seen), edgeBytes)
   if (isDump && size === 0) throw new NotWhole('it is empty')
   const pair = pairs.find(({ begins }) => begins.test(head))
   if (pair && !pair.ends.test(tail)) throw new NotWhole(`it was cut: it does not end with "${pair.last}"`)
+  // What puts the accounts behind a dump does so also when the dumper has died.
+  if (innerBegins.some(line => seen.has(line)) && !seen.has(innerEnd))
+    throw new NotWhole(`it was cut: it has no line "${innerEnd}"`)
   return ''
+}
+
+const innerBegins = ['-- MariaDB dump ', '-- MySQL dump ']
+const innerEnd = '-- Dump completed'
+
+/** Passes them on, and notes which of these lines there were. */
+async function* noting(bytes: Bytes, seen: Set<string>): Bytes {
+  const longest = 32
+  const lines = [...innerBegins, innerEnd]
+  let before = Buffer.from('\n')
+  for await (const chunk of bytes) {
+    const part = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
+    const joint = Buffer.concat([before, part.subarray(0, longest)])
+    for (const line of lines)
+      if (!seen.has(line) && [joint, part].some(text => text.includes(`\n${line}`))) seen.add(line)
+    before = Buffer.concat([before, part.subarray(-longest)]).subarray(-longest)
+    yield chunk
+  }
 }

@@ -61,6 +61,7 @@ export function settingsIn(
   return found
 }
 
-function variable(remote: string, key: string): string {
-  return `RCLONE_CONFIG_${remote}_${key}`.replaceAll(/[-. ]/g, '_').toUpperCase()
+/** What rclone reads: the name of the remote stays as it is but for its case, also with a `-` or a `.` in it. */
+export function variable(remote: string, key: string): string {
+  return `RCLONE_CONFIG_${remote}_${key.replaceAll('-', '_')}`.toUpperCase()
 }

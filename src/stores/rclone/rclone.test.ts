@@ -169,6 +169,19 @@ for (const [version, program] of [
       }
     })
 
+    test('a remote with a dash and a dot in its name has the settings that are given', skip, async t => {
+      const folder = await mkdtemp(join(tmpdir(), 'cairn-rclone-'))
+      t.after(() => rm(folder, { recursive: true }))
+      const options = { type: 'alias', remote: folder }
+      const store = rcloneStore(
+        'x',
+        RcloneOptions.parse({ remote: 'my-na.s:', config: '/dev/null', options, program }),
+      )
+      t.after(() => store.close())
+      await store.put('a/b', Buffer.from('c'), {}, testContext())
+      assert.equal(await readFile(join(folder, 'a/b'), 'utf8'), 'c')
+    })
+
     test('a version that lacks what S3 needs is told', skip, async t => {
       const folder = await mkdtemp(join(tmpdir(), 'cairn-rclone-'))
       t.after(() => rm(folder, { recursive: true }))
