@@ -41,9 +41,11 @@ function namesIn(file: string): Named[] | null {
   try {
     text = readFileSync(file, 'utf8')
   } catch (error) {
-    // One that cannot be read now must not be replaced.
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    return null
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return null
+    // Another user's is replaced, where that is permitted; one that cannot be read at this moment must not be.
+    if (code === 'EACCES') return []
+    throw error
   }
   return text.split('\n').flatMap(line => {
     const [name = '', ...facts] = line.trim().split(' ')
