@@ -174,11 +174,12 @@ async function divide(stage: Staged, staged: Staged[], extraction: Extraction, c
  */
 async function spare(stage: Staged, protect: readonly string[]): Promise<void> {
   const { folder } = stage.goal
+  const realFolder = realPath(folder)
   const stores = [...protect, ...protect.map(realPath)]
   const mounts = (await mountsBelow(folder)).map(inner => join(folder, inner))
   for await (const entry of entriesOf(stage)) {
     const to = entry.to.toString()
-    const real = join(realPath(folder), relative(folder, to))
+    const real = join(realFolder, relative(folder, to))
     if (!entry.isMounted && mounts.some(mount => holds(to, mount)))
       throw cannotReplace(entry.to, undefined, 'something is mounted in it')
     const store = stores.find(path => [to, real].some(each => holds(each, path) || holds(path, each)))
