@@ -1,10 +1,10 @@
-import { homedir } from 'node:os'
 import type { Context } from '../model/context.ts'
 import { asFailure, Failure } from '../model/failure.ts'
 import { writeDuration } from '../model/quantity.ts'
 import type { Secret } from '../model/secret.ts'
 import type { Guard } from '../model/source.ts'
 import { flow } from '../platform/flow.ts'
+import { homeFolder } from '../platform/home.ts'
 import { describeExit } from '../platform/program.ts'
 import { edge } from '../platform/run-context.ts'
 import type { Journal } from '../platform/state.ts'
@@ -126,7 +126,7 @@ function environment(facts: {
   readonly error?: string
 }): Record<string, string> {
   return {
-    HOME: homedir(),
+    HOME: homeFolder(),
     ...(process.env.USER ? { USER: process.env.USER } : {}),
     CAIRN_HOOK: facts.hook,
     CAIRN_JOB: facts.job,

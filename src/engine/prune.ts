@@ -59,7 +59,8 @@ export async function planPrune(
   const now = await timeIn(to.store, ctx)
   const begun = await begunParents(names, to.store, ctx)
   // What is already on its way out does not count as one of the last n.
-  const live = known.filter(backup => !deletedAt(read, backup.id))
+  const leaving = new Set(read.filter(({ copy }) => copy.marks.deletedAt).map(({ entry }) => entry.id))
+  const live = known.filter(({ id }) => !leaving.has(id))
   const decided = decide(live, to.keep, { now, zone: job.zone, begun })
   const decisions = new Map(decided.map(decision => [decision.id, decision]))
   // By the clock that is ahead: by that of a store that is behind, the time could be over as soon as it is put right.
@@ -110,10 +111,6 @@ function candidate(copy: Copy, manifest: Manifest, groupOf: Grouping): Candidate
 function sizeOf({ census, artifacts }: Manifest): Candidate['size'] {
   if (census?.rows != null) return { of: 'rows', count: census.rows }
   return { of: 'bytes', count: artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0) }
-}
-
-function deletedAt(read: readonly { entry: CatalogEntry; copy: Copy }[], id: string): Date | null {
-  return read.find(({ entry }) => entry.id === id)?.copy.marks.deletedAt ?? null
 }
 
 function actionFor(

@@ -61,7 +61,7 @@ export interface RestoreReport {
   readonly objects: number | null
   readonly rows: number | null
   readonly warnings: readonly string[]
-  /** There are fewer rows than the census counted in the same moment; a warning says so. */
+  /** There is less than was backed up: fewer rows than the census counted in the same moment; a warning says so. */
   readonly isShort?: true
 }
 

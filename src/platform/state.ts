@@ -1,8 +1,9 @@
 import { accessSync, constants, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { usage } from '../model/failure.ts'
 import { replaceFile, syncFolder } from './atomic-file.ts'
+import { homeFolder } from './home.ts'
 import { hostName } from './host-name.ts'
 import { thisMachine } from './machine.ts'
 import { makePathSync } from './make-path.ts'
@@ -68,7 +69,7 @@ export function openState(env: NodeJS.ProcessEnv = process.env, machine = thisMa
 function defaultPath(env: NodeJS.ProcessEnv): string {
   if (process.getuid?.() === 0 && isWritable('/var/lib')) return '/var/lib/cairn'
   if (env.XDG_STATE_HOME) return join(env.XDG_STATE_HOME, 'cairn')
-  const home = homedir()
+  const home = homeFolder()
   return isWritable(home)
     ? join(home, '.local', 'state', 'cairn')
     : join(tmpdir(), `cairn-${process.getuid?.() ?? 0}`)

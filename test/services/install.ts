@@ -13,7 +13,7 @@ import { run } from './process.ts'
 const here = import.meta.dirname
 
 const packages = [
-  ...['postgresql-15', 'postgresql-client-15', 'sqlite3'],
+  ...['postgresql-15', 'postgresql-client-15', 'pgbouncer', 'sqlite3'],
   ...['mariadb-server-core', 'mariadb-client'],
   ...['zstd', 'pigz', 'isal', 'bzip2', 'xz-utils', 'age', 'gnupg', 'aespipe'],
   ...['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],

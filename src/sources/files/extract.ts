@@ -20,23 +20,35 @@ export interface Extraction {
   readonly withName?: boolean
 }
 
+/** What came of it. */
+export interface Extracted {
+  readonly warnings: string[]
+  /** Members that could not be made, because the system takes no path as long as theirs. */
+  readonly tooLong: number
+}
+
+/** GNU tar saves from folder to folder, and so also what lies deeper than it can make again in one step. */
+const longName = /: Cannot [^:]+: File name too long$/
+
 /**
- * Extracts an artifact into an empty folder that nobody else can enter; returns warnings. GNU tar makes symbolic
+ * Extracts an artifact into an empty folder that nobody else can enter. GNU tar makes symbolic
  * links that lead outside last, so no member can be written through one.
  *
  * Of the extended attributes only `user.*` come back; `security.capability`, which gives a program powers of
  * root, with the consent `setuid`.
  *
- * Throws a Failure when tar fails, and when the archive wants to write outside the folder.
+ * Paths of 4096 bytes and more are left out, and all else comes back. Throws a Failure when tar fails otherwise, and when the archive wants to write outside the folder.
  */
 export async function extract(
   artifact: ArtifactRecord,
   to: Extraction,
   read: ArtifactReader,
   ctx: Context,
-): Promise<string[]> {
+): Promise<Extracted> {
   const lines: string[] = []
   let dropped = 0
+  let tooLong = 0
+  let others = 0
   const program: Program = {
     program: 'tar',
     endsEarly: true,
@@ -44,15 +56,22 @@ export async function extract(
     onStderr(line) {
       const note = noteOf(line)
       if (!note) return
+      if (longName.test(note.text)) {
+        tooLong++
+        return
+      }
+      if (note.path === null) others++
       if (lines.length < mostWarnings)
         lines.push(note.path === null ? note.text : `${note.path}: ${note.text}`)
       else dropped++
     },
-    judge: (exit, tail) => judge(artifact.name, exit, tail, lines),
+    judge: (exit, tail) => judge(artifact.name, exit, tail, lines, tooLong > 0 && others === 0),
   }
   await read.into(artifact, program)
   ctx.signal.throwIfAborted()
-  return dropped === 0 ? lines : [...lines, `and ${dropped} more like these`]
+  const warnings = dropped === 0 ? lines : [...lines, `and ${dropped} more like these`]
+  if (tooLong > 0) warnings.push(`${tooLong} members are left out: their paths are too long for this system`)
+  return { warnings, tooLong }
 }
 
 function argumentsFor({ tree, tar, owners, allow, withName }: Extraction): string[] {
@@ -74,7 +93,13 @@ function argumentsFor({ tree, tar, owners, allow, withName }: Extraction): strin
   ]
 }
 
-function judge(name: string, exit: Exit, tail: string, lines: readonly string[]): Verdict {
+function judge(
+  name: string,
+  exit: Exit,
+  tail: string,
+  lines: readonly string[],
+  isOnlyTooLong: boolean,
+): Verdict {
   // tar would strip the prefix and go on: but an archive of ours has no such names.
   const outside = lines.find(line => /^Removing leading|Member name contains '\.\.'/.test(line))
   if (outside) {
@@ -84,7 +109,7 @@ function judge(name: string, exit: Exit, tail: string, lines: readonly string[])
       'restore another backup',
     )
   }
-  if (exit.code === 0) return null
+  if (exit.code === 0 || (exit.code === 2 && isOnlyTooLong)) return null
   const why = lines.length > 0 ? lines.slice(-3).join('; ') : describeExit(exit, tail)
   return new Failure({ what: `cannot extract ${name}`, why, remedy: remedyFor(why) })
 }
@@ -112,7 +137,7 @@ export async function copyTree(from: string, to: Extraction, ctx: Context): Prom
     program: 'tar',
     endsEarly: true,
     args: argumentsFor(to),
-    judge: (exit, tail) => judge(`into ${to.tree}`, exit, tail, []),
+    judge: (exit, tail) => judge(`into ${to.tree}`, exit, tail, [], false),
   }
   await pour({ program: 'tar', args: [...reads, `--directory=${from}`, '.'] }, [], program, ctx)
 }

@@ -65,13 +65,16 @@ async function bringBack(
   const owners = process.getuid?.() === 0 && !allow.has('no-owner')
   const staged: Staged[] = []
   const warnings: string[] = []
+  let tooLong = 0
   let whole = false
   try {
     for (const goal of goals) {
       const stage = await prepare(goal)
       staged.push(stage)
       const extraction = { tree: stage.tree, tar, owners, allow, withName: goal.withName }
-      warnings.push(...(await extract(goal.artifact, extraction, read, ctx)))
+      const extracted = await extract(goal.artifact, extraction, read, ctx)
+      warnings.push(...extracted.warnings)
+      tooLong += extracted.tooLong
       await lookThrough(stage, extraction, ctx)
       await divide(stage, staged, extraction, ctx)
     }
@@ -91,6 +94,7 @@ async function bringBack(
     objects: goals.length,
     rows: staged.reduce((sum, stage) => sum + stage.entries, 0),
     warnings,
+    ...(tooLong > 0 ? { isShort: true } : {}),
   }
 }
 

@@ -21,6 +21,11 @@ export interface Place {
 /** Where a restore prepares what it brings: no part of anybody's data. */
 export const stagingName = '.cairn-restore'
 
+/** With its newline. */
+const longestPath = 4096
+const unreachable =
+  'have paths of 4096 bytes and more: they are saved, and a restore leaves them out, because GNU tar makes none so long'
+
 interface Wishes {
   readonly exclude: readonly string[]
   readonly oneFileSystem: boolean
@@ -43,6 +48,7 @@ export async function openSession(
   const readings = places.map((place, index) =>
     reading(place, wishes, tar, join(lists.path, String(index)), level),
   )
+  const warnings: Warning[] = []
   return {
     concurrency: 1,
     async *artifacts() {
@@ -50,7 +56,7 @@ export async function openSession(
     },
     async census() {
       await Promise.all(readings.map(one => one.ended))
-      return censusOf(readings, level)
+      return censusOf(readings, level, warnings)
     },
     finish: async () => ({
       kind: 'files',
@@ -61,7 +67,7 @@ export async function openSession(
         paths: places.map(({ name, path, kind }) => ({ name, path, kind })),
         ...(wishes.withName ? { withName: true } : {}),
       },
-      warnings: readings.flatMap(one => one.warnings()),
+      warnings: [...readings.flatMap(one => one.warnings()), ...warnings],
     }),
     async [Symbol.asyncDispose]() {
       for (const one of readings) one.giveUp()
@@ -205,19 +211,38 @@ function where(place: Place, member: string): string {
   return place.kind === 'folder' ? join(place.path, member) : place.path
 }
 
-async function censusOf(readings: readonly Reading[], level: CensusLevel): Promise<Census> {
+async function censusOf(
+  readings: readonly Reading[],
+  level: CensusLevel,
+  warnings: Warning[],
+): Promise<Census> {
   const objects: { name: string; rows: number | null }[] = []
   for (const { place, list } of readings) {
     if (level === 'none') break
-    objects.push({ name: place.name, rows: level === 'counts' ? await linesOf(list) : null })
+    if (level !== 'counts') {
+      objects.push({ name: place.name, rows: null })
+      continue
+    }
+    const { members, tooLong } = await counted(list)
+    objects.push({ name: place.name, rows: members })
+    if (tooLong > 0) warnings.push({ what: `${tooLong} members ${unreachable}`, path: place.path })
   }
   return { level, at: 'near', objects, unseen: [] }
 }
 
-async function linesOf(path: string): Promise<number> {
-  let lines = 0
+/** The members of a list, and how many of them have a path that nobody can name in one piece (PATH_MAX). */
+async function counted(path: string): Promise<{ members: number; tooLong: number }> {
+  let members = 0
+  let tooLong = 0
+  let length = 0
   for await (const chunk of createReadStream(path)) {
-    for (const byte of chunk as Buffer) if (byte === 10) lines++
+    for (const byte of chunk as Buffer) {
+      length++
+      if (byte !== 10) continue
+      members++
+      if (length > longestPath) tooLong++
+      length = 0
+    }
   }
-  return lines
+  return { members, tooLong }
 }

@@ -14,18 +14,24 @@ export function under(folder: RawPath | string, name: Uint8Array | string): RawP
 
 const lookedAtAtOnce = 64
 
-/** Calls `visit` with everything below a folder, folders before what they hold. */
+/** A path of more bytes than PATH_MAX (4096) means nothing to the system: long before, we go on from the folder itself. */
+const longPath = 2048
+
+/** Calls `visit` with everything below a folder, folders before what they hold: how it is reached, and what it is called. */
 async function walk(
   folder: RawPath,
-  visit: (path: RawPath, stats: Stats) => Promise<void> | void,
+  visit: (path: RawPath, stats: Stats, name: RawPath) => Promise<void> | void,
+  called: RawPath = folder,
 ): Promise<void> {
-  const names = await readdir(folder, { encoding: 'buffer' })
-  for (let at = 0; at < names.length; at += lookedAtAtOnce) {
-    const paths = names.slice(at, at + lookedAtAtOnce).map(name => under(folder, name))
-    const all = await Promise.all(paths.map(async path => ({ path, stats: await lstat(path) })))
-    for (const { path, stats } of all) {
-      await visit(path, stats)
-      if (stats.isDirectory()) await walk(path, visit)
+  await using held = folder.length > longPath ? await open(folder) : null
+  const at = held ? Buffer.from(`/proc/self/fd/${held.fd}`) : folder
+  const names = await readdir(at, { encoding: 'buffer' })
+  for (let from = 0; from < names.length; from += lookedAtAtOnce) {
+    const some = names.slice(from, from + lookedAtAtOnce)
+    const all = await Promise.all(some.map(async name => ({ name, stats: await lstat(under(at, name)) })))
+    for (const { name, stats } of all) {
+      await visit(under(at, name), stats, under(called, name))
+      if (stats.isDirectory()) await walk(under(at, name), visit, under(called, name))
     }
   }
 }
@@ -43,10 +49,10 @@ export interface Inventory {
 export async function inventory(tree: string, allow: ReadonlySet<string>, ctx: Context): Promise<Inventory> {
   let entries = 1
   const found: Record<'devices' | 'setuid', string[]> = { devices: [], setuid: [] }
-  await walk(Buffer.from(tree), (path, stats) => {
+  await walk(Buffer.from(tree), (_path, stats, called) => {
     ctx.signal.throwIfAborted()
     if (entries++ % 1000 === 0) ctx.alive(`looking through ${entries} restored files`)
-    const name = path.subarray(Buffer.byteLength(tree) + 1).toString()
+    const name = called.subarray(Buffer.byteLength(tree) + 1).toString()
     if (stats.isBlockDevice() || stats.isCharacterDevice()) found.devices.push(name)
     // On a folder, setgid only says which group new files get.
     if (stats.isFile() && (stats.mode & 0o6000) !== 0) found.setuid.push(name)

@@ -1,9 +1,9 @@
-import { homedir } from 'node:os'
 import { resolve } from 'node:path'
 import * as z from 'zod'
 import { usage } from '../../model/failure.ts'
 import { Secret } from '../../model/secret.ts'
 import type { Program } from '../../model/step.ts'
+import { homeFolder } from '../../platform/home.ts'
 import { type SecretSource, secretOption } from '../../platform/secret-source.ts'
 import { type Place, parseUrl, type Ssl, sslModes } from './url.ts'
 
@@ -123,7 +123,7 @@ export function login(connection: Connection): Pick<Program, 'args' | 'env' | 's
     env: {
       ...outside(),
       // ~/.my.cnf is read last: its password would win over the one that was given.
-      ...(password ? {} : { HOME: homedir() }),
+      ...(password ? {} : { HOME: homeFolder() }),
       ...(password && own ? { MYSQL_PWD: password } : {}),
     },
     secretFds: password && !own ? [optionFile(password)] : [],

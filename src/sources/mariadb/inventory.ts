@@ -17,6 +17,8 @@ export interface Table {
   readonly columns: string
   /** Whether a list of values holds a question mark, which may stand for what the server cannot say. */
   readonly unsure: boolean
+  /** Whether there is a column of type FLOAT. */
+  readonly hasFloats: boolean
 }
 
 /** What databases hold. Each name has its database in front where there are several. */
@@ -45,7 +47,7 @@ export async function takeInventory(
          FROM information_schema.TABLES t LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE
         WHERE ${among('TABLE_SCHEMA')} ORDER BY 1, 2`,
       `SELECT TABLE_SCHEMA, TABLE_NAME, MAX(DATA_TYPE IN ('enum', 'set') AND COLUMN_TYPE LIKE '%?%'), COUNT(*), SUM(CRC32(CONCAT_WS('|', COLUMN_NAME, ORDINAL_POSITION, COLUMN_TYPE,
-              IS_NULLABLE, IFNULL(COLLATION_NAME, ''), EXTRA, IFNULL(COLUMN_DEFAULT, ''), IFNULL(GENERATION_EXPRESSION, ''))))
+              IS_NULLABLE, IFNULL(COLLATION_NAME, ''), EXTRA, IFNULL(COLUMN_DEFAULT, ''), IFNULL(GENERATION_EXPRESSION, '')))), MAX(DATA_TYPE = 'float')
          FROM information_schema.COLUMNS WHERE ${among('TABLE_SCHEMA')} GROUP BY CAST(TABLE_SCHEMA AS BINARY), CAST(TABLE_NAME AS BINARY)`,
       `SELECT TABLE_SCHEMA, TABLE_NAME, 'view', SHA2(VIEW_DEFINITION, 256) FROM information_schema.VIEWS WHERE ${among('TABLE_SCHEMA')} ORDER BY 1, 2`,
       `SELECT ROUTINE_SCHEMA, ROUTINE_NAME, LOWER(ROUTINE_TYPE), LAST_ALTERED FROM information_schema.ROUTINES WHERE ${among('ROUTINE_SCHEMA')} ORDER BY 1, 3, 2`,
@@ -55,9 +57,9 @@ export async function takeInventory(
     ctx,
   )
   const digests = new Map(
-    columns.map(([database, name, unsure, count, sum]) => [
+    columns.map(([database, name, unsure, count, sum, floats]) => [
       `${database}\0${name}`,
-      { unsure: unsure === '1', text: `${count} ${sum}` },
+      { unsure: unsure === '1', text: `${count} ${sum}`, hasFloats: floats === '1' },
     ]),
   )
   const names = (database: string, name: string): string =>
@@ -76,6 +78,7 @@ export async function takeInventory(
         updated,
         columns: digests.get(`${database}\0${name}`)?.text ?? '',
         unsure: digests.get(`${database}\0${name}`)?.unsure === true,
+        hasFloats: digests.get(`${database}\0${name}`)?.hasFloats === true,
       }),
     ),
     definitions: new Map(
@@ -97,7 +100,8 @@ export function rowTables({ tables }: Inventory): Table[] {
 /** At most so many names are listed in a warning. */
 const mostNames = 20
 
-function listed(names: readonly string[]): string {
+/** Names for a warning. */
+export function listed(names: readonly string[]): string {
   const more = names.length - mostNames
   return `${names.slice(0, mostNames).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
 }

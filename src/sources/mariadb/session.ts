@@ -11,6 +11,7 @@ import { takeCensus } from './census.ts'
 import { type Clients, chooseClients } from './clients.ts'
 import { flavourNames, showConnection } from './connection.ts'
 import { dumpProgram, type Scope } from './dump.ts'
+import { maybeRounded, roundedFloats } from './floats.ts'
 import { changes, type Inventory, limits, takeInventory } from './inventory.ts'
 import { toldByFiles } from './option-files.ts'
 import { demandNames, demandWholeDump, type Reached, systemDatabases } from './server.ts'
@@ -62,7 +63,11 @@ export async function openSession(options: SessionOptions, ctx: Context): Promis
     partial,
     before,
     dumpedAt: null,
-    warnings: [...partsOnly(partial), ...limits(before)],
+    warnings: [
+      ...partsOnly(partial),
+      ...limits(before),
+      ...(looksAtRows({ census: options.census, partial }) ? [] : maybeRounded(before)),
+    ],
     globals: options.globals === 'inside' ? 'inside' : options.globals ? 'full' : 'none',
   }
   let reading: Promise<Artifact | null> = Promise.resolve(null)
@@ -171,11 +176,18 @@ function partsOnly(partial: readonly string[]): Warning[] {
   return [{ what: `something is left out of the dump by args or option files: ${partial.join(', ')}` }]
 }
 
+/** A census of counts reads every row anyway. */
+function looksAtRows({ census, partial }: Pick<Held, 'census' | 'partial'>): boolean {
+  return census === 'counts' && partial.length === 0
+}
+
 /** Where it cannot be taken the backup stands without one, with a warning. Of a part there is none: it would promise too much. */
 async function census(held: Held, ctx: Context): Promise<Census> {
   if (held.partial.length > 0) return { level: 'none', at: 'near', objects: [], unseen: [] }
   try {
-    return await takeCensus(held.server, held.before, held.census, ctx)
+    const taken = await takeCensus(held.server, held.before, held.census, ctx)
+    if (looksAtRows(held)) held.warnings.push(...(await roundedFloats(held.server, held.before, ctx)))
+    return taken
   } catch (error) {
     ctx.signal.throwIfAborted()
     held.warnings.push({ what: `there is no census: ${(error as Error).message}` })

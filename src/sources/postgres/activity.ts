@@ -17,7 +17,7 @@ interface Activity {
   readonly query: string
   /** When the query began, as text: another text is another query. */
   readonly since: string
-  /** What it waits to lock, and who holds it. */
+  /** What it waits to lock, and who holds it; 0: a prepared transaction. */
   readonly wanted: string | null
   readonly holder: number | null
   readonly holderName: string | null
@@ -30,9 +30,10 @@ const question = `
             FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation
             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
            WHERE l.pid = a.pid AND NOT l.granted LIMIT 1) AS wanted,
-         h.pid AS holder, h.application_name AS "holderName"
+         b.pid AS holder, h.application_name AS "holderName"
     FROM pg_catalog.pg_stat_activity a
-    LEFT JOIN pg_catalog.pg_stat_activity h ON h.pid = (pg_catalog.pg_blocking_pids(a.pid))[1]
+    CROSS JOIN LATERAL (SELECT (pg_catalog.pg_blocking_pids(a.pid))[1]) b (pid)
+    LEFT JOIN pg_catalog.pg_stat_activity h ON h.pid = b.pid
    WHERE a.application_name = ANY($1)`
 
 /** A name by which the server knows one run's program: `cairn pg_dump 3f9c01`. */
@@ -58,12 +59,17 @@ async function activity(db: Database, names: readonly string[]): Promise<Activit
 
 function describe(a: Activity): string {
   if (a.waits === 'Lock') {
-    const holder = a.holder ? ` held by pid ${a.holder} (${a.holderName || 'unnamed application'})` : ''
-    return `it waits for a lock on ${a.wanted ?? 'something'}${holder}`
+    return `it waits for a lock on ${a.wanted ?? 'something'}${holderOf(a)}`
   }
   if (!a.active) return `its connection (pid ${a.pid}) is idle: the server waits for it`
   if (a.waits === 'Client') return `its connection (pid ${a.pid}) waits for the program itself (${a.event})`
   return `the server works for it (pid ${a.pid}${a.waits ? `, ${a.waits} ${a.event}` : ''}): ${a.query}`
+}
+
+function holderOf({ holder, holderName }: Activity): string {
+  if (holder === null) return ''
+  if (holder === 0) return ' held by a prepared transaction (pg_prepared_xacts)'
+  return ` held by pid ${holder} (${holderName || 'unnamed application'})`
 }
 
 /** True when the server is busy with its own work: it waits for nobody. */

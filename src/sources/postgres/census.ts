@@ -6,7 +6,8 @@ import { quoteName } from './sql.ts'
 interface Table {
   readonly schema: string
   readonly name: string
-  readonly readable: boolean
+  /** Null: it was dropped after the moment that this transaction sees. */
+  readonly readable: boolean | null
 }
 
 /** As many are counted by one query. */

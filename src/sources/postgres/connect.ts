@@ -6,6 +6,7 @@ import type { Context } from '../../model/context.ts'
 import { asFailure, Failure, usage } from '../../model/failure.ts'
 import { type Connection, passwordOf, placesOf, showConnection } from './connection.ts'
 import { codeOf, explainConnect, explainQuery } from './explain.ts'
+import { mustBeAlone } from './pooler.ts'
 import { withoutTimeouts } from './sql.ts'
 
 /** A connection of our own, for questions; the data goes through PostgreSQL's programs. */
@@ -22,6 +23,8 @@ export interface Database extends AsyncDisposable {
 }
 
 const goodbyeMs = 2_000
+/** A pool may have no second connection for us. */
+const probeMs = 4_000
 
 /**
  * Logs in. Throws a Failure that says what is wrong and what to do (`explainConnect`), leaving nothing open. Without an
@@ -107,6 +110,7 @@ async function connectOne(
       if (!isNoTls(error) && !isRefusedByHba(error) && !isTlsFault(error)) break
     }
   }
+  if (first instanceof Failure) throw first
   throw withPasswordFile(explainConnect(first, connection), connection)
 }
 
@@ -146,6 +150,19 @@ const settled = `
          pg_catalog.set_config('extra_float_digits', '1', false);
   ${withoutTimeouts}`
 
+/** Settles the session, once it is sure that it is ours. */
+async function settle(
+  client: pg.Client,
+  connection: Connection,
+  another: () => Promise<pg.Client>,
+): Promise<void> {
+  const { rows } = await client.query<{ pid: number }>('SELECT pg_catalog.pg_backend_pid() AS pid')
+  // A pooler gives its clients numbers of its own.
+  const { processID } = client as { processID?: number }
+  if (rows[0]?.pid !== processID) await mustBeAlone(client, connection, another)
+  await client.query(settled)
+}
+
 async function logIn(
   connection: Connection,
   applicationName: string,
@@ -153,6 +170,36 @@ async function logIn(
   ctx: Context,
   timeoutMs: number,
 ): Promise<Database> {
+  let lost: Error | null = null
+  const { client, close } = await dial(connection, applicationName, ssl, ctx, timeoutMs)
+  client.on('error', error => {
+    lost ??= error
+  })
+  try {
+    await client.connect()
+    await using others = new AsyncDisposableStack()
+    await settle(client, connection, async () => {
+      const other = await dial(connection, applicationName, ssl, ctx, probeMs)
+      others.defer(other.close)
+      other.client.on('error', () => {})
+      await other.client.connect()
+      return other.client
+    })
+    return database(client, connection, () => lost, close, ctx)
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** A client that has not connected yet. */
+async function dial(
+  connection: Connection,
+  applicationName: string,
+  ssl: false | Tls,
+  ctx: Context,
+  timeoutMs: number,
+): Promise<{ client: pg.Client; close: () => Promise<void> }> {
   // Loaded here: no other command needs it.
   const { default: postgres } = await import('pg')
   const socket = socketTo(connection)
@@ -170,19 +217,7 @@ async function logIn(
     ...(connection.params.options ? { options: connection.params.options } : {}),
     stream: () => socket,
   })
-  let lost: Error | null = null
-  client.on('error', error => {
-    lost ??= error
-  })
-  const close = closing(client, socket, ctx)
-  try {
-    await client.connect()
-    await client.query(settled)
-    return database(client, connection, () => lost, close, ctx)
-  } catch (error) {
-    await close()
-    throw error
-  }
+  return { client, close: closing(client, socket, ctx) }
 }
 
 /** Is asked only when the server wants one. */

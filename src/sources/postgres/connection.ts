@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
-import { homedir, userInfo } from 'node:os'
+import { userInfo } from 'node:os'
 import { join, resolve } from 'node:path'
 import * as z from 'zod'
 import { usage } from '../../model/failure.ts'
 import { Secret } from '../../model/secret.ts'
 import type { Program } from '../../model/step.ts'
+import { homeFolder } from '../../platform/home.ts'
 import { type SecretSource, secretOption } from '../../platform/secret-source.ts'
 import { demandPasswordFile, type Found, passwordIn } from './password-file.ts'
 import { placeOfService } from './service-file.ts'
@@ -241,7 +242,7 @@ function homeFile(param: string): string | undefined {
     sslcrl: '.postgresql/root.crl',
   }
   const name = names[param]
-  const path = name && join(homedir(), name)
+  const path = name && join(homeFolder(), name)
   return path && existsSync(path) ? path : undefined
 }
 

@@ -31,10 +31,19 @@ function causeOf(code: string, message: string, connection: Connection): readonl
       `the server wants a password for user ${user}, and there is none`,
       'give one: password, the URL, PGPASSWORD, or ~/.pgpass (mode 0600)',
     ]
+  if (refusedByPooler.test(message)) return [message, aroundPooler]
+  // A server says so with another code.
+  if (code === '08P01' && /does not exist/.test(message))
+    return [message, 'make the database first, or connect to the server itself: a pooler lies between']
   if (/timeout expired/.test(message) || code === 'ETIMEDOUT')
     return [`${host} did not answer in time`, 'check that host and port are right and reachable from here']
   return causes(message, connection)[code] ?? [message, 'check the address, the user and the password']
 }
+
+/** pgbouncer takes no `options`, unless it is told to pass over them (`ignore_startup_parameters`). */
+const refusedByPooler = /unsupported startup parameter/i
+const aroundPooler =
+  'connect to the server itself: a pooler lies between, which takes no settings (pgbouncer: ignore_startup_parameters)'
 
 function causes(
   message: string,
@@ -89,11 +98,28 @@ const remedies: readonly (readonly [RegExp, string])[] = [
   ],
   [/role .* does not exist/i, 'restore the globals too, or allow "no-owner"'],
   [/server version mismatch/i, 'install the PostgreSQL client programs of the server'],
+  [refusedByPooler, aroundPooler],
+  [
+    /conflict with recovery/i,
+    'the standby follows its primary too soon: set hot_standby_feedback = on there, or a longer max_standby_streaming_delay',
+  ],
+  [
+    /invalid memory alloc request size|cannot enlarge string buffer|string buffer exceeds maximum/i,
+    'a row is longer than 1 GB as text, which PostgreSQL cannot write (bytea takes twice its size): split it, or leave its table out by args: --exclude-table-data',
+  ],
+  [
+    /server closed the connection|server terminated|connection to server was lost|terminating connection/i,
+    'see the log of the server, and try again: it was stopped, or ended the connection',
+  ],
   [
     /snapshot/i,
     'connect to the server directly: a pooler, or a server that ends idle transactions, loses snapshots',
   ],
   [/max_locks_per_transaction|out of shared memory/i, 'raise max_locks_per_transaction at the server'],
+  [
+    /relation .* does not exist[\s\S]*LOCK TABLE|could not open relation with OID|cache lookup failed/i,
+    'tables were dropped while the dump began: try again, or leave them out by args: --exclude-table',
+  ],
   [
     /tablespace .* does not exist/i,
     'create the tablespace in the target first, or restore the whole database anew',

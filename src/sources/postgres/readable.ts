@@ -21,7 +21,7 @@ const relations = `
 
 /**
  * Throws a usage Failure that names what the role may not read: pg_dump would find the first of it only after it
- * has begun, or wait for locks before.
+ * has begun, or wait for locks before. Tables that were dropped meanwhile are pg_dump's to complain of.
  */
 export async function mustReadAll(db: Database): Promise<void> {
   const what = `cannot back up ${showConnection(db.connection)}`
@@ -32,7 +32,7 @@ export async function mustReadAll(db: Database): Promise<void> {
       `permission denied: the role ${db.connection.user} may not read ${listed(unreadable.map(({ name }) => name))}`,
       `GRANT pg_read_all_data TO ${quoteName(db.connection.user)} (PostgreSQL 14 and later), or SELECT on all of it and USAGE on its schemas`,
     )
-  const filtered = (await tables(db)).filter(table => !table.readable)
+  const filtered = (await tables(db)).filter(table => table.readable === false)
   if (filtered.length > 0)
     throw usage(
       what,

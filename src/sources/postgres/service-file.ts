@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { usage } from '../../model/failure.ts'
+import { homeFolder } from '../../platform/home.ts'
 import { type Place, placeFrom } from './url.ts'
 
 /** Where Debian's libpq looks, and one that was built with the defaults for /usr. */
@@ -14,7 +14,7 @@ const systemFolders = ['/etc/postgresql-common', '/etc/postgresql', '/etc']
 export function placeOfService(service: string, file: string | undefined, env: NodeJS.ProcessEnv): Place {
   const system = env.PGSYSCONFDIR ? [env.PGSYSCONFDIR] : systemFolders
   const files = [
-    file ?? join(homedir(), '.pg_service.conf'),
+    file ?? join(homeFolder(), '.pg_service.conf'),
     ...system.map(folder => join(folder, 'pg_service.conf')),
   ]
   for (const path of files) {
