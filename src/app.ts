@@ -26,7 +26,7 @@ import { namedObjects, namingOf, zoneOf } from './wiring/names.ts'
 import { oldScratch } from './wiring/scratch.ts'
 import { serversOf } from './wiring/servers.ts'
 import { jobOf, openRestorer, openSource, sourcesOf } from './wiring/sources.ts'
-import { destinationOf, mustBeThere, openStore, storeAt } from './wiring/stores.ts'
+import { destinationOf, mustBeThere, openStore, storeAt, withAddressed } from './wiring/stores.ts'
 
 const day = 24 * 3_600_000
 const defaultStallMs = 10 * 60_000
@@ -254,7 +254,7 @@ export function appFor(config: Config, state: State): App {
       const said = merged.to?.find(each => (typeof each === 'string' ? each : each.store) === to.name)
       return destinationOf(said ?? to.name, merged.keep, config, () => to)
     },
-    restorer: (manifest, to) => openRestorer(manifest, to, config),
+    restorer: (manifest, to) => openRestorer(manifest, to, withAddressed(config, opened.keys())),
     contentOf: (manifest, record) => contentOf(manifest, record, config),
     reading: identity => readingStages(identity, encryptionsOf(config)),
     context: (signal, emit, stallMs = defaultStallMs) =>

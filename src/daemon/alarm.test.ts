@@ -13,6 +13,7 @@ import type { Store } from '../model/store.ts'
 import { openState } from '../platform/state.ts'
 import { type Look, lookAt } from './alarm.ts'
 import { type Arrival, isOverdue, oldestIn } from './arrivals.ts'
+import { readJobState, updateJobState } from './job-state.ts'
 import { runJob } from './run-job.ts'
 
 const folders: string[] = []
@@ -191,6 +192,31 @@ test('of several units each counts: one that fails for days is overdue, one that
   assert.deepEqual(
     here.said().map(event => event.type === 'notice' && event.text),
     ['the alarm is over: a good backup has arrived of other in disk, of other in nas'],
+  )
+})
+
+test('an alarm that an older Cairn raised for a store goes on for its units, and ends without them when the job loses them', async () => {
+  const here = host({}, ['file', 'other'])
+  const second = join(here.folder, 'other')
+  writeFileSync(second, 'content')
+  await here.backup(here.app(), -41)
+  rmSync(second)
+  await here.backup(here.app(), -1, 3)
+  const raised = new Date(Date.now() - 10 * hour).toISOString()
+  const alarms = { disk: { raised, told: true }, nas: { raised, told: true } }
+  updateJobState(here.app().state, 'wiki', { alarms }, new Date())
+  assert.deepEqual((await here.look(0)).alarms, ['disk/other', 'nas/other'])
+  assert.deepEqual(
+    here.said().map(({ type }) => type),
+    ['failure'],
+  )
+  assert.equal(readJobState(here.app().state, 'wiki')?.alarms['disk/other']?.raised, raised)
+  const fewer = host({}, ['file'], here.folder)
+  await here.backup(fewer.app())
+  assert.deepEqual((await here.look(0, fewer.app())).alarms, [])
+  assert.deepEqual(
+    here.said().map(event => event.type === 'notice' && event.text),
+    ['the alarm is over: nothing is expected any more of other in disk, of other in nas'],
   )
 })
 

@@ -12,6 +12,8 @@ import {
   describePlace,
   isOverdue,
   placeOf,
+  storeIn,
+  unitIn,
 } from './arrivals.ts'
 import { firstSeen, type JobState, readJobState, updateJobState } from './job-state.ts'
 import { withoutSecrets } from './log-line.ts'
@@ -50,7 +52,7 @@ export async function lookAt(job: string, app: App, ctx: Context): Promise<Look>
   const since = firstSeen(app.state, job, now) ?? now
   const overdue = arrivals.filter(arrival => isOverdue(arrival, expectMs, since, now))
   const alarms = settled(known, overdue, now)
-  await tellOver(job, known, alarms, app, ctx)
+  await tellOver(job, arrivals, known, alarms, app, ctx)
   const told = await tellAlarm(job, overdue, known, alarms, app, ctx)
   const names = Object.keys(told)
   return { arrivals, alarms: names, next: nextLook(arrivals, names, expectMs, since, now) }
@@ -72,18 +74,48 @@ function save(job: string, change: Partial<JobState>, app: App, ctx: Context): v
 function settled(before: Alarms, overdue: readonly Arrival[], now: Date): Alarms {
   const raised = now.toISOString()
   return Object.fromEntries(
-    overdue.map(placeOf).map(place => [place, before[place] ?? { raised, told: false }]),
+    overdue
+      .map(placeOf)
+      .map(place => [
+        place,
+        before[place] ?? { raised: before[storeIn(place)]?.raised ?? raised, told: false },
+      ]),
   )
 }
 
-async function tellOver(job: string, before: Alarms, after: Alarms, app: App, ctx: Context): Promise<void> {
-  const over = Object.keys(before).filter(place => !after[place])
-  if (over.length === 0) return
+async function tellOver(
+  job: string,
+  arrivals: readonly Arrival[],
+  before: Alarms,
+  after: Alarms,
+  app: App,
+  ctx: Context,
+): Promise<void> {
+  const gone = Object.keys(before).filter(place => !after[place])
+  if (gone.length === 0) return
   // Written down first: a webhook that is broken must not have it said at every look.
   save(job, { alarms: after }, app, ctx)
-  const text = `the alarm is over: a good backup has arrived ${inPlaces(over)}`
+  const over = gone.filter(place => !goesOn(place, after))
+  if (over.length === 0) return
+  const text = `the alarm is over: ${whyOver(over, arrivals)}`
   ctx.emit({ type: 'notice', text, job })
   if (Object.keys(after).length === 0) await tell(job, 'over', `${job}: ${text}`, app, ctx)
+}
+
+/** An alarm for a store goes on as those for units in it, which an older Cairn did not know, and the other way round. */
+function goesOn(place: string, after: Alarms): boolean {
+  return Object.keys(after).some(other => storeIn(other) === place || other === storeIn(place))
+}
+
+function whyOver(over: readonly string[], arrivals: readonly Arrival[]): string {
+  const asked = new Set(arrivals.map(placeOf))
+  const isLost = (place: string): boolean => unitIn(place) !== null && !asked.has(place)
+  const arrived = over.filter(place => !isLost(place))
+  const lost = over.filter(isLost)
+  return [
+    ...(arrived.length > 0 ? [`a good backup has arrived ${inPlaces(arrived)}`] : []),
+    ...(lost.length > 0 ? [`nothing is expected any more ${inPlaces(lost)}`] : []),
+  ].join('; ')
 }
 
 /** `in disk, nas`; `of shop in disk, of wiki in disk`. */

@@ -96,6 +96,21 @@ test('a store that does not take that a backup is running is told, and nothing e
   assert.match(JSON.stringify(ctx.events), /cannot say in full that it is still running.*no space/)
 })
 
+test('a store that never answers does not keep a backup from its end', { timeout: 30_000 }, async () => {
+  const ctx = testContext({ stallMs: 50 })
+  const store: Store = { ...memoryStore('silent'), put: () => new Promise(() => {}) }
+  const alive = setInterval(() => {}, 1000)
+  mock.timers.enable({ apis: ['setInterval'] })
+  try {
+    await using _saying = sayRunning('20261121T020000Z-aaaaaaaa', () => [store], ctx)
+    mock.timers.tick(day)
+  } finally {
+    mock.timers.reset()
+    clearInterval(alive)
+  }
+  assert.match(JSON.stringify(ctx.events), /cannot say in silent that it is still running/)
+})
+
 test('a clock that is ahead of the store takes no running backup for dead', async () => {
   const real = new Date()
   const ctx = testContext()

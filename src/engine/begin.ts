@@ -5,6 +5,7 @@ import type { Context } from '../model/context.ts'
 import { markKey, markPrefix, parseMarkKey } from '../model/key.ts'
 import { type Begin, markTime } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
+import { beforeStall } from '../platform/stall.ts'
 
 /** How long it counts when its host is not heard of. */
 const unheardMs = 7 * 24 * 3_600_000
@@ -39,14 +40,15 @@ export async function timeIn(store: Store, ctx: Context): Promise<Date> {
 
 /**
  * Says once a day in these stores that a backup is running, until it is disposed, which waits for what is under way. A store
- * that does not take it is a warning.
+ * that does not take it, or has stalled, is a warning.
  */
 export function sayRunning(id: string, stores: () => readonly Store[], ctx: Context): AsyncDisposable {
   let saying: Promise<unknown> = Promise.resolve()
   const say = async (store: Store): Promise<void> => {
     try {
       const key = markKey(id, ctx.clock.now(), randomBytes(5), 'running')
-      await store.put(key, Buffer.from('{"cairn":1}\n'), {}, ctx)
+      const put = store.put(key, Buffer.from('{"cairn":1}\n'), {}, ctx)
+      await beforeStall(put, ctx, () => `store ${store.name}`)
     } catch (error) {
       if (ctx.signal.aborted) return
       const what = `${id} cannot say in ${store.name} that it is still running`

@@ -240,6 +240,16 @@ test('a locked object ends the deletion of its backup, and nothing of it is hidd
   assert.ok((await keysOf(store, ctx)).some(key => key.startsWith(`shop/${made[2]?.id}/`)))
 })
 
+test('a store whose clock was behind and is put right has no deletion carried out before its time', async () => {
+  const { store, ctx, prune, later, to } = await daily(4)
+  const behind = new Date(ctx.clock.now().getTime() - 12 * 3_600_000)
+  const slow = { ...to, store: Object.assign(store, { now: async () => behind }) }
+  assert.equal((await prune(slow)).actions.at(-1), 'mark')
+  later(7 * day - 3_600_000)
+  behind.setTime(ctx.clock.now().getTime())
+  assert.equal((await prune(slow)).actions.at(-1), 'wait')
+})
+
 test('with a clock that is ahead of the store no announced deletion is carried out before its time', async () => {
   const { store, ctx, made, prune, later, to } = await daily(4)
   assert.deepEqual((await prune()).actions, ['keep', 'keep', 'mark', 'mark'])

@@ -63,7 +63,8 @@ export async function planPrune(
   const live = known.filter(({ id }) => !leaving.has(id))
   const decided = decide(live, to.keep, { now, zone: job.zone, begun })
   const decisions = new Map(decided.map(decision => [decision.id, decision]))
-  const undeletable = new Date(now.getTime() + job.undeleteMs)
+  // By the clock that is ahead: by that of a store that is behind, the time could be over as soon as it is put right.
+  const undeletable = new Date(ctx.clock.now().getTime() + job.undeleteMs)
   const isOwn = ownership(job)
   return read.map(({ entry, copy, manifest, until }) => ({
     store: to.store.name,

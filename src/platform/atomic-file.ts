@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 /** Replaces a small file so that, whenever we are killed, either the old or the new content is there, durably. */
@@ -19,6 +19,24 @@ export function replaceFile(path: string, content: string): void {
     throw error
   }
   syncFolder(dirname(path))
+}
+
+/** The same for a file that is not there yet: false, and nothing changed, where somebody else has made it meanwhile. */
+export function createFile(path: string, content: string): boolean {
+  const made = `${path}.${randomUUID()}`
+  replaceFile(made, content)
+  try {
+    linkSync(made, path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return false
+    // A file system without hard links.
+    renameSync(made, path)
+  } finally {
+    rmSync(made, { force: true })
+  }
+  syncFolder(dirname(path))
+  return true
 }
 
 /** Makes what was created, renamed or removed in a folder durable. */

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -58,6 +60,34 @@ test('a name from before machines were told apart stays that of the machine that
   writeFileSync(file, 'backup/12345678\n')
   assert.deepEqual(hostName(file, { id: 'a' }), { name: 'backup/12345678', isNew: false })
   assert.notEqual(hostName(file, { id: 'b' }).name, 'backup/12345678')
+})
+
+test('processes that begin together have one name, and a file that cannot be read is not replaced', async t => {
+  const file = join(freshFolder(t), 'host-id')
+  const code = `import { hostName } from ${JSON.stringify(import.meta.resolve('./host-name.ts'))}
+    process.stdin.once('data', () => process.stdout.write(hostName(${JSON.stringify(file)}, {}).name))
+    process.stdout.write('ready ')`
+  const names = Array.from({ length: 4 }, async () => {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', code], { stdio: 'pipe' })
+    let said = ''
+    child.stdout.on('data', chunk => {
+      said += chunk
+    })
+    await once(child.stdout, 'data')
+    return {
+      async go() {
+        child.stdin.end('go')
+        await once(child, 'close')
+        return said
+      },
+    }
+  })
+  const ready = await Promise.all(names)
+  const all = await Promise.all(ready.map(each => each.go()))
+  assert.deepEqual(new Set(all), new Set([`ready ${hostName(file, {}).name}`]))
+  rmSync(file)
+  mkdirSync(file)
+  assert.throws(() => hostName(file, {}), /EISDIR/)
 })
 
 test('a file that cannot be written anew, as on a full disk, takes no name away', t => {

@@ -7,6 +7,7 @@ import type { Config, JobConfig, KeepConfig, StoreConfig } from '../config/schem
 import { usage } from '../model/failure.ts'
 import type { Destination, Retention } from '../model/job.ts'
 import type { Store } from '../model/store.ts'
+import { realPath } from '../platform/real-path.ts'
 import { storeOptions, stores } from '../stores/index.ts'
 
 const day = 24 * 3_600_000
@@ -22,9 +23,13 @@ export function openStore(
 
 /** A mistyped path would look like a store without backups. */
 export function mustBeThere(store: Store, named: string, config: Config): Store {
-  const isFolder = !config.stores[named] && !/^(s3|rclone):/.test(named)
-  if (!isFolder || statSync(folderAt(named), { throwIfNoEntry: false })?.isDirectory()) return store
+  if (!isFolder(named, config) || statSync(folderAt(named), { throwIfNoEntry: false })?.isDirectory())
+    return store
   throw usage(`there is no store at ${named}`, 'there is no such folder', 'check the path')
+}
+
+function isFolder(named: string, config: Config): boolean {
+  return !config.stores[named] && !/^(s3|rclone):/.test(named)
 }
 
 function folderAt(address: string): string {
@@ -69,9 +74,22 @@ function s3Address(address: string): z.output<typeof storeOptions.s3> {
   )
 }
 
-/** The folders of the configured local stores: a backup must not hold them, nor a restore replace them. */
+/** The folders of the configured local stores, as they are written and without links: a backup must not hold them, nor a restore replace them. */
 export function storeFolders(config: Config): string[] {
-  return Object.values(config.stores).flatMap(store => (store.type === 'local' ? [resolve(store.path)] : []))
+  const paths = Object.values(config.stores).flatMap(store =>
+    store.type === 'local' ? [resolve(store.path)] : [],
+  )
+  return [...new Set([...paths, ...paths.map(realPath)])]
+}
+
+/** The same configuration with the folders among these that a person gave by their addresses as stores, too. */
+export function withAddressed(config: Config, named: Iterable<string>): Config {
+  const given = [...named].filter(name => isFolder(name, config))
+  const stores = given.map(name => [
+    name,
+    { ...storeOptions.local.parse({ path: folderAt(name) }), type: 'local' as const },
+  ])
+  return { ...config, stores: { ...Object.fromEntries(stores), ...config.stores } }
 }
 
 export function destinationOf(

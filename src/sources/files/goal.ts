@@ -86,6 +86,13 @@ async function goalFor(
   const entries = existsSync(folder) ? await readdir(folder) : []
   const present = kind === 'folder' ? entries.filter(isData) : existsSync(target) ? [''] : []
   const mounts = kind === 'folder' ? await mountsBelow(folder) : []
+  const unreadable = mounts.find(inner => inner.includes('\ufffd'))
+  if (unreadable !== undefined)
+    throw usage(
+      `cannot restore to ${target}`,
+      `${join(target, unreadable)} is mounted inside, under a name that is not UTF-8`,
+      'unmount it, or restore to another folder',
+    )
   return {
     artifact,
     kind,
@@ -105,10 +112,14 @@ function isData(name: string): boolean {
   return name !== stagingName && name !== 'lost+found' && !name.startsWith(replacedPrefix)
 }
 
+export function sayLeftBehind({ leftBehind }: Goal): string[] {
+  return leftBehind.map(
+    path => `${path} holds what an interrupted restore had moved away: look into it, then remove it`,
+  )
+}
+
 export function planFor(goals: readonly Goal[], allow: ReadonlySet<string>): RestorePlan {
-  const warnings = goals
-    .flatMap(goal => goal.leftBehind)
-    .map(path => `${path} holds what an interrupted restore had moved away: look into it, then remove it`)
+  const warnings = goals.flatMap(sayLeftBehind)
   for (const mount of goals.flatMap(goal => goal.mounts)) {
     const text =
       'is mounted by itself: it gets its part of the backup, and what else it and the folders above it hold stays'

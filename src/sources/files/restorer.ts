@@ -5,12 +5,23 @@ import type { Context } from '../../model/context.ts'
 import { asFailure, damage, usage } from '../../model/failure.ts'
 import type { ArtifactReader, RestoreReport, Restorer } from '../../model/restore.ts'
 import { makePath } from '../../platform/make-path.ts'
+import { mountsBelow } from '../../platform/mounts.ts'
 import { privateDir, sweepPrivateDirs } from '../../platform/private-dir.ts'
+import { realPath } from '../../platform/real-path.ts'
+import { systemFailure } from '../../platform/system-error.ts'
 import { entriesOf, foldersAbove, isFolder, moveEntry, type Tree } from './entries.ts'
 import { applyToFolder, copyTree, type Extraction, extract, folderItself } from './extract.ts'
-import { demandSpace, type Goal, goalAtMount, goalsOf, planFor, replacedPrefix } from './goal.ts'
+import {
+  demandSpace,
+  type Goal,
+  goalAtMount,
+  goalsOf,
+  planFor,
+  replacedPrefix,
+  sayLeftBehind,
+} from './goal.ts'
 import { stagingName } from './session.ts'
-import { inventory, Moves, removeTree } from './staging.ts'
+import { cannotReplace, inventory, Moves, removeTree } from './staging.ts'
 import { gnuTar } from './tar.ts'
 
 /**
@@ -67,7 +78,10 @@ async function bringBack(
       await lookThrough(stage, extraction, ctx)
       await divide(stage, staged, extraction, ctx)
     }
-    for (const stage of staged) await spareStores(stage, protect)
+    for (const stage of staged) {
+      await spare(stage, protect)
+      if (!goals.includes(stage.goal)) warnings.push(...sayLeftBehind(stage.goal))
+    }
     await moveIntoPlace(staged, ctx)
     whole = true
   } finally {
@@ -108,7 +122,8 @@ async function prepare(goal: Goal): Promise<Staged> {
     return { goal, dir, tree, replaced, made, entries: 0, folders: [] }
   } catch (error) {
     await removeEmpty(goal.folder, made)
-    throw asFailure(error, `cannot restore to ${goal.target}`, 'run as a user who may write there')
+    const what = `cannot restore to ${goal.target}`
+    throw systemFailure(error, what) ?? asFailure(error, what, 'run as a user who may write there')
   }
 }
 
@@ -157,11 +172,21 @@ async function divide(stage: Staged, staged: Staged[], extraction: Extraction, c
   }
 }
 
-/** Throws when an entry would take the place of a folder that must stay: the backup being read may lie in it. */
-async function spareStores(stage: Staged, protect: readonly string[]): Promise<void> {
+/**
+ * Throws when an entry would take the place of what must stay: of a store, as the backup being read may lie in it, or of a folder
+ * in which something is mounted by now, which the kernel would move along.
+ */
+async function spare(stage: Staged, protect: readonly string[]): Promise<void> {
+  const { folder } = stage.goal
+  const realFolder = realPath(folder)
+  const stores = [...protect, ...protect.map(realPath)]
+  const mounts = (await mountsBelow(folder)).map(inner => join(folder, inner))
   for await (const entry of entriesOf(stage)) {
     const to = entry.to.toString()
-    const store = protect.find(path => path === to || path.startsWith(`${to}/`) || to.startsWith(`${path}/`))
+    const real = join(realFolder, relative(folder, to))
+    if (!entry.isMounted && mounts.some(mount => holds(to, mount)))
+      throw cannotReplace(entry.to, undefined, 'something is mounted in it')
+    const store = stores.find(path => [to, real].some(each => holds(each, path) || holds(path, each)))
     if (store === undefined) continue
     throw usage(
       `cannot restore to ${stage.goal.target}`,
@@ -169,6 +194,10 @@ async function spareStores(stage: Staged, protect: readonly string[]): Promise<v
       'restore to another folder with --to',
     )
   }
+}
+
+function holds(outer: string, inner: string): boolean {
+  return inner === outer || inner.startsWith(`${outer}/`)
 }
 
 /** All or none; throws what went wrong, after everything was moved back. */

@@ -141,8 +141,11 @@ function argumentsFor(place: Place, wishes: Wishes, tar: GnuTar): string[] {
 /** Patterns are GNU tar's own; an absolute one means that very place, seen from the folder. */
 function excluding(pattern: string, place: Place, wishes: Wishes): string[] {
   if (!pattern.startsWith('/')) return [`--exclude=${pattern}`]
-  const inside = relative(place.path, pattern)
-  if (place.kind === 'file' || inside === '' || inside.startsWith('..')) return []
+  if (place.kind === 'file') return []
+  const inside = [place.path, followed(place)]
+    .map(folder => relative(folder, pattern))
+    .find(path => path !== '' && !path.startsWith('..'))
+  if (inside === undefined) return []
   return ['--anchored', `--exclude=${top(place, wishes)}/${inside}`, '--no-anchored']
 }
 

@@ -2,12 +2,14 @@ import type { Stats } from 'node:fs'
 import { chmod, copyFile, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import type { Context } from '../../model/context.ts'
 import { Failure, usage } from '../../model/failure.ts'
+import { systemFailure } from '../../platform/system-error.ts'
 
 /** A path as the bytes it is: a name need not be UTF-8. */
 export type RawPath = Buffer
 
 export function under(folder: RawPath | string, name: Uint8Array | string): RawPath {
-  return Buffer.concat([Buffer.from(folder), Buffer.from('/'), Buffer.from(name)])
+  const above = Buffer.from(folder)
+  return Buffer.concat([above, Buffer.from(above.equals(Buffer.from('/')) ? '' : '/'), Buffer.from(name)])
 }
 
 const lookedAtAtOnce = 64
@@ -86,7 +88,9 @@ export class Moves {
     if (!own.isFile() || !other.isFile()) throw cannotReplace(to)
     if (own.size === other.size && (await isSame(from, to))) return
     const closed = (error: unknown): never => {
-      throw cannotReplace(to, error)
+      const { code = '' } = error as NodeJS.ErrnoException
+      if (!['ENOSPC', 'EDQUOT', 'EIO'].includes(code)) throw cannotReplace(to, error)
+      throw systemFailure(error, `cannot replace ${to}`) ?? error
     }
     await (await open(to, 'r+').catch(closed)).close()
     await copyFile(to, kept)
@@ -113,15 +117,19 @@ async function renameAny(from: RawPath, to: RawPath): Promise<void> {
     const code = (error as NodeJS.ErrnoException).code
     const stats = await lstat(from).catch(() => null)
     if (code === 'EACCES' && stats?.isDirectory()) return renameReadOnly(from, to, stats)
-    if (code !== 'EBUSY' && code !== 'EXDEV') throw error
+    if (code === 'EXDEV')
+      throw cannotReplace(from, error, `${mountedThere}, or it belongs to a container's image`)
+    if (code !== 'EBUSY') throw error
     throw cannotReplace(from, error)
   }
 }
 
-function cannotReplace(path: RawPath, cause?: unknown): Failure {
+const mountedThere = 'something is mounted there'
+
+export function cannotReplace(path: RawPath, cause?: unknown, why = mountedThere): Failure {
   return new Failure({
     what: `cannot replace ${path}`,
-    why: 'something is mounted there',
+    why,
     remedy: 'unmount it, or restore to another folder',
     cause,
   })

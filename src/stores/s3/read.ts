@@ -111,9 +111,12 @@ export async function versionsPage(
   return { entries, next }
 }
 
-/** The server's time, from its answer to some request. */
+/** The server's time, from its answer to some request; to who may not list everything, to an earlier one. */
 export async function timeOf(link: Connection, root: string, ctx: Context): Promise<Date | null> {
-  await listOne(link, root, ctx)
+  await listOne(link, root, ctx).catch((error: unknown) => {
+    ctx.signal.throwIfAborted()
+    if (!isRefused(error)) throw error
+  })
   return link.lastTime()
 }
 
