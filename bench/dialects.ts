@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { CreateBucketCommand } from '@aws-sdk/client-s3'
 import type { PostgresFacts, S3Facts } from '../test/services/facts.ts'
@@ -15,8 +15,8 @@ interface Old {
   readonly env: Readonly<Record<string, string>>
   /** What the old tool did, its output going to `$OUT`. */
   readonly pipeline: string
-  /** Whether `$OUT` went to the bucket then. */
-  readonly uploads?: boolean
+  /** The bucket that `$OUT` went to then, if it did. */
+  readonly uploads?: Bucket
 }
 
 /** The limit of Cairn's wall time, as a part of the old tool's. */
@@ -42,6 +42,7 @@ export async function benchDialects(
   bench.needSpace(6 * size.bytes + 2e9)
   const facts = await bench.postgres()
   const bucket = await bucketOf(await bench.s3('lightly'))
+  const keepingTags = await bucketOf(await bench.s3())
   const database = `bench_${randomBytes(4).toString('hex')}`
   const { user, password, host, port } = facts
   const url = (name: string): string => `postgresql://${user}:${password}@${host}:${port}/${name}`
@@ -50,8 +51,8 @@ export async function benchDialects(
     options.say(`making ${size.name} of rows`)
     const databaseBytes = await makeRows(url(database), size.bytes, options.seed)
     const results: Comparison[] = []
-    for (const old of olds(bench, facts, bucket, database, url(database))) {
-      const sides = sidesOf(bench, facts, bucket, database, old)
+    for (const old of olds(bench, facts, { bucket, keepingTags }, database, url(database))) {
+      const sides = sidesOf(bench, facts, database, old)
       const runs = await interleaved(
         `${old.bench} ${size.name}`,
         sides,
@@ -80,7 +81,14 @@ async function bucketOf(facts: S3Facts): Promise<Bucket> {
   return { ...facts, bucket }
 }
 
-function olds(bench: Workbench, facts: PostgresFacts, s3: Bucket, database: string, url: string): Old[] {
+/** `keepingTags`: pgdump-s3 tags its objects, which the lighter server does not know. */
+function olds(
+  bench: Workbench,
+  facts: PostgresFacts,
+  { bucket: s3, keepingTags: tagged }: { readonly bucket: Bucket; readonly keepingTags: Bucket },
+  database: string,
+  url: string,
+): Old[] {
   const store = join(bench.folder, 'store')
   const passphrase = join(bench.folder, 'passphrase')
   const key = join(bench.folder, 'encrypt.key')
@@ -120,14 +128,14 @@ function olds(bench: Workbench, facts: PostgresFacts, s3: Bucket, database: stri
       peer: oldPeer,
       env: moonflower,
       pipeline: 'pg_dump -Z5 > $OUT',
-      uploads: true,
+      uploads: s3,
     },
     {
       bench: 'moonflower-gpg',
       peer: oldPeer,
       env: { ...moonflower, ENCRYPTION_PASSPHRASE: 'a passphrase of some length' },
       pipeline: `pg_dump | ${gpg} > $OUT`,
-      uploads: true,
+      uploads: s3,
     },
     {
       bench: 'sidecar',
@@ -143,12 +151,12 @@ function olds(bench: Workbench, facts: PostgresFacts, s3: Bucket, database: stri
       peer: oldPeer,
       env: {
         ...{ CAIRN_DIALECT: 'pgdump-s3', PG_HOST: facts.host, PG_PORT: String(facts.port), PG_DB: database },
-        ...{ PG_USER: facts.user, PGPASSFILE: passfile, ENCRYPT_KEY_FILE: key, AWS_BUCKET: s3.bucket },
-        ...{ AWS_ENDPOINT_URL: s3.endpoint, AWS_DEFAULT_REGION: s3.region },
-        ...{ AWS_ACCESS_KEY_ID: s3.accessKey, AWS_SECRET_ACCESS_KEY: s3.secretKey },
+        ...{ PG_USER: facts.user, PGPASSFILE: passfile, ENCRYPT_KEY_FILE: key, AWS_BUCKET: tagged.bucket },
+        ...{ AWS_ENDPOINT_URL: tagged.endpoint, AWS_DEFAULT_REGION: tagged.region },
+        ...{ AWS_ACCESS_KEY_ID: tagged.accessKey, AWS_SECRET_ACCESS_KEY: tagged.secretKey },
       },
       pipeline: `pg_dump -Fd -j2 -Z0 -f $DIR/backup; pg_dumpall --globals-only > $DIR/globals; tar -cz -C $DIR backup globals | aespipe -e AES256 -C 10000 -P ${key} > $OUT`,
-      uploads: true,
+      uploads: tagged,
     },
   ]
 }
@@ -156,7 +164,6 @@ function olds(bench: Workbench, facts: PostgresFacts, s3: Bucket, database: stri
 function sidesOf(
   bench: Workbench,
   facts: PostgresFacts,
-  s3: Bucket,
   database: string,
   { env, peer, pipeline, uploads }: Old,
 ): Side[] {
@@ -174,8 +181,8 @@ function sidesOf(
     {
       name: peer,
       async run() {
-        const dir = join(bench.folder, 'old')
-        mkdirSync(dir)
+        // Not the one before: gpg's agent may make its folders there again after they were removed.
+        const dir = mkdtempSync(join(bench.folder, 'old-'))
         const login = {
           PGHOST: facts.host,
           PGPORT: String(facts.port),
@@ -186,13 +193,14 @@ function sidesOf(
           // Debian's rclone cannot start where it is set.
           AWS_CA_BUNDLE: '',
           ...{ RCLONE_CONFIG: '/dev/null', RCLONE_CONFIG_S3_TYPE: 's3', RCLONE_CONFIG_S3_PROVIDER: 'Ceph' },
-          ...{ RCLONE_CONFIG_S3_ENDPOINT: s3.endpoint, RCLONE_CONFIG_S3_REGION: s3.region },
-          ...{
-            RCLONE_CONFIG_S3_ACCESS_KEY_ID: s3.accessKey,
-            RCLONE_CONFIG_S3_SECRET_ACCESS_KEY: s3.secretKey,
-          },
+          ...(uploads && {
+            RCLONE_CONFIG_S3_ENDPOINT: uploads.endpoint,
+            RCLONE_CONFIG_S3_REGION: uploads.region,
+            RCLONE_CONFIG_S3_ACCESS_KEY_ID: uploads.accessKey,
+            RCLONE_CONFIG_S3_SECRET_ACCESS_KEY: uploads.secretKey,
+          }),
         }
-        const upload = uploads ? `; rclone copyto $OUT s3:${s3.bucket}/old` : ''
+        const upload = uploads ? `; rclone copyto $OUT s3:${uploads.bucket}/old` : ''
         const places = { DIR: dir, OUT: join(dir, 'out'), GNUPGHOME: dir, PGDATABASE: database }
         const text = pipeline.replaceAll(/\bpg_dump(all)?\b/g, program => `${facts.bin}/${program}`)
         try {
