@@ -9,7 +9,7 @@ import type { Source } from '../model/source.ts'
 import type { Store } from '../model/store.ts'
 import { memoryStore } from '../stores/memory.ts'
 import { backup } from './backup.ts'
-import { expiryFrom, sayRunning } from './begin.ts'
+import { expiryFrom, sayRunning, timeIn } from './begin.ts'
 import { sweepOrphans } from './sweep.ts'
 
 const day = 24 * 3_600_000
@@ -125,4 +125,14 @@ test('a clock that is ahead of the store takes no running backup for dead', asyn
   assert.equal(await sweepOrphans(store, 'shop', 'here', ahead), 0)
   const { now: _, ...silent } = store
   assert.equal(await sweepOrphans(silent, 'shop', 'here', ahead), 1)
+})
+
+test('a store tells its time in whole seconds, which does not make it one that is behind', async () => {
+  const ours = new Date('2026-01-03T04:05:06.700Z')
+  const ctx = testContext({ clock: { now: () => ours } })
+  const at = (time: string): Promise<Date> =>
+    timeIn({ ...memoryStore('one'), now: async () => new Date(time) }, ctx)
+  assert.deepEqual(await at('2026-01-03T04:05:06Z'), ours)
+  assert.deepEqual(await at('2026-01-03T04:05:09Z'), ours)
+  assert.deepEqual(await at('2026-01-03T04:00:00Z'), new Date('2026-01-03T04:00:01Z'))
 })

@@ -35,7 +35,10 @@ export async function mayRun(store: Store, begin: Begin, ctx: Context): Promise<
 export async function timeIn(store: Store, ctx: Context): Promise<Date> {
   const ours = ctx.clock.now()
   const theirs = await store.now?.(ctx)
-  return theirs && theirs < ours ? theirs : ours
+  if (!theirs) return ours
+  // They are told in whole seconds: it may be almost one later there.
+  const latest = new Date(theirs.getTime() + 1000)
+  return latest < ours ? latest : ours
 }
 
 /**

@@ -165,7 +165,7 @@ async function nas(said: (name: string) => string, env: Env): Promise<Place> {
           : undefined,
     async files() {
       const names = readdirSync(written, { recursive: true, encoding: 'utf8' }).filter(name =>
-        name.endsWith('z'),
+        name.endsWith('.gz'),
       )
       return new Map(names.map(name => [name, readFileSync(join(written, name))]))
     },
