@@ -1,4 +1,3 @@
-import { expiryFrom } from '../engine/begin.ts'
 import { copyBackup, mendCopy } from '../engine/copy.ts'
 import { manifestFrom } from '../engine/stated.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
@@ -37,14 +36,12 @@ export function run(handle: string, options: Options): Promise<ExitCode> {
       using _lock = await takeLock(app.state.lockPath(entry.job), `job ${entry.job}`)
       mended = await mendCopy(manifest, from, copy, app.destination(to, entry.job), ctx)
     } else if (!copy) {
-      const now = ctx.clock.now()
-      const begin: Begin = {
+      const begin: Omit<Begin, 'expires'> = {
         cairn: 1,
         id: entry.id,
         job: entry.job,
         host: app.state.host,
-        startedAt: now.toISOString(),
-        expires: expiryFrom(now),
+        startedAt: ctx.clock.now().toISOString(),
         prefixes: [dataPrefix(entry.job, entry.id)],
         parent: manifest.chain?.parent ?? null,
       }

@@ -117,13 +117,11 @@ export function fail(error: unknown): ExitCode {
     tell(`cairn: stopped by ${error.signal}; nothing incomplete was left as a backup`)
     return error.signal === 'SIGINT' ? exitCode.interrupted : exitCode.terminated
   }
-  const refused = systemFailure(error)
-  if (error instanceof Failure) sayFailure(error)
-  else if (refused) sayFailure(refused)
-  else
-    sayFailure({ what: 'internal error', why: String(error), remedy: 'please report this, with --verbose' })
-  if (verbose || !(error instanceof Failure || refused)) sayCauses(error)
-  return error instanceof Failure ? error.exit : exitCode.failed
+  const known = error instanceof Failure ? error : systemFailure(error)
+  const remedy = 'please report this, with --verbose'
+  sayFailure(known ?? { what: 'internal error', why: String(error), remedy })
+  if (verbose || !known) sayCauses(error)
+  return known?.exit ?? exitCode.failed
 }
 
 function sayCauses(error: unknown): void {

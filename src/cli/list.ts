@@ -1,5 +1,5 @@
 import type { App } from '../app.ts'
-import { type Catalog, type CatalogEntry, isIncomplete, isLive, readCatalog } from '../engine/catalog.ts'
+import { type CatalogEntry, isIncomplete, isLive, isSilent, readCatalog } from '../engine/catalog.ts'
 import { readHidden } from '../engine/hidden.ts'
 import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode } from '../model/failure.ts'
@@ -74,10 +74,6 @@ async function listHidden(
 
 const unhiding =
   'delete the delete markers of their objects, manifests and marks: docs/how-to/s3.md shows how'
-
-function isSilent(name: string, { silent }: Catalog): boolean {
-  return silent.some(({ store }) => store.name === name)
-}
 
 /** Where an address was given that holds nothing, it may be the wrong one: a folder or a prefix above or below. */
 function nothingIn(job: string | undefined, stores: readonly string[]): string {

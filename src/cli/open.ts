@@ -28,7 +28,7 @@ async function tellFailure(notifiers: Notifiers, failure: Failure): Promise<void
   const message = withoutSecrets(text, secretsRead())
   const state = stateOrNull()
   if (state && wasJustTold(message, state, new Date())) return
-  const isTold = await tell(notifiers, message)
+  const isTold = await tellAll(notifiers, message)
   if (isTold && state) noteTold(message, state, new Date())
 }
 
@@ -41,7 +41,7 @@ function stateOrNull(): State | null {
 }
 
 /** Whether all were told. Throws only when it is interrupted: that others cannot be told is a warning. */
-async function tell(notifiers: Notifiers, message: string): Promise<boolean> {
+async function tellAll(notifiers: Notifiers, message: string): Promise<boolean> {
   const signal = interruptSignal()
   const folder = tmpdir()
   try {

@@ -1,4 +1,4 @@
-import { type CatalogEntry, type Copy, isLive, readCatalog, resolve } from '../engine/catalog.ts'
+import { type CatalogEntry, type Copy, isLive, isSilent, readCatalog, resolve } from '../engine/catalog.ts'
 import { type Verified, verifyCopy } from '../engine/verify.ts'
 import { type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
@@ -20,10 +20,8 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
         : catalog.entries.filter(isLive)
     if (entries.length === 0) {
       saySilent(catalog)
-      const answered = app
-        .stores(options.store)
-        .filter(store => !catalog.silent.some(silent => silent.store.name === store.name))
-        .map(({ name }) => name)
+      const names = app.stores(options.store).map(({ name }) => name)
+      const answered = names.filter(name => !isSilent(name, catalog))
       throw new Failure({
         what: 'nothing was verified',
         why: `there is no backup in ${answered.join(', ')}`,

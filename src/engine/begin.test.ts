@@ -83,9 +83,7 @@ async function copyOf(store: Store, ctx: Context): Promise<Store> {
   return copy
 }
 
-test('a store that does not take that a backup is running is told, and nothing else fails', async () => {
-  const ctx = testContext()
-  const store: Store = { ...memoryStore('full'), put: () => Promise.reject(new Error('no space')) }
+async function sayForADay(store: Store, ctx: Context): Promise<void> {
   mock.timers.enable({ apis: ['setInterval'] })
   try {
     await using _saying = sayRunning('20261121T020000Z-aaaaaaaa', () => [store], ctx)
@@ -93,6 +91,12 @@ test('a store that does not take that a backup is running is told, and nothing e
   } finally {
     mock.timers.reset()
   }
+}
+
+test('a store that does not take that a backup is running is told, and nothing else fails', async () => {
+  const ctx = testContext()
+  const store: Store = { ...memoryStore('full'), put: () => Promise.reject(new Error('no space')) }
+  await sayForADay(store, ctx)
   assert.match(JSON.stringify(ctx.events), /cannot say in full that it is still running.*no space/)
 })
 
@@ -100,14 +104,7 @@ test('a store that never answers does not keep a backup from its end', { timeout
   const ctx = testContext({ stallMs: 50 })
   const store: Store = { ...memoryStore('silent'), put: () => new Promise(() => {}) }
   const alive = setInterval(() => {}, 1000)
-  mock.timers.enable({ apis: ['setInterval'] })
-  try {
-    await using _saying = sayRunning('20261121T020000Z-aaaaaaaa', () => [store], ctx)
-    mock.timers.tick(day)
-  } finally {
-    mock.timers.reset()
-    clearInterval(alive)
-  }
+  await sayForADay(store, ctx).finally(() => clearInterval(alive))
   assert.match(JSON.stringify(ctx.events), /cannot say in silent that it is still running/)
 })
 

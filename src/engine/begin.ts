@@ -2,6 +2,7 @@
 
 import { randomBytes } from 'node:crypto'
 import type { Context } from '../model/context.ts'
+import { asFailure } from '../model/failure.ts'
 import { markKey, markPrefix, parseMarkKey } from '../model/key.ts'
 import { type Begin, markTime } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
@@ -55,7 +56,8 @@ export function sayRunning(id: string, stores: () => readonly Store[], ctx: Cont
     } catch (error) {
       if (ctx.signal.aborted) return
       const what = `${id} cannot say in ${store.name} that it is still running`
-      ctx.emit({ type: 'warning', what, why: String(error), remedy: '', store: store.name })
+      const { why, remedy } = asFailure(error, what)
+      ctx.emit({ type: 'warning', what, why, remedy, store: store.name })
     }
   }
   const timer = setInterval(() => {

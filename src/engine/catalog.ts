@@ -127,6 +127,11 @@ function newestFirst(a: CatalogEntry, b: CatalogEntry): number {
   return apart || (a.id < b.id ? 1 : -1)
 }
 
+/** Whether a store could not be asked. */
+export function isSilent(name: string, { silent }: Pick<Catalog, 'silent'>): boolean {
+  return silent.some(({ store }) => store.name === name)
+}
+
 /** True where some store still means to keep it: no deletion is pending there. */
 export function isLive(entry: CatalogEntry): boolean {
   return entry.copies.some(copy => !copy.marks.deletedAt)

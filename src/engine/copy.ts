@@ -27,9 +27,10 @@ export async function copyBackup(
   file: Uint8Array,
   from: readonly Store[],
   dest: Destination,
-  begin: Begin,
+  of: Omit<Begin, 'expires'>,
   ctx: Context,
 ): Promise<void> {
+  const begin: Begin = { ...of, expires: expiryFrom(ctx.clock.now()) }
   ctx.emit({ type: 'phase', phase: 'copy', job: manifest.job, unit: manifest.unit })
   mustFit(manifest, dest.store)
   const options = optionsOf(manifest, dest)
@@ -38,8 +39,7 @@ export async function copyBackup(
   let begun = false
   let committing = false
   try {
-    const record = { ...begin, expires: expiryFrom(ctx.clock.now()) }
-    await to.put(beginKey(begin.job, begin.id), () => Buffer.from(`${JSON.stringify(record)}\n`))
+    await to.put(beginKey(begin.job, begin.id), () => Buffer.from(`${JSON.stringify(begin)}\n`))
     begun = true
     await using _saying = sayRunning(begin.id, () => to.live().map(({ store }) => store), ctx)
     for (const object of objectsOf(manifest)) await copyObject(object, from, to, ctx)

@@ -1,5 +1,5 @@
 import type { Context } from '../model/context.ts'
-import { asFailure, exitCode, type Failure, usage } from '../model/failure.ts'
+import { asFailure, type Failure, isDamage, usage } from '../model/failure.ts'
 import type { Store } from '../model/store.ts'
 
 /**
@@ -32,5 +32,5 @@ export async function withFirstReadable<T>(
 
 /** Another store's copy may be sound where this one is damaged or out of reach; a failure of the target is the same from everywhere. */
 export function isUnreadable(failure: Failure): boolean {
-  return failure.exit === exitCode.damaged || failure.what.startsWith('cannot read ')
+  return isDamage(failure) || failure.what.startsWith('cannot read ')
 }

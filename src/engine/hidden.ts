@@ -1,7 +1,7 @@
 // Backups that somebody hid: where a store keeps versions, a deletion without one leaves everything in place, out of sight.
 
 import type { Store, VersionEntry } from '../model/store.ts'
-import { type Catalog, readCatalog } from './catalog.ts'
+import { type Catalog, isSilent, readCatalog } from './catalog.ts'
 
 /** Backups that listings do not show, with the copies that are hidden; and the stores in which no version was to be seen. */
 export interface Hidden extends Catalog {
@@ -21,7 +21,7 @@ export async function readHidden(...asked: Parameters<typeof readCatalog>): Prom
     ctx,
     named,
   )
-  const answering = stores.filter(({ name }) => !whole.silent.some(({ store }) => store.name === name))
+  const answering = stores.filter(({ name }) => !isSilent(name, whole))
   const open = await readCatalog(answering, jobs, ctx, named)
   const shown = new Set(open.entries.flatMap(({ id, copies }) => copies.map(({ store }) => place(id, store))))
   const entries = whole.entries.flatMap(entry => {

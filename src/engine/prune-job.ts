@@ -2,7 +2,7 @@ import type { Context } from '../model/context.ts'
 import { asFailure, Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import type { Store } from '../model/store.ts'
-import { type Catalog, type Copy, readCatalog } from './catalog.ts'
+import { type Catalog, type Copy, isSilent, readCatalog } from './catalog.ts'
 import type { NamedObjects } from './foreign.ts'
 import { announce } from './outcome.ts'
 import { applyPrune, type PruneStep, planPrune } from './prune.ts'
@@ -45,7 +45,7 @@ export async function pruneJob(
   const steps: PruneStep[] = []
   const well: string[] = []
   for (const to of prunable) {
-    if (catalog.silent.some(({ store }) => store === to.store)) continue
+    if (isSilent(to.store.name, catalog)) continue
     const before = failures.length + refused.length
     try {
       const planned = await planPrune(job, to, catalog, ctx)

@@ -24,9 +24,10 @@ const known: Readonly<Record<string, readonly [why: string, remedy: string]>> = 
 
 /** What the system refused, as a person should read it; null for other errors. `what` is what was being done, if that is known. */
 export function systemFailure(error: unknown, what?: string, exit?: Failure['exit']): Failure | null {
-  const { code, syscall, path } = (error ?? {}) as NodeJS.ErrnoException
-  if (!(error instanceof Error) || typeof code !== 'string' || typeof syscall !== 'string') return null
-  const [why, remedy] = known[code] ?? [error.message, '']
+  const code = codeOf(error)
+  if (code === undefined) return null
+  const { message, syscall, path } = error as NodeJS.ErrnoException
+  const [why, remedy] = known[code] ?? [message, '']
   const place = path === undefined ? '' : ` ${path}`
   return new Failure({
     what: what ?? `the system refuses to ${syscall}${place}`,
@@ -35,4 +36,10 @@ export function systemFailure(error: unknown, what?: string, exit?: Failure['exi
     ...(exit === undefined ? {} : { exit }),
     cause: error,
   })
+}
+
+/** The name of the error with which the system refused something; undefined for other errors. */
+export function codeOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error) || !('syscall' in error)) return undefined
+  return typeof error.code === 'string' ? error.code : undefined
 }

@@ -1,4 +1,5 @@
 import { Failure } from '../../model/failure.ts'
+import { codeOf } from '../../platform/system-error.ts'
 
 /** What the errors of a file system mean for a person, and what to do about them. */
 const meanings: Readonly<Record<string, readonly [why: string, remedy: string]>> = {
@@ -40,11 +41,6 @@ export async function telling<T>(what: string, work: () => Promise<T>): Promise<
   } catch (error) {
     throw told(error, what)
   }
-}
-
-export function codeOf(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !('code' in error) || !('syscall' in error)) return undefined
-  return typeof error.code === 'string' ? error.code : undefined
 }
 
 /** There is nothing at the path. */

@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path'
 import { Failure } from '../../model/failure.ts'
 import { makePath } from '../../platform/make-path.ts'
 import { nearestExisting } from '../../platform/space.ts'
-import { codeOf, orNull, telling } from './error.ts'
+import { codeOf } from '../../platform/system-error.ts'
+import { orNull, telling } from './error.ts'
 import type { Place } from './path.ts'
 
 /**
