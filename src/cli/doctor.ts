@@ -1,10 +1,11 @@
 import type { App } from '../app.ts'
 import { collect } from '../engine/objects.ts'
 import type { Context } from '../model/context.ts'
-import { asFailure, type ExitCode, exitCode } from '../model/failure.ts'
+import { asFailure, type ExitCode, exitCode, type Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { safeName } from '../model/key.ts'
 import { showBytes } from '../model/quantity.ts'
+import type { Source } from '../model/source.ts'
 import { type Advice, isProgram, type Stage, type Step } from '../model/step.ts'
 import type { Store } from '../model/store.ts'
 import { flow } from '../platform/flow.ts'
@@ -60,15 +61,7 @@ async function openJob(job: Job, app: App, stores: Map<string, Store>, ctx: Cont
   for (const { store } of job.to) stores.set(store.name, store)
   const sources: Check[] = []
   const advised: Check[] = []
-  for (const source of job.sources) {
-    const check = await attempt(`source of ${job.name}`, async () => {
-      const { version, units, estimate, advice = [] } = await source.inspect(ctx)
-      advised.push(...advice.map(each => toWarn(`source of ${job.name}`, each)))
-      const size = estimate > 0 ? `, about ${showBytes(estimate)}` : ''
-      return `${source.engine} ${version}: ${units.map(unit => unit.name).join(', ')}${size}`
-    })
-    sources.push(check)
-  }
+  for (const source of job.sources) sources.push(...(await checkSource(job.name, source, advised, ctx)))
   const stages = await attempt(`stages of ${job.name}`, () => checkStages(job.stages, ctx))
   const opened = stages.ok ? await checkOpens(job, app, ctx) : []
   for (const { name, warning } of job.stages)
@@ -81,6 +74,31 @@ async function openJob(job: Job, app: App, stores: Map<string, Store>, ctx: Cont
     ...(await checkHooks(job.name, app)),
     ...(await checkGuards(job, ctx)),
   ]
+}
+
+/** What hinders a backup of the source or of one of its units; a line that it is well where something of it is. */
+async function checkSource(job: string, source: Source, advised: Check[], ctx: Context): Promise<Check[]> {
+  const what = `source of ${job}`
+  const checks = await attempt(what, async () => {
+    const { version, units, estimate, advice = [] } = await source.inspect(ctx)
+    advised.push(...advice.map(each => toWarn(what, each)))
+    const failed = new Map<string, readonly Failure[]>()
+    for (const unit of units) {
+      const failures = (await source.check?.(unit, ctx)) ?? []
+      if (failures.length > 0) failed.set(unit.name, failures)
+    }
+    const well = units.map(unit => unit.name).filter(name => !failed.has(name))
+    const size = estimate > 0 ? `, about ${showBytes(estimate)}` : ''
+    const found = `${source.engine} ${version}: ${well.join(', ')}${size}`
+    const isWell = well.length > 0 || units.length === 0
+    return [...(isWell ? [{ what, ok: true, found, remedy: '' }] : []), ...faults(what, failed)]
+  })
+  return Array.isArray(checks) ? checks : [checks]
+}
+
+function faults(what: string, failed: ReadonlyMap<string, readonly Failure[]>): Check[] {
+  const failures = [...failed.values()].flat()
+  return failures.map(({ message, remedy }) => ({ what, ok: false, found: message, remedy }))
 }
 
 function toWarn(place: string, { what, why, remedy }: Advice): Check {
@@ -206,7 +224,9 @@ async function checkStore(store: Store, app: App, ctx: Context): Promise<Check[]
 async function checkKeys(app: App): Promise<string> {
   const { keyFile, unread } = await app.reading(undefined)
   if (unread[0]) throw unread[0]
-  return keyFile ? `${keyFile} can be read` : 'no key file on this host: it can back up, and not restore'
+  return keyFile
+    ? `${keyFile} can be read`
+    : 'no key file on this host: it can restore only what is not encrypted'
 }
 
 async function attempt(what: string, work: () => Promise<string>): Promise<Check>

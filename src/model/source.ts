@@ -95,11 +95,14 @@ export interface Session extends AsyncDisposable {
  * Something to back up.
  *
  * `inspect` changes nothing and holds nothing: it serves preflight and doctor, and throws a Failure that says what to do.
+ * `check` serves doctor: why a backup of this unit would fail or lack a part, as far as `inspect` has not thrown it. It
+ * changes nothing and holds nothing. Without it, `inspect` finds all that can be found before a backup.
  * `open` takes snapshot, connection or slot, or throws leaving nothing held.
  */
 export interface Source {
   readonly engine: string
   inspect(ctx: Context): Promise<Inspection>
+  check?(unit: Unit, ctx: Context): Promise<Failure[]>
   open(unit: Unit, parent: Manifest | null, census: CensusLevel, ctx: Context): Promise<Session>
   /** Why silence on this source is legal or not: asked before a stall is declared, e.g. `waiting for a lock held by pid 7`. */
   whySilent?(ctx: Context): Promise<string>

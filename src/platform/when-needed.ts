@@ -9,6 +9,7 @@ export function sourceWhenNeeded(engine: string, load: () => Promise<Source>): S
     engine,
     inspect: async ctx => (await source()).inspect(ctx),
     open: async (...args) => (await source()).open(...args),
+    check: async (unit, ctx) => (await (await source()).check?.(unit, ctx)) ?? [],
     whySilent: async ctx => (loaded ? ((await (await loaded).whySilent?.(ctx)) ?? '') : ''),
   }
 }

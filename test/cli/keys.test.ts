@@ -33,7 +33,7 @@ test('doctor tries whether the key of this host opens what its jobs encrypt', as
   assert.match(out, /warn {2}keys for data: .* do not open .*\n {6}set identity/)
   assert.doesNotMatch(out, /All is well/)
   const writer = await encrypting(() => ({}))
-  assert.match((await writer.ok(['doctor'])).out, /it can back up, and not restore\n.*All is well/s)
+  assert.match((await writer.ok(['doctor'])).out, /it can restore only what is not encrypted\n.*All is well/s)
 })
 
 test('verify with a wrong key names backup, artifact and store', async () => {

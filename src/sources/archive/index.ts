@@ -54,6 +54,10 @@ export function archiveSource(name: string, members: readonly ArchiveMember[]): 
         advice: there.flatMap(({ advice = [] }) => advice),
       }
     },
+    async check(_unit, ctx) {
+      const expected = members.filter(({ optional }) => !optional)
+      return (await Promise.all(expected.map(({ source }) => hindrances(source, ctx)))).flat()
+    },
     open: (_unit, _parent, level, ctx) => openAll(members, level, ctx),
     async whySilent(ctx) {
       const reasons = await Promise.all(members.map(({ source }) => source.whySilent?.(ctx) ?? ''))
@@ -68,6 +72,17 @@ async function inspected({ source }: ArchiveMember, ctx: Context) {
   } catch (error) {
     ctx.signal.throwIfAborted()
     return { failure: asFailure(error, 'cannot look at a part of the archive') }
+  }
+}
+
+/** Why a backup of this source would fail or lack a part. */
+async function hindrances(source: Source, ctx: Context): Promise<Failure[]> {
+  try {
+    const { units } = await source.inspect(ctx)
+    return (await Promise.all(units.map(unit => source.check?.(unit, ctx) ?? []))).flat()
+  } catch (error) {
+    ctx.signal.throwIfAborted()
+    return [asFailure(error, 'cannot look at a part of the archive')]
   }
 }
 

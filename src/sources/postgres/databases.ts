@@ -39,7 +39,7 @@ export async function inspectDatabases(
     'names' in wanted ? there.filter(row => named.includes(row.name)) : allOf(there, wanted.exclude, ctx)
   const names = 'names' in wanted ? named : chosen.map(row => row.name)
   for (const name of names.filter(each => !there.some(row => row.name === each)))
-    warn(name, 'the server has no such database', ctx)
+    warn(name, 'the server has no such database', ctx, 'correct the name, or take it out')
   return {
     identity: cluster,
     version: version.text,
@@ -58,13 +58,8 @@ function allOf(there: readonly Row[], exclude: readonly string[], ctx: Context):
   })
 }
 
-function warn(name: string, why: string, ctx: Context): void {
-  ctx.emit({
-    type: 'warning',
-    what: `the database ${JSON.stringify(name)} is not backed up`,
-    why,
-    remedy: 'name it in "exclude", or take it out of "databases"',
-  })
+function warn(name: string, why: string, ctx: Context, remedy = 'name it in "exclude"'): void {
+  ctx.emit({ type: 'warning', what: `the database ${JSON.stringify(name)} is not backed up`, why, remedy })
 }
 
 /** `test_*`: any characters; `?`: one. A name that holds these characters fits itself, too. */

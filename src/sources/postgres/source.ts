@@ -1,5 +1,6 @@
 import type { Context } from '../../model/context.ts'
-import type { Inspection, Source, Unit } from '../../model/source.ts'
+import { asFailure } from '../../model/failure.ts'
+import type { CensusLevel, Inspection, Session, Source, Unit } from '../../model/source.ts'
 import type { Advice } from '../../model/step.ts'
 import { whySilent } from './activity.ts'
 import { aheadAdvice, chooseClients, isAheadOf, majorOf } from './clients.ts'
@@ -14,6 +15,17 @@ import { inspectWhole, openWhole } from './whole.ts'
 /** Databases of a PostgreSQL server and the server's globals, dumped by PostgreSQL's own programs. */
 export function sourceOf(options: PostgresOptions, isPart = false): Source {
   const running = new Map<string, Connection>()
+  const open = async (unit: Unit, census: CensusLevel, ctx: Context): Promise<Session> => {
+    const { clients, args, format, globals, jobs = 1 } = options
+    const connection = await resolveConnection(options)
+    const common = { census, clients, args, running }
+    if (options.whole) return await openWhole({ connection, ...common }, ctx)
+    const allowEmpty = mayBeEmpty(options, unit)
+    return await openSession(
+      { connection: onDatabase(connection, unit.name), ...common, format, globals, jobs, allowEmpty, isPart },
+      ctx,
+    )
+  }
   return {
     engine: 'postgres',
     async inspect(ctx) {
@@ -24,25 +36,18 @@ export function sourceOf(options: PostgresOptions, isPart = false): Source {
       const wanted = all ? { exclude: options.exclude ?? [] } : { names: options.databases as string[] }
       return await inspectDatabases(connection, wanted, ctx)
     },
-    async open(unit, _parent, census, ctx) {
-      const { clients, args, format, globals, jobs = 1 } = options
-      const connection = await resolveConnection(options)
-      const common = { census, clients, args, running }
-      if (options.whole) return await openWhole({ connection, ...common }, ctx)
-      const allowEmpty = mayBeEmpty(options, unit)
-      return await openSession(
-        {
-          connection: onDatabase(connection, unit.name),
-          ...common,
-          format,
-          globals,
-          jobs,
-          allowEmpty,
-          isPart,
-        },
-        ctx,
-      )
+    /** Missing client programs, databases and privileges show when the moment of the backup is taken. */
+    async check(unit, ctx) {
+      try {
+        // What it has to say, `inspect` has said as advice.
+        await using _session = await open(unit, 'none', { ...ctx, emit: () => {} })
+        return []
+      } catch (error) {
+        ctx.signal.throwIfAborted()
+        return [asFailure(error, `cannot back up the database ${unit.name}`)]
+      }
     },
+    open: (unit, _parent, census, ctx) => open(unit, census, ctx),
     async whySilent(ctx) {
       const [connection] = running.values()
       return connection ? await whySilent(connection, [...running.keys()], ctx) : ''
