@@ -15,11 +15,17 @@ export function recipientKind(recipient: string): RecipientKind | null {
 }
 
 /**
- * Why nothing can be encrypted for this recipient; null when it can. A plugin is a program `age-plugin-NAME` that age
+ * Why nothing can be encrypted for this recipient; null when it can. A secret key in its place is not quoted. A plugin is a program `age-plugin-NAME` that age
  * takes from PATH because a line of the configuration says so: it must be allowed.
  */
 export function recipientProblem(recipient: string, plugins: boolean): Failure | null {
   const kind = recipientKind(recipient)
+  if (/^\s*AGE-(SECRET-KEY|PLUGIN)-|^-----BEGIN .*PRIVATE KEY/i.test(recipient))
+    return usage(
+      'cannot encrypt for a key among the recipients',
+      'it is a secret key, which belongs to `identity`',
+      'put its public key there: `age-keygen -y FILE` prints it, of SSH it is in the file .pub',
+    )
   const what = `cannot encrypt for '${beginning(recipient)}'`
   if (kind === null) return usage(what, 'it is not a recipient that age knows', accepted)
   if (kind !== 'plugin' || plugins) return null

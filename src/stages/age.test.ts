@@ -187,7 +187,8 @@ suite('a passphrase', () => {
 suite('recipients that cannot be used', () => {
   const table: [title: string, recipient: string, message: RegExp][] = [
     ['a key of another type', 'ecdsa-sha2-nistp256 AAAAE2VjZHNh', /'ecdsa-sha2-nistp256 AAAA…'/],
-    ['a secret key', mine.identity.reveal(), /not a recipient/],
+    ['a secret key', mine.identity.reveal(), /it is a secret key/],
+    ['a secret key of SSH', '-----BEGIN OPENSSH PRIVATE KEY-----', /it is a secret key/],
     ['an option', '--output=/etc/passwd', /not a recipient/],
     ['a file name', 'recipients.txt', /not a recipient/],
     ['a truncated key', mine.recipient.slice(0, -3), /not a recipient/],
@@ -207,6 +208,13 @@ suite('recipients that cannot be used', () => {
       await assert.rejects(ageStage(options, { reading: false }), { exit: exitCode.usage })
     })
   }
+
+  test('nothing of a secret key is quoted', () => {
+    const secret = mine.identity.reveal()
+    const { error } = AgeOptions.safeParse({ recipients: [secret] })
+    const { message = '' } = error?.issues[0] ?? {}
+    assert.ok(!message.includes(secret.slice(0, 'AGE-SECRET-KEY-1'.length + 1)), message)
+  })
 
   test('a recipients file with none but other keys says which they are', async () => {
     const recipientsFile = file('recipients-others', '# mine\necdsa-sha2-nistp256 AAAA me\nssh-dss AAAA me\n')
