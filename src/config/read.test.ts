@@ -100,3 +100,33 @@ test('an address to listen on has a host and a port, or a port alone', () => {
   for (const wrong of ['', 'a', '1:2:3', '[::1]', 'x:70000', 'http://x:1', '::1:80'])
     assert.equal(listenAddress(wrong), null, wrong)
 })
+
+test('a value of another type is told in words of YAML, and not quoted', () => {
+  const found = faults(`stores:
+  disk: { type: s3, bucket: b, endpoint: "127.0.0.1:9000" }
+jobs:
+  shop:
+    source: { type: postgres, password: 12345, port: "5432", jobs: two, whole: sure }
+    to: disk
+    keep: 7
+    containers: { stop: app }
+    stall: 10
+  wiki:
+`)
+  assert.deepEqual(found, [
+    'line 2: stores.disk.endpoint: must be a URL, as https://s3.example',
+    'line 5: jobs.shop.source.port: must be a number: without quotes',
+    'line 5: jobs.shop.source.password: must be text: put it in quotes, or: must be keys with values: { key: value }',
+    'line 5: jobs.shop.source.whole: must be true or false',
+    'line 5: jobs.shop.source.jobs: must be a number',
+    'line 6: jobs.shop.to: must be a list: [ … ]',
+    'line 7: jobs.shop.keep: must be keys with values: { key: value }',
+    'line 8: jobs.shop.containers.stop: must be a list: [ … ]',
+    'line 9: jobs.shop.stall: must be text: put it in quotes',
+    'line 10: jobs.wiki: there is nothing in it: is what belongs to it indented below it?',
+  ])
+  const [path] = faults(
+    job('[one]').replace('{ type: sqlite, path: /wiki.db }', '{ type: files, paths: [data] }'),
+  )
+  assert.equal(path, 'line 6: jobs.wiki.source.paths.0: must be an absolute path')
+})

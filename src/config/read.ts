@@ -117,13 +117,37 @@ function explain(issue: z.core.$ZodIssue, raw: unknown): Fault[] {
     return [{ path: issue.path, text: `${at}: ${found}${hint}` }]
   }
   if (issue.code === 'invalid_union') {
-    const branches = new Set(issue.errors.flat().map(inner => inner.message))
-    return [{ path: issue.path, text: `${at}: ${[...branches].join(', or: ')}` }]
+    const value = valueAt(raw, issue.path)
+    return [{ path: issue.path, text: `${at}: ${alternatives(issue.errors.flat(), value)}` }]
   }
   if (issue.code === 'invalid_key') return [{ path: issue.path, text: `${at}: ${issue.issues[0]?.message}` }]
   if (issue.code === 'invalid_type' && valueAt(raw, issue.path) === undefined)
     return [{ path: issue.path, text: `${at}: it is missing` }]
-  return [{ path: issue.path, text: `${at}: ${issue.message}` }]
+  return [{ path: issue.path, text: `${at}: ${inWords(issue, valueAt(raw, issue.path))}` }]
+}
+
+/** What each alternative wants; where the value has the type of one, only what that one says. */
+function alternatives(issues: readonly z.core.$ZodIssue[], value: unknown): string {
+  const isOfOther = ({ code, path }: z.core.$ZodIssue): boolean =>
+    code === 'invalid_type' && path.length === 0
+  const near = issues.filter(issue => !isOfOther(issue))
+  const texts = (near.length > 0 ? near : issues).map(issue => inWords(issue, valueAt(value, issue.path)))
+  return [...new Set(texts)].join(', or: ')
+}
+
+/** A fault of a value as somebody writes YAML; the value itself is not told, for it may be a secret. */
+function inWords(issue: z.core.$ZodIssue, value: unknown): string {
+  if (issue.code === 'invalid_format' && issue.format === 'url') return 'must be a URL, as https://s3.example'
+  if (issue.code !== 'invalid_type') return issue.message
+  if (value === null) return 'there is nothing in it: is what belongs to it indented below it?'
+  const { expected } = issue
+  if (expected === 'string' && typeof value !== 'object') return 'must be text: put it in quotes'
+  if (expected === 'number' && typeof value === 'string')
+    return /^\d+$/.test(value) ? 'must be a number: without quotes' : 'must be a number'
+  if (expected === 'array') return 'must be a list: [ … ]'
+  if (expected === 'boolean') return 'must be true or false'
+  if (expected === 'object' || expected === 'record') return 'must be keys with values: { key: value }'
+  return issue.message
 }
 
 /** The keys that the schema allows at a place, by walking its JSON Schema beside the document. */
