@@ -5,6 +5,7 @@ import type { Config, JobConfig, MemberConfig, PartConfig, SourceConfig } from '
 import { damage, usage } from '../model/failure.ts'
 import type { Manifest } from '../model/manifest.ts'
 import type { Restorer } from '../model/restore.ts'
+import { shellQuoted } from '../model/shell.ts'
 import type { Source } from '../model/source.ts'
 import {
   beginsAsDatabase,
@@ -49,6 +50,7 @@ function openPart(options: PartConfig, config: Config, isPart = false): Source {
 
 export function openRestorer(manifest: Manifest, to: string | null, config: Config): Restorer {
   const { engine } = manifest.source
+  if (to !== null) mustNameDatabase(to, manifest)
   const own = ownSource(manifest, config)
   if (engine === 'postgres') return restorers.postgres(to, own?.type === 'postgres' ? own : null)
   if (engine === 'mariadb' || engine === 'mysql')
@@ -62,6 +64,28 @@ export function openRestorer(manifest: Manifest, to: string | null, config: Conf
     `cannot restore ${manifest.id}`,
     `this Cairn does not know the engine "${engine}"`,
     'use a newer Cairn',
+  )
+}
+
+const isMysql = /^\s*(mysql|mariadb):/
+
+/** How the target of a database is written. */
+const databaseTargets = new Map([
+  ['postgres', { product: 'PostgreSQL', form: /^\s*(postgres(ql)?:|\w+\s*=)/, scheme: 'postgresql' }],
+  ['mariadb', { product: 'MariaDB', form: isMysql, scheme: 'mariadb' }],
+  ['mysql', { product: 'MySQL', form: isMysql, scheme: 'mysql' }],
+  ['mongodb', { product: 'MongoDB', form: /^\s*mongodb(\+srv)?:/, scheme: 'mongodb' }],
+])
+
+/** Who gives a folder wants the dump itself. The target is not quoted: it may hold a password. */
+function mustNameDatabase(to: string, { id, source, artifacts }: Manifest): void {
+  const target = databaseTargets.get(source.engine)
+  if (!target || target.form.test(to)) return
+  const dump = shellQuoted(artifacts.find(({ role }) => role === 'data')?.name ?? 'ARTIFACT')
+  throw usage(
+    `cannot restore ${id}`,
+    `it is of ${target.product}, and --to is no address of such a database`,
+    `say --to ${target.scheme}://user@host:port/database; for the dump itself: cairn cat ${id} ${dump} > FILE`,
   )
 }
 
