@@ -26,3 +26,23 @@ test('a backup from the future is the latest only where there is no other, and i
       ({ exit, why, remedy }) => exit === exitCode.usage && why.includes(ahead) && remedy.includes(good),
     )
 })
+
+test('where no backup has the name, what was probably meant is said', async () => {
+  const store = memoryStore('one')
+  const source = syntheticSource({ artifacts: [{ name: 'a', bytes: 10 }] })
+  await backup(testJob(source, [store]), 'here', testContext())
+  const catalog = await readCatalog([store], null, testContext())
+  const meant = {
+    shop: 'shop',
+    'shop/unit': 'shop/unit',
+    'shpo@latest': 'shop',
+    'shop/unti@latest': 'shop/unit',
+  }
+  for (const [handle, name] of Object.entries(meant))
+    assert.throws(() => resolve(catalog, handle), {
+      exit: exitCode.noSuchBackup,
+      remedy: `did you mean ${name}@latest? cairn list shows what there is`,
+    })
+  for (const handle of ['wiki@latest', '20200101T000000Z-aaaaaaaa', ''])
+    assert.throws(() => resolve(catalog, handle), { remedy: 'cairn list shows what there is' })
+})

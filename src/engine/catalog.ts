@@ -10,6 +10,7 @@ import {
 } from '../model/key.ts'
 import { foldMarks } from '../model/mark.ts'
 import type { Store } from '../model/store.ts'
+import { suggest } from '../model/suggest.ts'
 import type { CatalogEntry, Copy } from './entry.ts'
 import type { NamedObjects } from './foreign.ts'
 import { isCalled, withNamed } from './named.ts'
@@ -171,7 +172,7 @@ export function resolve(
     )
   }
   if (only && handle !== '') return only
-  throw noSuch(`no backup is called "${handle}"`, catalog)
+  throw noSuch(`no backup is called "${handle}"`, catalog, handle)
 }
 
 /** What `JOB/UNIT@latest` says; null for other handles. */
@@ -191,9 +192,11 @@ function newestOf(
   const live = catalog.entries.filter(entry => isLive(entry) && names?.includes(entry.job) !== false)
   const wanted = unit === null ? live : live.filter(entry => entry.unit === unit)
   const [newest] = wanted
-  const what = [job === null ? 'there' : `job ${job}`, unit === null ? '' : ` of ${unit}`]
-  if (!newest)
-    throw noSuch(job === null ? 'there is no backup yet' : `${what[0]} has no backup${what[1]}`, catalog)
+  if (!newest && job === null) throw noSuch('there is no backup yet', catalog)
+  if (!newest) {
+    const of = unit === null ? '' : ` of ${unit}`
+    throw noSuch(`job ${job} has no backup${of}`, catalog, unit === null ? `${job}` : `${job}/${unit}`)
+  }
   mustBeOfNow(newest, wanted, now)
   if (unit === null)
     mustBeAlone(
@@ -230,12 +233,17 @@ function mustBeAlone(newest: CatalogEntry, live: readonly CatalogEntry[], job: s
   )
 }
 
-function noSuch(why: string, catalog: Catalog): Failure {
+/** `wanted`: what may be the name of a job, or of a unit of one. */
+function noSuch(why: string, catalog: Catalog, wanted = ''): Failure {
   const unheard = catalog.silent.map(({ store }) => store.name)
+  const names = catalog.entries
+    .filter(isLive)
+    .flatMap(({ job, unit }) => (unit === null ? [job] : [job, `${job}/${unit}`]))
+  const meant = wanted === '' ? null : suggest(wanted, new Set(names))
   return new Failure({
     what: 'no such backup',
     why: unheard.length > 0 ? `${why} in the stores that answer (${unheard.join(', ')} did not)` : why,
-    remedy: 'cairn list shows what there is',
+    remedy: `${meant ? `did you mean ${meant}@latest? ` : ''}cairn list shows what there is`,
     exit: exitCode.noSuchBackup,
   })
 }
