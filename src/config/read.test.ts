@@ -130,3 +130,23 @@ jobs:
   )
   assert.equal(path, 'line 6: jobs.wiki.source.paths.0: must be an absolute path')
 })
+
+test('a variable as compose files have it is refused, for nothing replaces it', () => {
+  const text = (password: string): string => `stores:
+  disk: { type: local, path: "/srv/\${ROOT:-backups}" }
+jobs:
+  shop:
+    source: { type: postgres, host: db, database: shop, password: ${password}, args: ["--role=\${R}"] }
+    to: [disk]
+    hooks: { before: ['test -n "\${HOME}"'] }
+`
+  const hint = (name: string): string =>
+    `\${${name}} is not replaced here; where a secret is taken, { env: ${name} } reads the variable`
+  assert.deepEqual(faults(text('"${DB_PASSWORD}"')), [
+    `line 2: stores.disk.path: ${hint('ROOT')}`,
+    `line 5: jobs.shop.source.password: ${hint('DB_PASSWORD')}`,
+  ])
+  const sound = (password: string): string[] => faults(text(password).replace('${ROOT:-backups}', 'x'))
+  for (const password of ['{ value: "${DB_PASSWORD}" }', '{ env: DB_PASSWORD }', '"$x{1}$"'])
+    assert.deepEqual(sound(password), [], password)
+})

@@ -7,6 +7,7 @@ import { suggest } from '../model/suggest.ts'
 import { crossCheck } from './cross-check.ts'
 import { configSchema, type JsonSchema, resolved } from './json-schema.ts'
 import { Config } from './schema.ts'
+import { unreplaced } from './unreplaced.ts'
 
 /** Where the configuration is looked for when nobody says. */
 const defaultPlaces = ['cairn.yaml', '/etc/cairn/cairn.yaml'] as const
@@ -54,12 +55,13 @@ export function parseConfig(text: string, path: string): Config {
     }
     return 1
   }
-  const found = result.success
+  const wrong = result.success
     ? crossCheck(result.data).map(({ path, text, word, known }) => ({
         path,
         text: text + didYouMean(word, known),
       }))
     : result.error.issues.flatMap(issue => explain(issue, raw))
+  const found = [...wrong, ...unreplaced(raw)]
   if (result.success && found.length === 0) return result.data
   throw invalid(
     path,
