@@ -150,3 +150,21 @@ jobs:
   for (const password of ['{ value: "${DB_PASSWORD}" }', '{ env: DB_PASSWORD }', '"$x{1}$"'])
     assert.deepEqual(sound(password), [], password)
 })
+
+test('the path of a file in the place of a secret is refused, and what may begin with a slash is not', () => {
+  const text = (password: string, identity: string): string => `stores:
+  disk: { type: local, path: /tmp }
+encryption: { age: { recipientsFile: /etc/keys, identity: ${identity} } }
+jobs:
+  shop:
+    source: { type: postgres, host: db, database: shop, password: ${password} }
+    to: [disk]
+`
+  assert.deepEqual(faults(text('/dev/null', '[/dev/zero]')), [
+    'line 3: encryption.age.identity.0: it is the path of a file: write { file: /dev/zero } for what is in it',
+    'line 6: jobs.shop.source.password: it is the path of a file: write { file: /dev/null } for what is in it',
+  ])
+  assert.deepEqual(faults(text('{ file: /dev/null }', '{ file: /dev/zero }')), [])
+  assert.deepEqual(faults(text('/no such thing', '{ file: /dev/zero }')), [])
+  assert.deepEqual(faults(text('{ value: /dev/null }', '{ file: /dev/zero }')), [])
+})

@@ -6,6 +6,7 @@ import { usage } from '../model/failure.ts'
 import { suggest } from '../model/suggest.ts'
 import { crossCheck } from './cross-check.ts'
 import { configSchema, type JsonSchema, resolved } from './json-schema.ts'
+import { pathsAsSecrets } from './paths-as-secrets.ts'
 import { Config } from './schema.ts'
 import { unreplaced } from './unreplaced.ts'
 
@@ -61,7 +62,7 @@ export function parseConfig(text: string, path: string): Config {
         text: text + didYouMean(word, known),
       }))
     : result.error.issues.flatMap(issue => explain(issue, raw))
-  const found = [...wrong, ...unreplaced(raw)]
+  const found = [...wrong, ...unreplaced(raw), ...pathsAsSecrets(raw)]
   if (result.success && found.length === 0) return result.data
   throw invalid(
     path,

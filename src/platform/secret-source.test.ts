@@ -92,3 +92,8 @@ test('what names no place, or two, is refused', () => {
   for (const from of [{}, { env: '' }, { env: 'A', file: 'b' }, { command: [] }, 7, null])
     assert.ok(!secretOption.safeParse(from).success, JSON.stringify(from))
 })
+
+test('of a file that is named by a part of its path, it is said where it was looked for', async () => {
+  const { remedy } = await failureOf({ file: 'no-such-secret' })
+  assert.equal(remedy, `write its whole path: it is looked for in ${process.cwd()}`)
+})

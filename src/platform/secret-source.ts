@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
+import { isAbsolute } from 'node:path'
+import { cwd } from 'node:process'
 import { promisify } from 'node:util'
 import * as z from 'zod'
 import { type Failure, usage } from '../model/failure.ts'
@@ -91,7 +93,9 @@ function fromEnvironment(name: string): SecretSource {
 
 function fromFile(path: string): SecretSource {
   const where = `the file ${path}`
-  const remedy = 'check the path, its permissions and the content'
+  const remedy = isAbsolute(path)
+    ? 'check the path, its permissions and the content'
+    : `write its whole path: it is looked for in ${cwd()}`
   return {
     where,
     file: path,

@@ -144,6 +144,7 @@ function failed(error: unknown): Failure {
 
 /** The same words whoever has decrypted. A changed header may look like this too; the stored digest tells. */
 export function noMatch(): Failure {
-  const remedy = 'give the identity of one of the recipients, or the passphrase, that the backup was made for'
+  const remedy =
+    'give the identity of one of the recipients, or the passphrase, that the backup was made for: --identity FILE'
   return wrongKey('cannot decrypt', 'it is encrypted for other keys than the configured identity', remedy)
 }

@@ -209,6 +209,16 @@ suite('recipients that cannot be used', () => {
     })
   }
 
+  test('a recipients file that is not there is said, and where it was looked for', async () => {
+    const rejects = async (recipientsFile: string, message: string): Promise<void> => {
+      const staged = ageStage(AgeOptions.parse({ recipientsFile }), { reading: false })
+      await assert.rejects(staged, { message, remedy: /its whole path.*age-keygen -y/ })
+    }
+    const what = 'cannot read the recipients file'
+    await rejects('/no/such', `${what} /no/such: there is no such file`)
+    await rejects('no-such', `${what} no-such: there is no such file in ${process.cwd()}`)
+  })
+
   test('nothing of a secret key is quoted', () => {
     const secret = mine.identity.reveal()
     const { error } = AgeOptions.safeParse({ recipients: [secret] })

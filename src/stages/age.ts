@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { isAbsolute, resolve } from 'node:path'
+import { cwd } from 'node:process'
 import * as z from 'zod'
 import { asFailure, Failure, usage, wrongKey } from '../model/failure.ts'
 import { Secret } from '../model/secret.ts'
@@ -178,7 +179,14 @@ async function linesOf(recipientsFile: string): Promise<string[]> {
   try {
     return recipientLines(await readFile(recipientsFile, 'utf8'))
   } catch (error) {
-    throw usage(`cannot read the recipients file ${recipientsFile}`, (error as Error).message)
+    const isAbsent = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    throw usage(
+      `cannot read the recipients file ${recipientsFile}`,
+      isAbsent
+        ? `there is no such file${isAbsolute(recipientsFile) ? '' : ` in ${cwd()}`}`
+        : (error as Error).message,
+      'write its whole path; `age-keygen -y KEY > FILE` makes one',
+    )
   }
 }
 

@@ -239,5 +239,9 @@ function saysWrongKey(stderrTail: string): boolean {
 }
 
 function doesNotFit(why: string): Failure {
-  return wrongKey('cannot decrypt', why, 'give the passphrase or the secret key that the backup was made for')
+  return wrongKey(
+    'cannot decrypt',
+    why,
+    'give the passphrase or the secret key that the backup was made for: --identity FILE',
+  )
 }
