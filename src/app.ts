@@ -108,6 +108,9 @@ export function appToRun(configFlag: string | undefined, args: readonly string[]
   return openApp(configFlag)
 }
 
+/** Cron and systemd begin in another folder than who has tried it by hand. */
+const elsewhere = 'cairn init writes a configuration; --config FILE names one that is not in this folder'
+
 function dialectApp(args: readonly string[]): App {
   const { config, warnings, isVerbose } = translate(process.env, args)
   cleanEnvironment()
@@ -163,8 +166,7 @@ export function appFor(config: Config, state: State): App {
           known.length > 0 ? `there are ${known.join(', ')}` : 'none is configured',
         )
       }
-      if (known.length === 0)
-        throw usage('there is nothing to do', 'no job is configured', 'cairn init writes a configuration')
+      if (known.length === 0) throw usage('there is nothing to do', 'no job is configured', elsewhere)
       return named.length > 0 ? [...named] : known
     },
     async job(name) {
@@ -244,7 +246,7 @@ export function appFor(config: Config, state: State): App {
         throw usage(
           'no store is known',
           'none is configured, and none was given',
-          'name one: --store /path, or s3://bucket/prefix',
+          'name one: --store /path, or s3://bucket/prefix; or the configuration: --config FILE',
         )
       }
       return names.map(name => mustBeThere(store(name), name, config))

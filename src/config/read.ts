@@ -27,13 +27,12 @@ export function readConfig(path: string): Config {
   try {
     text = readFileSync(path, 'utf8')
   } catch (error) {
-    const why =
-      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message
-    throw usage(
-      `cannot read the configuration ${path}`,
-      why,
-      'cairn init writes one; --config FILE names another',
-    )
+    const what = `cannot read the configuration ${path}`
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'EACCES')
+      throw usage(what, 'permission denied (EACCES)', 'give the user that runs cairn the right to read it')
+    const why = code === 'ENOENT' ? 'there is no such file' : message
+    throw usage(what, why, 'cairn init writes one; --config FILE names another')
   }
   return parseConfig(text, path)
 }

@@ -156,7 +156,7 @@ test('a configuration that is missing or cannot be read is named', async t => {
   const state = host.path('nobody')
   mkdirSync(state)
   chmodSync(state, 0o777)
-  await refused(host, ['backup'], [/cannot read the configuration/, /permission/], {
+  await refused(host, ['backup'], [/cannot read the configuration/, /permission/, /hint: give the user/], {
     as: 'nobody',
     env: { CAIRN_STATE: state },
   })

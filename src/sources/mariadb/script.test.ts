@@ -192,6 +192,8 @@ test('a URL is read, and a wrong one is refused without its password', () => {
     'postgres://a:hush@b/c',
     'mysql://a:hush@b/c?x=1',
     'mysql://a:hush%@b',
+    'mysql://a:p@x/hush@b/c',
+    'mysql://a:1/hush@b/c',
     'mysql://a:hush@b:99999/c',
     'mysql://a:hush@b/c?ssl-mode=x',
   ])

@@ -29,8 +29,9 @@ const parameters = ['socket', 'ssl-mode', 'ssl-ca', 'ssl-cert', 'ssl-key']
  * missing. Throws a usage Failure that never quotes the URL, which may hold a password.
  */
 export function parseUrl(url: string): Place {
+  // A second @ is one of a password: what follows the first would be shown as host and database.
   const match =
-    /^(?:mysql|mariadb):\/\/(?:([^@/:]*)(?::([^@/]*))?@)?(\[[^\]]*\]|[^/?:@]*)(?::(\d+))?(?:\/([^?]*))?(?:\?(.*))?$/s.exec(
+    /^(?:mysql|mariadb):\/\/(?:([^@/:]*)(?::([^@/]*))?@)?(\[[^\]]*\]|[^/?:@]*)(?::(\d+))?(?:\/([^?@]*))?(?:\?(.*))?$/s.exec(
       url.trim(),
     )
   if (!match)

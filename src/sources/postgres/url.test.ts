@@ -61,6 +61,8 @@ test('a URL that cannot be read is refused without being quoted', () => {
     'mysql://u:geheim@h/d',
     'postgresql://u:geheim%zz@h/d',
     'postgresql://u:ge@heim@h/d',
+    'postgresql://u:p@x/geheim@h/d',
+    'postgresql://u:1/geheim@h/d',
     'postgresql://u:geheim@a:1,b:x/d',
     'postgresql://u:geheim@h:99999/d',
     'postgresql://u:geheim@h/d?unknown=geheim',

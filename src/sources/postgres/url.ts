@@ -49,10 +49,10 @@ export function parseUrl(text: string): Place {
   return placeFrom(isKeywords ? keywords(text) : parseUri(text))
 }
 
+/** A second @ is one of a password: what follows the first would be shown as host and database. */
 function parseUri(url: string): Record<string, string> {
-  const match = /^postgres(?:ql)?:\/\/(?:([^@/:]*)(?::([^@/]*))?@)?([^/?@]*)(?:\/([^?]*))?(?:\?(.*))?$/s.exec(
-    url.trim(),
-  )
+  const match =
+    /^postgres(?:ql)?:\/\/(?:([^@/:]*)(?::([^@/]*))?@)?([^/?@]*)(?:\/([^?@]*))?(?:\?(.*))?$/s.exec(url.trim())
   const places = match?.[3]?.split(',').map(each => /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(each))
   if (!match || !places || places.includes(null)) {
     throw wrong(
