@@ -102,7 +102,10 @@ test('what fails for a moment is tried again, as often as there are pauses: erro
     good = 100
     const failure = await failing(call('token'))
     assert.equal(server.calls.length, 2 * tries, broken)
-    assert.match(failure.why, /^(the answer was HTTP (500|429)|the connection was cut|no answer within 2 s), /)
+    assert.match(
+      failure.why,
+      /^(the answer was HTTP (500|429)|the connection was cut|no answer within 2 s), /,
+    )
     assert.ok(failure.why.endsWith(`, tried ${tries} times`), failure.why)
     assert.match(failure.what, new RegExp(`^the success webhook was not delivered \\(${server.origin}\\)$`))
   }
