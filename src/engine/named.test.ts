@@ -16,6 +16,7 @@ import { backup } from './backup.ts'
 import { type Catalog, readCatalog, resolve } from './catalog.ts'
 import type { NamedObjects } from './foreign.ts'
 import { markEverywhere } from './marking.ts'
+import { untilOtherNames } from './moment.ts'
 import { exitOf } from './outcome.ts'
 import { applyPrune, planPrune } from './prune.ts'
 import { pruneJob } from './prune-job.ts'
@@ -306,6 +307,18 @@ test('two runs in one second, one after the other, do not meet under one name', 
       (await backup(job, 'here', ctx)).flatMap(({ failures }) => failures),
       [],
     )
+})
+
+test('a run lasts until its second is over, on whatever part of a millisecond the clock counts', async () => {
+  const pattern = keyPattern('${DB}-%Y%m%d-%H%M%S.sql', { zone: 'UTC', plain: false })
+  const ctx = testContext()
+  const ended = Array.from({ length: 1000 }, async (_, n) => {
+    const now = () => new Date(performance.timeOrigin + performance.now() + n * 0.99)
+    const at = now()
+    await untilOtherNames(testJob(source(), [], { pattern }), at, { ...ctx, clock: { now } })
+    return pattern.key('', now()) !== pattern.key('', at)
+  })
+  assert.equal((await Promise.all(ended)).filter(isOver => !isOver).length, 0)
 })
 
 /** A run in the hour that Berlin's clocks show twice, and one an hour later, at the same time of day. */
