@@ -12,7 +12,7 @@ import { asFailure, type ExitCode, exitCode, type Failure } from '../model/failu
 import type { Job } from '../model/job.ts'
 import type { Moment } from '../model/notifier.ts'
 import { showDuration } from '../model/quantity.ts'
-import { Transient } from '../model/store.ts'
+import { Forbidden, Transient } from '../model/store.ts'
 import { takeLock } from '../platform/lock.ts'
 import { secretsRead } from '../platform/secret-source.ts'
 import type { State } from '../platform/state.ts'
@@ -169,7 +169,10 @@ async function attempt(
   }
 }
 
-/** The backup is whole whatever becomes of this: what fails here is a warning. */
+/**
+ * The backup is whole whatever becomes of this: what fails here is a warning. Where no rule is to be applied there is only to
+ * clear up, which is left to others where we may not.
+ */
 async function pruned(job: Job, app: App, ctx: Context): Promise<RunEnd['prune']> {
   if (!job.to.some(({ store }) => store.can.list && store.can.read && store.can.remove)) return null
   const warn = ({ what, why, remedy }: Failure): void => ctx.emit({ type: 'warning', what, why, remedy })
@@ -178,12 +181,16 @@ async function pruned(job: Job, app: App, ctx: Context): Promise<RunEnd['prune']
     ...ctx,
     emit: (event: RunEvent) => (event.type === 'failure' ? undefined : ctx.emit(event)),
   }
+  const hasRules = job.to.some(({ keep }) => Object.keys(keep).length > 0)
+  const matters = (failure: unknown): boolean => hasRules || !(failure instanceof Forbidden)
   try {
-    const { failures } = await pruneJob(job, app.named, app.state.host, quiet)
+    const pruned = await pruneJob(job, app.named, app.state.host, quiet)
+    const failures = pruned.failures.filter(matters)
     for (const failure of failures) warn(failure)
     return failures.length > 0 ? 'failed' : 'done'
   } catch (error) {
     ctx.signal.throwIfAborted()
+    if (!matters(error)) return null
     warn(asFailure(error, `cannot prune ${job.name}`))
     return 'failed'
   }

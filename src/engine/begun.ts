@@ -1,6 +1,7 @@
 import type { Context } from '../model/context.ts'
 import { asFailure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
+import { Forbidden } from '../model/store.ts'
 import { sweepOrphans, sweepRecords } from './sweep.ts'
 
 /**
@@ -17,8 +18,8 @@ export interface Begun {
 export const forgetful: Begun = { note: () => {}, forget: () => {}, ids: () => [] }
 
 /**
- * Clears away what earlier runs of this host left. Leftovers are a cost, not a danger: failing to is a warning. Returns the
- * stores where it failed.
+ * Clears away what earlier runs of this host left. Leftovers are a cost, not a danger: failing to is a warning, and none where
+ * we may not: there it is for those who prune. Returns the stores where it failed.
  */
 export async function sweepStores(
   job: Job,
@@ -34,6 +35,7 @@ export async function sweepStores(
       for (const id of killed) await sweepRecords(store, job.name, id, ctx)
     } catch (error) {
       ctx.signal.throwIfAborted()
+      if (error instanceof Forbidden) continue
       failed.add(store.name)
       const { why, remedy } = asFailure(error, '')
       const what = `cannot clear what an interrupted backup left in ${store.name}`

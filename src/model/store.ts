@@ -73,6 +73,9 @@ export class NotFound extends Error {
  */
 export class Transient extends Failure {}
 
+/** The store knows who asks, and does not let him do this: to whoever shall only write, that is as it should be. */
+export class Forbidden extends Failure {}
+
 /** The object is durable and whole under its key, but the server dropped its lock or its tags, and does not take them later either. */
 export class Unkept extends Failure {
   readonly extra: 'lock' | 'tags'

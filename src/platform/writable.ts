@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { access, lstat, mkdtemp, realpath, rmdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { usage } from '../model/failure.ts'
-import { mountPoints } from './mounts.ts'
+import { mounts } from './mounts.ts'
 import { nearestExisting } from './space.ts'
 
 // Whether a restore could write, found out before anything is touched.
@@ -71,5 +71,5 @@ async function canMake(folder: string): Promise<boolean> {
 async function isMounted(path: string): Promise<boolean> {
   if (!(await lstat(path).catch(() => null))) return false
   const real = join(await realpath(dirname(path)), basename(path))
-  return (await mountPoints()).includes(real)
+  return mounts().some(({ point }) => point === real)
 }

@@ -7,6 +7,7 @@ import {
   type Abilities,
   AlreadyExists,
   type Entry,
+  Forbidden,
   type GetOptions,
   type Lock,
   NotFound,
@@ -110,8 +111,8 @@ function view(shelf: Shelf, can: Abilities): Store {
   }
 }
 
-function writeOnly(shelf: Shelf, verb: string): Failure {
-  return new Failure({
+function writeOnly(shelf: Shelf, verb: string): Forbidden {
+  return new Forbidden({
     what: `cannot ${verb} in the store ${shelf.name}`,
     why: 'this store can only be written to',
     remedy: 'use an identity that may do more',

@@ -7,7 +7,7 @@ import type { Config, JobConfig, KeepConfig, StoreConfig } from '../config/schem
 import { usage } from '../model/failure.ts'
 import type { Destination, Retention } from '../model/job.ts'
 import type { Store } from '../model/store.ts'
-import { realPath } from '../platform/real-path.ts'
+import { pathsOf } from '../platform/mounts.ts'
 import { storeOptions, stores } from '../stores/index.ts'
 
 const day = 24 * 3_600_000
@@ -74,12 +74,12 @@ function s3Address(address: string): z.output<typeof storeOptions.s3> {
   )
 }
 
-/** The folders of the configured local stores, as they are written and without links: a backup must not hold them, nor a restore replace them. */
+/** The folders of the configured local stores, by every path that leads there: a backup must not hold them, nor a restore replace them. */
 export function storeFolders(config: Config): string[] {
   const paths = Object.values(config.stores).flatMap(store =>
     store.type === 'local' ? [resolve(store.path)] : [],
   )
-  return [...new Set([...paths, ...paths.map(realPath)])]
+  return [...new Set([...paths, ...paths.flatMap(pathsOf)])]
 }
 
 /** The same configuration with the folders among these that a person gave by their addresses as stores, too. */

@@ -68,7 +68,7 @@ test('a writer backs up and can do nothing else; a reader restores; a pruner pru
   const host = hostOf(bucket, user, {})
 
   await permit(t, bucket, user.name, 'writer')
-  for (let n = 0; n < 2; n++) await host.ok(['backup'])
+  for (let n = 0; n < 2; n++) assert.doesNotMatch((await host.ok(['backup'])).stderr, /warning/)
   for (const command of [['list'], ['verify'], ['prune'], ['restore', 'latest', '--to', host.path('no')]]) {
     const refused = await host.run(command)
     assert.notEqual(refused.code, 0, command.join(' '))

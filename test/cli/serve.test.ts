@@ -4,12 +4,12 @@ import {
   existsSync,
   readdirSync,
   readFileSync,
-  renameSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { open, writeFile } from 'node:fs/promises'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -392,12 +392,24 @@ test('SIGHUP that comes while serve is still starting waits until there is somet
   // Opened by both: now the configuration is being read.
   const first = await open(pipe, 'w')
   running.child.kill('SIGHUP')
-  // What is read again is a file: who opened the pipe once more might come before its reader has seen the end.
-  writeFileSync(host.path('file'), config)
-  renameSync(host.path('file'), pipe)
   await first.writeFile(config)
   await first.close()
+  // As long as it reads, it would read what follows, too.
+  await eventually('the configuration was read to its end', () => !hasOpen(running, pipe))
+  await writeFile(pipe, config)
   await running.said(/the configuration was read again: wiki/)
   const ran = await stop(running)
   assert.equal(ran.code, 143, ran.stderr)
 })
+
+function hasOpen({ child }: Running, path: string): boolean {
+  const folder = `/proc/${child.pid}/fd`
+  const at = (fd: string): string => {
+    try {
+      return readlinkSync(`${folder}/${fd}`)
+    } catch {
+      return ''
+    }
+  }
+  return readdirSync(folder).some(fd => at(fd) === path)
+}

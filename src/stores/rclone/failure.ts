@@ -1,5 +1,5 @@
 import { Failure } from '../../model/failure.ts'
-import { Transient } from '../../model/store.ts'
+import { Forbidden, Transient } from '../../model/store.ts'
 
 /** What rclone answered to a request that it could not carry out. */
 export class RcloneError extends Error {
@@ -98,12 +98,12 @@ const remedies: readonly (readonly [RegExp, string])[] = [
 
 /**
  * What a person should read of an error that came out of rclone. Failures are passed on as they are. `once`: of what rclone cannot
- * try again itself, which is Transient where it may pass.
+ * try again itself, which is Transient where it may pass. What the account may not do is Forbidden.
  */
 export function asRcloneFailure(error: unknown, what: string, once = false): unknown {
   if (!(error instanceof RcloneError)) return error
   const [, remedy = 'try the same with rclone itself'] =
     remedies.find(([said]) => said.test(error.message)) ?? []
-  const kind = once && mayPass(error) ? Transient : Failure
+  const kind = isRefused(error) ? Forbidden : once && mayPass(error) ? Transient : Failure
   return new kind({ what, why: error.message, remedy, cause: error })
 }

@@ -1,6 +1,6 @@
 import { Failure } from '../../model/failure.ts'
 import { mask, type Secret } from '../../model/secret.ts'
-import { AlreadyExists, NotFound, Transient } from '../../model/store.ts'
+import { AlreadyExists, Forbidden, NotFound, Transient } from '../../model/store.ts'
 
 /** What can be told from a thrown thing: S3's or Node's code for it, the HTTP status (0: no answer), the words. */
 export interface Trouble {
@@ -90,7 +90,7 @@ export interface Doing {
 
 /**
  * An error of the SDK as one that a person can act on. NotFound and AlreadyExists keep their meaning; what may
- * pass is Transient. The SDK's own error is not kept as the cause: it holds the request, session token included.
+ * pass is Transient, what the credentials lack the right to is Forbidden. The SDK's own error is not kept as the cause: it holds the request, session token included.
  */
 export function explained(error: unknown, doing: Doing): Error {
   if (error instanceof Failure || error instanceof AlreadyExists || error instanceof NotFound) return error
@@ -100,6 +100,7 @@ export function explained(error: unknown, doing: Doing): Error {
   const said = [trouble.code, trouble.status && `HTTP ${trouble.status}`, trouble.message].filter(Boolean)
   const why = mask(known ? `${known} (${said.join(', ')})` : said.join(', '), doing.secrets)
   if (isPassing(error)) return new Transient({ what, why, remedy })
+  if (isRefused(error)) return new Forbidden({ what, why, remedy })
   return trouble.status === 400 ? new BadRequest({ what, why, remedy }) : new Failure({ what, why, remedy })
 }
 
