@@ -374,11 +374,8 @@ test('SIGHUP has the configuration read again: a broken one changes nothing, and
   rmSync(host.config)
   running.child.kill('SIGHUP')
   await running.said(/read again: slow\n[\s\S]*the configuration stays as it was: there is nothing to do/)
-  for (let tries = 0; tries < 100; tries++) {
-    if (Object.keys((await healthAt(port)).health.jobs).join() === 'slow') break
-    await sleep(50)
-  }
-  assert.deepEqual(Object.keys((await healthAt(port)).health.jobs), ['slow'])
+  const watched = async () => Object.keys((await healthAt(port)).health.jobs).join()
+  await eventually('fresh is forgotten', async () => (await watched()) === 'slow')
   const ran = await stop(running)
   assert.equal(ran.code, 143, ran.stderr)
   assert.equal(ran.stderr.match(/slow: begins/g)?.length, 1, ran.stderr)
