@@ -38,10 +38,10 @@ test('an address that holds a secret is refused, or is not the name of the store
   )
 })
 
-test('a name that is neither a store nor an address is refused with the names there are', () => {
+test('a name that is neither a store nor an address is refused with the names there are', async () => {
   const stores = { disk: { type: 'local', path: '/a' } }
   assert.throws(() => app({ stores }).store('dsk'), /there are disk/)
-  assert.throws(() => app().stores([]), { message: /no store is known/, remedy: /--config FILE/ })
+  await assert.rejects(app().stores([]), { message: /no store is known/, remedy: /--config FILE/ })
 })
 
 test('without a job, the hint names how to say where the configuration is', () => {

@@ -18,7 +18,7 @@ export function run(job: string | undefined, options: Options): Promise<ExitCode
   return withApp(options, async ({ app, ctx }) => {
     if (options.hidden) return await listHidden(job, options, app, ctx)
     const catalog = await readCatalog(
-      app.stores(options.store),
+      await app.stores(options.store),
       job ? app.namesOf(job) : null,
       awaited(ctx),
       app.named,
@@ -50,7 +50,7 @@ async function listHidden(
 ): Promise<ExitCode> {
   const jobs = job ? app.namesOf(job) : null
   const { entries, blind, silent } = await readHidden(
-    app.stores(options.store),
+    await app.stores(options.store),
     jobs,
     awaited(ctx),
     app.named,

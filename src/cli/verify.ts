@@ -13,14 +13,15 @@ interface Options extends Global {
 /** `cairn verify [BACKUP…]`: reads every copy back from its store, byte for byte; all backups when none is named. */
 export function run(handles: readonly string[], options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx, report }) => {
-    const catalog = await readCatalog(app.stores(options.store), null, awaited(ctx), app.named)
+    const stores = await app.stores(options.store)
+    const catalog = await readCatalog(stores, null, awaited(ctx), app.named)
     const entries =
       handles.length > 0
         ? handles.map(handle => resolve(catalog, handle, app.namesOf, app.named))
         : catalog.entries.filter(isLive)
     if (entries.length === 0) {
       saySilent(catalog)
-      const names = app.stores(options.store).map(({ name }) => name)
+      const names = stores.map(({ name }) => name)
       const answered = names.filter(name => !isSilent(name, catalog))
       throw new Failure({
         what: 'nothing was verified',
