@@ -69,7 +69,7 @@ function worstOf(codes: readonly ExitCode[]): ExitCode {
 
 async function printOne(result: Verified, clear: () => void): Promise<void> {
   clear()
-  for (const failure of result.failures) sayFailure(failure)
+  for (const failure of together(result.failures)) sayFailure(failure)
   if (result.failures.length > 0) return
   const depth =
     result.level === 'decoded'
@@ -77,6 +77,18 @@ async function printOne(result: Verified, clear: () => void): Promise<void> {
       : 'every stored byte read; no key at hand to decode it'
   const facts = [showBytes(result.bytes), depth, ...result.contents].join(', ')
   await out(`${paint('green', 'sound', process.stdout)} ${result.id} in ${result.store}: ${facts}`)
+}
+
+/** A key that does not fit one artifact of a copy mostly fits none of it: that is told once. */
+function together(failures: readonly Failure[]): Pick<Failure, 'what' | 'why' | 'remedy'>[] {
+  const first = failures.find(({ exit }) => exit === exitCode.wrongKey)
+  const same = failures.filter(failure => failure !== first && failure.why === first?.why)
+  const rest = failures.filter(failure => !same.includes(failure))
+  return rest.map(failure => {
+    const { what, why, remedy } = failure
+    const more = failure === first && same.length > 0 ? ` (and ${same.length} more of it)` : ''
+    return { what, why: why + more, remedy }
+  })
 }
 
 function toJson({ id, store, level, bytes, contents, failures }: Verified) {

@@ -44,6 +44,9 @@ test('verify with a wrong key names backup, artifact and store', async () => {
   const ran = await host.run(['verify'])
   assert.equal(ran.code, exitCode.wrongKey)
   assert.ok(ran.stderr.includes(`cannot verify files/data.tar of ${backup?.id} in store disk: `), ran.stderr)
+  // It has a census, too, which is told with it.
+  assert.match(ran.stderr, /the configured identity \(and 1 more of it\)\n/)
+  assert.equal(ran.stderr.match(/cannot verify/g)?.length, 1)
 })
 
 test('a key file that is not there hinders only what needs it', async () => {
