@@ -7,7 +7,7 @@ import { safeName } from '../model/key.ts'
 import { showBytes } from '../model/quantity.ts'
 import type { Source } from '../model/source.ts'
 import { type Advice, isProgram, type Stage, type Step } from '../model/step.ts'
-import type { Store } from '../model/store.ts'
+import { Forbidden, type Store } from '../model/store.ts'
 import { flow } from '../platform/flow.ts'
 import { needProgram } from '../platform/program.ts'
 import { edge } from '../platform/run-context.ts'
@@ -210,7 +210,7 @@ async function checkStore(store: Store, app: App, ctx: Context): Promise<Check[]
   if (!checks.at(-1)?.ok) return checks
   if (store.can.read) {
     checks.push(
-      await attempt(`store ${store.name}: read`, async () => {
+      await unlessForbidden(`store ${store.name}: read`, async () => {
         const read = await collect(store.get(key, {}, ctx))
         if (!read.equals(body)) throw new Error('what was read is not what was written')
         return 'it came back byte for byte'
@@ -218,7 +218,8 @@ async function checkStore(store: Store, app: App, ctx: Context): Promise<Check[]
     )
   }
   if (store.can.remove) {
-    checks.push(await attempt(`store ${store.name}: delete`, async () => store.remove(key, undefined, ctx)))
+    const remove = (): Promise<string> => store.remove(key, undefined, ctx)
+    checks.push(await unlessForbidden(`store ${store.name}: delete`, remove))
   }
   return checks
 }
@@ -241,6 +242,19 @@ async function attempt(what: string, work: () => Promise<string | Check[]>): Pro
     const failure = asFailure(error, what)
     return { what, ok: false, found: failure.message, remedy: failure.remedy }
   }
+}
+
+/** A good host may be one that shall only write. */
+async function unlessForbidden(what: string, work: () => Promise<string>): Promise<Check> {
+  let isForbidden = false
+  const check = await attempt(what, () =>
+    work().catch((error: unknown) => {
+      isForbidden = error instanceof Forbidden
+      throw error
+    }),
+  )
+  const remedy = 'nothing, if this host shall only write; `cairn prune` and restores need another one then'
+  return isForbidden ? { ...check, ok: true, warning: true, remedy } : check
 }
 
 function line({ what, ok, warning, found, remedy }: Check): string {

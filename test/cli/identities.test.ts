@@ -68,6 +68,11 @@ test('a writer backs up and can do nothing else; a reader restores; a pruner pru
   const host = hostOf(bucket, user, {})
 
   await permit(t, bucket, user.name, 'writer')
+  const { out } = await host.ok(['doctor'])
+  assert.match(
+    out,
+    /ok +store offsite: write[\s\S]*warn +store offsite: read: .*\n.*nothing, if[\s\S]*warn +store offsite: delete/,
+  )
   for (let n = 0; n < 2; n++) assert.doesNotMatch((await host.ok(['backup'])).stderr, /warning/)
   for (const command of [['list'], ['verify'], ['prune'], ['restore', 'latest', '--to', host.path('no')]]) {
     const refused = await host.run(command)
