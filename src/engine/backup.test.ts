@@ -10,7 +10,7 @@ import type { Context } from '../model/context.ts'
 import { exitCode, Failure } from '../model/failure.ts'
 import { manifestPrefix } from '../model/key.ts'
 import type { Guard, Source } from '../model/source.ts'
-import type { Store } from '../model/store.ts'
+import { Forbidden, type Store } from '../model/store.ts'
 import { openState } from '../platform/state.ts'
 import { memoryStore, weakStore } from '../stores/memory.ts'
 import { backup } from './backup.ts'
@@ -120,6 +120,25 @@ test('one store that fails loses its copy only, says so, and is cleared; the run
   assert.deepEqual(outcomes[0]?.stores, ['good'])
   assert.deepEqual(await keysOf(inner, ctx), [])
   assert.ok(ctx.events.some(event => event.type === 'failure' && event.store === 'bad'))
+})
+
+test('that leftovers cannot be cleared is told of stores that take the backup, and not of those that we may only write to', async () => {
+  const ctx = testContext()
+  const stores = ['good', 'bad', 'closed'].map(name => memoryStore(name))
+  const [good, bad, closed] = [
+    { list: { error: new Error('too busy') } },
+    { list: { error: new Error('away') }, put: { failAfter: 0 } },
+    { list: { error: new Forbidden({ what: 'cannot list', why: 'it is not permitted' }) } },
+  ].map((faults, index) => faulty(stores[index] ?? memoryStore('none'), faults))
+  assert.ok(good && bad && closed)
+  const outcomes = await backup(
+    testJob(syntheticSource({ artifacts: three }), [good, bad, closed]),
+    host,
+    ctx,
+  )
+  assert.deepEqual(outcomes[0]?.stores, ['good', 'closed'])
+  const warnings = ctx.events.flatMap(event => (event.type === 'warning' ? [[event.what, event.why]] : []))
+  assert.deepEqual(warnings, [['cannot clear what an interrupted backup left in good', 'too busy']])
 })
 
 test('a store that stops reading is dropped after the stall, and the others are whole', async () => {

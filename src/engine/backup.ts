@@ -9,8 +9,6 @@ import type { BackupOutcome } from './outcome.ts'
 import type { Task } from './take.ts'
 import { inspectAll } from './tasks.ts'
 
-const none: ReadonlySet<string> = new Set()
-
 /**
  * Backs up every unit of a job's sources, one after the other; one that fails does not stop the others.
  *
@@ -29,7 +27,7 @@ export async function backup(
   const sweeping = sweepStores(job, host, begun, ctx)
   const isSwept = sweeping.catch(() => {})
   // While guards hold something up, no store is waited for, and not for long for one that has just failed.
-  const doubtful = job.guards.length > 0 ? await sweeping : none
+  const doubtful = new Set(job.guards.length > 0 ? (await sweeping).keys() : [])
   const guards = guardScope(job.guards)
   await guards.enter(ctx)
   try {
@@ -49,6 +47,9 @@ export async function backup(
     const last = outcomes.pop()
     if (last) outcomes.push(stuck ? { ...last, failures: [...last.failures, stuck] } : last)
     await guards.leave(ctx)
+    // Of a store that did not take the backup either, that is told.
+    for (const [store, warning] of await sweeping)
+      if (outcomes.some(({ stores }) => stores.includes(store))) ctx.emit(warning)
     await untilOtherNames(job, at, ctx)
     return outcomes
   } catch (error) {

@@ -1,4 +1,5 @@
 import type { Context } from '../model/context.ts'
+import type { RunEvent } from '../model/event.ts'
 import { asFailure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { Forbidden } from '../model/store.ts'
@@ -18,17 +19,17 @@ export interface Begun {
 export const forgetful: Begun = { note: () => {}, forget: () => {}, ids: () => [] }
 
 /**
- * Clears away what earlier runs of this host left. Leftovers are a cost, not a danger: failing to is a warning, and none where
- * we may not: there it is for those who prune. Returns the stores where it failed.
+ * Clears away what earlier runs of this host left. Leftovers are a cost, not a danger: returns the stores where it failed, and
+ * what to say of it. Where we may not, it is for those who prune.
  */
 export async function sweepStores(
   job: Job,
   host: string,
   begun: Begun,
   ctx: Context,
-): Promise<ReadonlySet<string>> {
+): Promise<ReadonlyMap<string, RunEvent>> {
   const killed = begun.ids()
-  const failed = new Set<string>()
+  const failed = new Map<string, RunEvent>()
   for (const { store } of job.to) {
     try {
       for (const name of [job.name, ...job.formerly]) await sweepOrphans(store, name, host, ctx)
@@ -36,10 +37,9 @@ export async function sweepStores(
     } catch (error) {
       ctx.signal.throwIfAborted()
       if (error instanceof Forbidden) continue
-      failed.add(store.name)
       const { why, remedy } = asFailure(error, '')
       const what = `cannot clear what an interrupted backup left in ${store.name}`
-      ctx.emit({ type: 'warning', what, why, remedy, store: store.name })
+      failed.set(store.name, { type: 'warning', what, why, remedy, store: store.name })
     }
   }
   if (failed.size === 0) for (const id of killed) begun.forget(id)
