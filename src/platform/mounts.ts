@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync, type Stats, statSync } from 'node:fs'
 import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { realPath } from './real-path.ts'
@@ -46,7 +46,7 @@ export function pathsOf(folder: string): string[] {
   const others = all
     .filter(({ device, root }) => device === own.device && isWithin(root, inside))
     .map(({ root, point }) => join(point, relative(root, inside)))
-  return [...new Set([real, ...others.filter(path => isSame(path, real))])]
+  return [...new Set([real, ...others.filter(path => path !== real && isSame(path, real))])]
 }
 
 function isWithin(outer: string, inner: string): boolean {
@@ -55,9 +55,20 @@ function isWithin(outer: string, inner: string): boolean {
 
 /** Something else may be mounted over it. What is not there yet would be made in the same folder. */
 function isSame(one: string, other: string): boolean {
-  const [a, b] = [one, other].map(path => statSync(path, { throwIfNoEntry: false }))
+  const [a, b] = [one, other].map(statOf)
+  // Where it cannot be told (a loop of links, a folder that is closed to us), whoever uses the path hears why.
+  if (a === null || b === null) return false
   if (!a && !b) return basename(one) === basename(other) && isSame(dirname(one), dirname(other))
   return a?.dev === b?.dev && a?.ino === b?.ino
+}
+
+/** Undefined: it is not there; null: nobody can tell. */
+function statOf(path: string): Stats | undefined | null {
+  try {
+    return statSync(path, { throwIfNoEntry: false })
+  } catch {
+    return null
+  }
 }
 
 function unescaped(text: string): string {
