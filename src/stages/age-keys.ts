@@ -68,7 +68,7 @@ export function legibleIdentity(text: string): string {
 const unseen = /[\0\u00a0\u00ad\u200b-\u200f\u2060\ufeff\ufffd]/g
 
 function isMistyped(line: string): boolean {
-  return line.startsWith('AGE-SECRET-KEY-1') && !wholeKey.test(line)
+  return /^AGE-SECRET-KEY-(?!PQ-)/.test(line) && !wholeKey.test(line)
 }
 
 /** What is wrong with a key that somebody has typed; nothing of it is told that could be right. */
