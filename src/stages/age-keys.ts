@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Failure, usage, wrongKey } from '../model/failure.ts'
+import { withoutUnseen } from './typed.ts'
 
 /** Native keys, SSH keys, and those that a plugin opens. */
 type RecipientKind = 'x25519' | 'ssh' | 'plugin'
@@ -57,15 +58,12 @@ export function legibleIdentity(text: string): string {
   const isPlain = text.split(/\r?\n/).every(line => /^(#.*|AGE-[!-~]+|)$/.test(line))
   if ((isPlain && !identityLines(text).some(isMistyped)) || /AGE-(PLUGIN|SECRET-KEY-PQ)-/i.test(text))
     return text
-  const lines = text.replaceAll(unseen, '').split(/[\r\n]+/)
+  const lines = withoutUnseen(text).split(/[\r\n]+/)
   // A key may be broken into lines and groups: what is no comment is taken together.
   const rest = lines.filter(line => !/^[\s>*"'`]*#/.test(line)).join('')
   const keys = rest.replaceAll(/[\s>*"'`]/g, '').match(new RegExp(nativeKey, 'gi'))
   return keys ? keys.map(key => `${key.toUpperCase()}\n`).join('') : text
 }
-
-/** What editors put into files and nobody sees. UTF-16 that was read as UTF-8 is letters and NULs. */
-const unseen = /[\0\u00a0\u00ad\u200b-\u200f\u2060\ufeff\ufffd]/g
 
 function isMistyped(line: string): boolean {
   return /^AGE-SECRET-KEY-(?!PQ-)/.test(line) && !wholeKey.test(line)
@@ -74,8 +72,7 @@ function isMistyped(line: string): boolean {
 /** What is wrong with a key that somebody has typed; nothing of it is told that could be right. */
 function whyMistyped(text: string): string {
   const rest =
-    text
-      .replaceAll(unseen, '')
+    withoutUnseen(text)
       .replaceAll(/\s/g, '')
       .split(/AGE-SECRET-KEY-1?/i)[1] ?? ''
   const [typed = ''] = /^[0-9A-Za-z]*/.exec(rest) ?? []
@@ -87,7 +84,7 @@ function whyMistyped(text: string): string {
 
 /** Whether a text is meant as an identity, or as a recipient put in its place: then what is wrong with it is worth telling. */
 export function looksLikeIdentity(text: string): boolean {
-  if (/AGE-SECRET-KEY-/i.test(text.replaceAll(unseen, ''))) return true
+  if (/AGE-SECRET-KEY-/i.test(withoutUnseen(text))) return true
   const [first = ''] = identityLines(text)
   return /^(AGE-(SECRET-KEY|PLUGIN)-|age1|ssh-|age-encryption\.org|-----BEGIN )/.test(first)
 }
