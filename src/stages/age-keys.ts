@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Failure, usage, wrongKey } from '../model/failure.ts'
-import { withoutUnseen } from './typed.ts'
+import { withoutUnseen } from '../model/typed.ts'
 
 /** Native keys, SSH keys, and those that a plugin opens. */
 type RecipientKind = 'x25519' | 'ssh' | 'plugin'

@@ -11,11 +11,11 @@ import { collect, inChunks, sampleBytes, seeded } from '../../test/support/sampl
 import { exitCode, Failure } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Stage } from '../model/step.ts'
+import { typedArmor } from '../model/typed.ts'
 import { flow } from '../platform/flow.ts'
 import { generateIdentity } from './age.ts'
 import { readingStages, writingStages } from './choose.ts'
 import { Compression, Encryption } from './options.ts'
-import { typedArmor } from './typed.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'cairn-choose-'))
 const own = mkdtempSync(join(tmpdir(), 'cairn-choose-'))

@@ -1,11 +1,11 @@
 import { asFailure, Failure } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import { Secret } from '../model/secret.ts'
+import { typedArmor, typedLine, withoutUnseen } from '../model/typed.ts'
 import { type SecretSource, secretSource } from '../platform/secret-source.ts'
 import { identityProblem, looksLikeIdentity } from './age-keys.ts'
 import type { GpgKeys } from './gpg.ts'
 import type { Encryption } from './options.ts'
-import { typedArmor, typedLine, withoutUnseen } from './typed.ts'
 
 /** What opens an artifact: each stage that encrypts needs one of these. */
 export type Lock = 'age identity' | 'age passphrase' | 'gpg passphrase' | 'gpg identity' | 'aespipe key file'

@@ -13,7 +13,7 @@ export function typedLine(text: string): string | null {
   return line === text || line === '' || /[\r\n]/.test(line) ? null : line
 }
 
-/** An armored text as gpg wants it: each line at its beginning, as it is not in a mail that quotes it. */
+/** An armored text as programs want it: each line at its beginning, as it is not in a mail that quotes it. */
 export function typedArmor(text: string): string {
   const lines = withoutUnseen(text).split(/\r?\n/)
   return lines.map(line => line.replace(/^[\s>]+/, '').trimEnd()).join('\n')
