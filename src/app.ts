@@ -72,8 +72,8 @@ export interface App {
   readonly named: readonly NamedObjects[]
   /** The configured store of that name, or the one at an address (`/path`, `s3://bucket/prefix`, `rclone:remote:path`). */
   store(nameOrAddress: string): Store
-  /** Those named, else all that are configured. */
-  stores(named: readonly string[]): Store[]
+  /** Those named, else all that are configured. Throws a Failure (exit 2) where none is, or one named is not there. */
+  stores(named: readonly string[]): Promise<Store[]>
   destination(store: Store, job: string): Destination
   restorer(manifest: Manifest, to: string | null): Restorer
   /** What looks at the plain bytes of an artifact; null where they do not tell whether they are whole. */
@@ -238,7 +238,7 @@ export function appFor(config: Config, state: State): App {
       ({ ...config.defaults, ...config.jobs[name] }).to?.map(to =>
         store(typeof to === 'string' ? to : to.store),
       ) ?? [],
-    stores(named) {
+    async stores(named) {
       const names = named.length > 0 ? named : Object.keys(config.stores)
       if (names.length === 0) {
         throw usage(
@@ -247,7 +247,7 @@ export function appFor(config: Config, state: State): App {
           'name one: --store /path, or s3://bucket/prefix',
         )
       }
-      return names.map(name => mustBeThere(store(name), name, config))
+      return await Promise.all(names.map(async name => mustBeThere(store(name), name, config)))
     },
     destination(to, job) {
       const merged = { ...config.defaults, ...jobOf(job, config) }

@@ -237,16 +237,15 @@ test('how to run it in a compose project: PostgreSQL, an app that writes SQLite,
     project.do('exec', '-T', 'db', 'psql', '-At', database, '-c', text)
   await sql('postgres', 'create database shop')
   await sql('shop', 'create table customers as select generate_series(1, 1000) as id')
-  const since = String(Date.now() / 1000)
+  const filters = ['event=die', 'event=start', `container=${project.container('app')}`]
+  using events = own.events(...filters.flatMap(filter => ['-f', filter]), '--format', '{{.Action}}')
   const commands = /```sh\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
   const env = { ...own.env, PATH: `${join(own.env.DOCKER_CONFIG ?? '', '../bin')}:${process.env.PATH}` }
   const ran = spawnSync('bash', ['-euxc', commands], { cwd: folder, env, encoding: 'utf8' })
   assert.equal(ran.status, 0, ran.stdout + ran.stderr)
   assert.match(ran.stdout, / wiki /)
-  const filters = ['event=die', 'event=start', `container=${project.container('app')}`]
-  const until = String(Date.now() / 1000)
-  const args = ['--since', since, '--until', until, ...filters.flatMap(filter => ['-f', filter])]
-  assert.equal(await own.docker('events', ...args, '--format', '{{.Action}}'), 'die\nstart\n')
+  await eventually('its start is told', () => events.lines().includes('start'))
+  assert.deepEqual(events.lines(), ['die', 'start'])
   assert.equal(await sql('shop_restored', 'select count(*) from customers'), '1000\n')
   // The app had ended, and with it what SQLite keeps beside its database.
   assert.deepEqual(filesIn(join(folder, 'restored')), ['data/state', 'data/wiki.db'])

@@ -21,7 +21,7 @@ interface Options extends Global {
  */
 export function run(handle: string, name: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
-    const { entry } = await findBackup(app, app.stores(options.store), handle, ctx, true)
+    const { entry } = await findBackup(app, await app.stores(options.store), handle, ctx, true)
     const { manifest } = await manifestFrom(entry, ctx)
     const record = manifest.artifacts.find(artifact => artifact.name === name)
     if (!record) {

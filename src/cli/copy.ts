@@ -16,7 +16,7 @@ interface Options extends Global {
 export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
     const to = app.store(options.to)
-    const known = app.stores(options.store)
+    const known = await app.stores(options.store)
     const { catalog, entry } = await findBackup(app, known.includes(to) ? known : [...known, to], handle, ctx)
     const unheard = catalog.silent.find(({ store }) => store === to)
     if (unheard) throw unheard.failure

@@ -63,7 +63,7 @@ async function roundTrip(dir: string): Promise<ExitCode> {
     writer.stdin.end()
     await once(writer, 'close')
   }
-  const { entries } = await readCatalog(app.stores([]), null, ctx)
+  const { entries } = await readCatalog(await app.stores([]), null, ctx)
   for (const entry of entries)
     await account(
       `  ${entry.id}  ${entry.job}  ${showBytes(entry.bytes)}, encrypted with ${entry.encryption}`,

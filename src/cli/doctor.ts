@@ -11,7 +11,7 @@ import { flow } from '../platform/flow.ts'
 import { needProgram } from '../platform/program.ts'
 import { edge } from '../platform/run-context.ts'
 import { type Global, out, outJson, paint } from './io.ts'
-import { withApp } from './work.ts'
+import { awaited, withApp } from './work.ts'
 
 interface Check {
   readonly what: string
@@ -176,7 +176,9 @@ async function checkStore(store: Store, app: App, ctx: Context): Promise<Check[]
   const key = `.cairn/v1/canary/${safeName(app.state.host.replace('/', '-'))}`
   const body = Buffer.from(`cairn ${ctx.clock.now().toISOString()}\n`)
   const checks = [
-    await attempt(`store ${store.name}: reachable`, async () => store.probe(edge(ctx)).then(() => 'yes')),
+    await attempt(`store ${store.name}: reachable`, async () =>
+      store.probe(awaited(edge(ctx))).then(() => 'yes'),
+    ),
   ]
   if (!checks[0]?.ok) return checks
   const advice = await store.advice?.(edge(ctx)).catch(() => null)

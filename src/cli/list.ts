@@ -18,7 +18,7 @@ export function run(job: string | undefined, options: Options): Promise<ExitCode
   return withApp(options, async ({ app, ctx }) => {
     if (options.hidden) return await listHidden(job, options, app, ctx)
     const catalog = await readCatalog(
-      app.stores(options.store),
+      await app.stores(options.store),
       job ? app.namesOf(job) : null,
       awaited(ctx),
       app.named,
@@ -30,7 +30,9 @@ export function run(job: string | undefined, options: Options): Promise<ExitCode
     if (options.json) await outJson(entries.map(toJson))
     else if (entries.length === 0) {
       const asked = options.store.filter(name => !isSilent(name, catalog))
-      say(nothingIn(job, asked, asked.length > 0 ? await whereToLook(app, app.stores(asked), ctx) : null))
+      say(
+        nothingIn(job, asked, asked.length > 0 ? await whereToLook(app, await app.stores(asked), ctx) : null),
+      )
     } else await out(toTable(entries))
     saySilent(catalog)
     return catalog.silent.length > 0 ? exitCode.partial : exitCode.ok
@@ -46,7 +48,7 @@ async function listHidden(
 ): Promise<ExitCode> {
   const jobs = job ? app.namesOf(job) : null
   const { entries, blind, silent } = await readHidden(
-    app.stores(options.store),
+    await app.stores(options.store),
     jobs,
     awaited(ctx),
     app.named,

@@ -19,7 +19,7 @@ export function run(
   options: Options,
 ): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
-    const { entry } = await findBackup(app, app.stores(options.store), handle, ctx)
+    const { entry } = await findBackup(app, await app.stores(options.store), handle, ctx)
     const undelete = app.config.jobs[entry.job]?.undelete ?? app.config.defaults.undelete ?? defaultUndeleteMs
     if (kind === 'undelete') await mustBeInTime(entry, undelete, ctx)
     const failures = await markEverywhere(entry, kind satisfies MarkKind, {}, ctx)

@@ -13,20 +13,20 @@ interface Options extends Global {
 /** `cairn verify [BACKUP…]`: reads every copy back from its store, byte for byte; all backups when none is named. */
 export function run(handles: readonly string[], options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx, report }) => {
-    const catalog = await readCatalog(app.stores(options.store), null, awaited(ctx), app.named)
+    const stores = await app.stores(options.store)
+    const catalog = await readCatalog(stores, null, awaited(ctx), app.named)
     const entries =
       handles.length > 0
         ? handles.map(handle => resolve(catalog, handle, app.namesOf, app.named))
         : catalog.entries.filter(isLive)
     if (entries.length === 0) {
       saySilent(catalog)
-      const stores = app.stores(options.store).filter(({ name }) => !isSilent(name, catalog))
-      const answered = stores.map(({ name }) => name)
+      const asked = stores.filter(({ name }) => !isSilent(name, catalog))
+      const answered = asked.map(({ name }) => name)
       throw new Failure({
         what: 'nothing was verified',
         why: `there is no backup in ${answered.join(', ')}`,
-        remedy:
-          (await whereToLook(app, stores, ctx)) ?? 'is the right store mounted, the right bucket named?',
+        remedy: (await whereToLook(app, asked, ctx)) ?? 'is the right store mounted, the right bucket named?',
         exit: catalog.silent.length > 0 ? exitCode.partial : exitCode.noSuchBackup,
       })
     }

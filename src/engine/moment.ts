@@ -99,5 +99,6 @@ async function isThere(store: Store, key: string, ctx: Context): Promise<boolean
 export async function untilOtherNames({ pattern }: Job, at: Date, ctx: Context): Promise<void> {
   const now = ctx.clock.now()
   if (!pattern?.isUnique || !isSame(pattern, now, at)) return
-  await sleep(1000 - (now.getTime() % 1000), undefined, { signal: ctx.signal }).catch(() => {})
+  // A timer counts whole milliseconds from another moment than the clock, and may be early by a part of one.
+  await sleep(1001 - (now.getTime() % 1000), undefined, { signal: ctx.signal }).catch(() => {})
 }

@@ -16,6 +16,7 @@ import { backup } from './backup.ts'
 import { type Catalog, readCatalog, resolve } from './catalog.ts'
 import type { NamedObjects } from './foreign.ts'
 import { markEverywhere } from './marking.ts'
+import { untilOtherNames } from './moment.ts'
 import { exitOf } from './outcome.ts'
 import { applyPrune, planPrune } from './prune.ts'
 import { pruneJob } from './prune-job.ts'
@@ -308,6 +309,18 @@ test('two runs in one second, one after the other, do not meet under one name', 
     )
 })
 
+test('a run lasts until its second is over, on whatever part of a millisecond the clock counts', async () => {
+  const pattern = keyPattern('${DB}-%Y%m%d-%H%M%S.sql', { zone: 'UTC', plain: false })
+  const ctx = testContext()
+  const ended = Array.from({ length: 1000 }, async (_, n) => {
+    const now = () => new Date(performance.timeOrigin + performance.now() + n * 0.99)
+    const at = now()
+    await untilOtherNames(testJob(source(), [], { pattern }), at, { ...ctx, clock: { now } })
+    return pattern.key('', now()) !== pattern.key('', at)
+  })
+  assert.equal((await Promise.all(ended)).filter(isOver => !isOver).length, 0)
+})
+
 /** A run in the hour that Berlin's clocks show twice, and one an hour later, at the same time of day. */
 async function twiceAtHalfPastTwo(text: string, change: (store: Store) => Store = store => store) {
   const inner = memoryStore('one')
@@ -316,11 +329,9 @@ async function twiceAtHalfPastTwo(text: string, change: (store: Store) => Store 
   const job = testJob(source(), [store], { naming: patternNaming(pattern, true), pattern, stages: [] })
   const failures: unknown[] = []
   let ctx = testContext()
-  // The first one has all of its second to find its name; the second one is not to wait for long.
-  for (const begin of ['2026-10-25T00:30:00.000Z', '2026-10-25T01:30:00.850Z']) {
-    const started = Date.now()
-    // It goes on from there, so that what is waited for really comes.
-    ctx = testContext({ clock: { now: () => new Date(Date.parse(begin) + Date.now() - started) } })
+  // The clock stands still, however long a run takes to find its name; the end of each second is not far.
+  for (const begin of ['2026-10-25T00:30:00.850Z', '2026-10-25T01:30:00.850Z']) {
+    ctx = testContext({ clock: { now: () => new Date(begin) } })
     for (const outcome of await backup(job, 'here', ctx)) failures.push(...outcome.failures)
   }
   const keys = await keysOf(inner, ctx)

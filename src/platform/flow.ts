@@ -85,7 +85,8 @@ async function pourInto({ bytes, programs, group }: Joined, into: Program, frami
     await group.join(programs, bytes !== null, stdin)
     if (bytes) await group.feed(bytes, programs.length > 0)
     await group.judged(group.programs.filter(program => program !== sink))
-    // A program whose stdout it was has made the pipe blocking, for us too. Node 24 does not mind; Node 20 stood still here.
+    // A program whose stdout it was has made the pipe blocking, for us too: all of us would stand still while it is full.
+    unblock(stdin)
     if (framing.epilogue && !(await group.write(framing.epilogue, stdin))) throw stoppedReading(sink)
     if (!(await flushed(stdin)) && !group.isHandedOver && !(await endedEarly(sink)))
       throw stoppedReading(sink)
@@ -150,6 +151,12 @@ function needAll(parts: readonly (Program | Bytes | Step)[]): void {
   const programs = parts.filter(isProgram)
   for (const { program } of programs) needProgram(program)
   if (programs.length > 1) needProgram('mkfifo', 'install coreutils')
+}
+
+/** Undocumented, and the only way there is: a socket cannot be opened anew. */
+function unblock(stdin: Writable): void {
+  const { _handle } = stdin as Writable & { _handle?: { setBlocking?(isBlocking: boolean): void } | null }
+  _handle?.setBlocking?.(false)
 }
 
 /** Resolves when the kernel has everything: true, or false when nobody reads it any more. */

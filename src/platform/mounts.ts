@@ -1,10 +1,9 @@
-import { readFileSync, type Stats, statSync } from 'node:fs'
-import { realpath } from 'node:fs/promises'
+import { readFile, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
-import { realPath } from './real-path.ts'
+import { answerOf } from './unanswered.ts'
 
 /** What of a file system is mounted where, as this process sees it. */
-interface Mount {
+export interface Mount {
   /** `major:minor`, one for each file system. */
   readonly device: string
   /** The folder or file of the file system. */
@@ -14,16 +13,13 @@ interface Mount {
 }
 
 /** Those mounted later last, proc_pid_mountinfo(5). Empty where the kernel does not tell. */
-export function mounts(): Mount[] {
-  try {
-    const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter(Boolean)
-    return lines.map(line => {
-      const [device = '', root = '', point = ''] = line.split(' ').slice(2).map(unescaped)
-      return { device, root, point }
-    })
-  } catch {
-    return []
-  }
+export async function mounts(): Promise<Mount[]> {
+  const text = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '')
+  const lines = text.split('\n').filter(Boolean)
+  return lines.map(line => {
+    const [device = '', root = '', point = ''] = line.split(' ').slice(2).map(unescaped)
+    return { device, root, point }
+  })
 }
 
 /** What is mounted below a folder and not below another of these: relative to it. A folder that is not there has none. */
@@ -31,22 +27,41 @@ export async function mountsBelow(folder: string): Promise<string[]> {
   const real = await realpath(folder).catch(() => null)
   if (real === null) return []
   const prefix = real === '/' ? real : `${real}/`
-  const below = mounts().flatMap(({ point }) => (point.startsWith(prefix) && point !== prefix ? [point] : []))
+  const points = (await mounts()).map(({ point }) => point)
+  const below = points.filter(point => point.startsWith(prefix) && point !== prefix)
   const inner = [...new Set(below.map(point => point.slice(prefix.length)))]
   return inner.filter(one => !inner.some(other => one.startsWith(`${other}/`))).sort()
 }
 
-/** All paths by which a folder is reached through mounts of its file system, its own one among them: absolute, without links. */
-export function pathsOf(folder: string): string[] {
-  const real = realPath(folder)
-  const all = mounts()
+/**
+ * All paths by which a folder is reached: as it is written, without links, and through other mounts of its file system. Only the
+ * first where that does not answer.
+ */
+export async function pathsOf(folder: string): Promise<string[]> {
+  const found = await answerOf(`the paths of ${folder}`, realPathsOf(folder))
+  return [...new Set([folder, ...(found ?? [])])]
+}
+
+async function realPathsOf(folder: string): Promise<string[]> {
+  const real = await realPath(folder)
+  const all = await mounts()
   const own = all.findLast(({ point }) => isWithin(point, real))
   if (!own) return [real]
   const inside = join(own.root, relative(own.point, real))
   const others = all
     .filter(({ device, root }) => device === own.device && isWithin(root, inside))
     .map(({ root, point }) => join(point, relative(root, inside)))
-  return [...new Set([real, ...others.filter(path => path !== real && isSame(path, real))])]
+  const found = await Promise.all(others.map(async path => ((await isSame(path, real)) ? [path] : [])))
+  return [real, ...found.flat()]
+}
+
+/** An absolute path without links; what of it is not there stays as it is written. */
+export async function realPath(path: string): Promise<string> {
+  try {
+    return await realpath(path)
+  } catch {
+    return path === dirname(path) ? path : join(await realPath(dirname(path)), basename(path))
+  }
 }
 
 function isWithin(outer: string, inner: string): boolean {
@@ -54,21 +69,10 @@ function isWithin(outer: string, inner: string): boolean {
 }
 
 /** Something else may be mounted over it. What is not there yet would be made in the same folder. */
-function isSame(one: string, other: string): boolean {
-  const [a, b] = [one, other].map(statOf)
-  // Where it cannot be told (a loop of links, a folder that is closed to us), whoever uses the path hears why.
-  if (a === null || b === null) return false
-  if (!a && !b) return basename(one) === basename(other) && isSame(dirname(one), dirname(other))
+async function isSame(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([one, other].map(path => stat(path).catch(() => null)))
+  if (!a && !b) return basename(one) === basename(other) && (await isSame(dirname(one), dirname(other)))
   return a?.dev === b?.dev && a?.ino === b?.ino
-}
-
-/** Undefined: it is not there; null: nobody can tell. */
-function statOf(path: string): Stats | undefined | null {
-  try {
-    return statSync(path, { throwIfNoEntry: false })
-  } catch {
-    return null
-  }
 }
 
 function unescaped(text: string): string {

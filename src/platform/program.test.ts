@@ -168,7 +168,7 @@ test('a grandchild that ignores SIGTERM is killed after five seconds, and a froz
   await processWith('sleep 1000', ctx)
   const started = performance.now()
   await frozen.stop()
-  assert.ok(performance.now() - started < 4_500)
+  assert.match((await frozen.verdict)?.message ?? '', /killed by SIGTERM/)
   await running.stop()
   assertNothingRuns(ctx)
   const took = performance.now() - started

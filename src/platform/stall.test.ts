@@ -104,7 +104,8 @@ test('whoever watches is told once, when nothing moved and nobody was alive', as
   using _watch = watchForStall(ctx, moving, () => stalls++)
   await sleep(300)
   assert.equal(stalls, 0)
-  await sleep(500)
+  await until(() => stalls > 0, 'the watch has not told it')
+  await sleep(300)
   assert.equal(stalls, 1)
 })
 

@@ -1,5 +1,10 @@
 // What was asked of the system, and is waited for by nobody any more.
 
+import { settlesWithin } from './abort.ts'
+
+/** How long a question of which the answer would merely be good to have is waited for. */
+const answerMs = 5_000
+
 /** How much of it there is, by where it was asked. */
 const unanswered = new Map<string, number>()
 
@@ -17,4 +22,11 @@ export function waitNoMore(where: string, asked: Promise<unknown>): void {
     else unanswered.delete(where)
   }
   asked.then(forget, forget)
+}
+
+/** What was asked there; null when no answer comes within seconds. */
+export async function answerOf<T>(where: string, asked: Promise<T>): Promise<T | null> {
+  if (await settlesWithin(asked, answerMs)) return await asked
+  waitNoMore(where, asked)
+  return null
 }

@@ -71,5 +71,5 @@ async function canMake(folder: string): Promise<boolean> {
 async function isMounted(path: string): Promise<boolean> {
   if (!(await lstat(path).catch(() => null))) return false
   const real = join(await realpath(dirname(path)), basename(path))
-  return mounts().some(({ point }) => point === real)
+  return (await mounts()).some(({ point }) => point === real)
 }

@@ -41,7 +41,8 @@ export const sources = {
   mysql: (options: MariadbOptions): Source => mariadbSource('mysql', options),
   mongodb: (options: MongodbOptions): Source => mongodbSource(options),
   sqlite: (options: SqliteOptions): Source => sqliteSource(options),
-  files: (options: FilesOptions): Source => filesSource(options),
+  /** `apart`: folders that are no part of it, by whatever path they are reached. */
+  files: (options: FilesOptions, apart: readonly string[]): Source => filesSource(options, apart),
   file: (options: FileOptions): Source =>
     fileSource(options, () => sqliteSource({ path: options.path, allowEmpty: true })),
   archive: (name: string, members: readonly ArchiveMember[]): Source => archiveSource(name, members),

@@ -44,7 +44,7 @@ function openPart(options: PartConfig, config: Config, isPart = false): Source {
   if (options.type === 'mongodb') return sources.mongodb(options)
   if (options.type === 'sqlite') return sources.sqlite(options)
   if (options.type === 'file') return sources.file(options)
-  return sources.files({ ...options, exclude: [...options.exclude, ...storeFolders(config)] })
+  return sources.files(options, storeFolders(config))
 }
 
 export function openRestorer(manifest: Manifest, to: string | null, config: Config): Restorer {

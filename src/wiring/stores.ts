@@ -1,13 +1,13 @@
 // What the configuration calls a store, or a person by its address; and what a job keeps there.
 
-import { statSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import * as z from 'zod'
 import type { Config, JobConfig, KeepConfig, StoreConfig } from '../config/schema.ts'
 import { usage } from '../model/failure.ts'
 import type { Destination, Retention } from '../model/job.ts'
 import type { Store } from '../model/store.ts'
-import { pathsOf } from '../platform/mounts.ts'
+import { answerOf } from '../platform/unanswered.ts'
 import { storeOptions, stores } from '../stores/index.ts'
 
 const day = 24 * 3_600_000
@@ -21,10 +21,14 @@ export function openStore(
   return stores.rclone(name, options)
 }
 
-/** A mistyped path would look like a store without backups. */
-export function mustBeThere(store: Store, named: string, config: Config): Store {
-  if (!isFolder(named, config) || statSync(folderAt(named), { throwIfNoEntry: false })?.isDirectory())
-    return store
+/** A mistyped path would look like a store without backups. What does not answer is told of when it is read. */
+export async function mustBeThere(store: Store, named: string, config: Config): Promise<Store> {
+  if (!isFolder(named, config)) return store
+  const asked = stat(folderAt(named)).then(
+    found => found.isDirectory(),
+    () => false,
+  )
+  if ((await answerOf(`the folder ${named}`, asked)) !== false) return store
   throw usage(`there is no store at ${named}`, 'there is no such folder', 'check the path')
 }
 
@@ -74,12 +78,9 @@ function s3Address(address: string): z.output<typeof storeOptions.s3> {
   )
 }
 
-/** The folders of the configured local stores, by every path that leads there: a backup must not hold them, nor a restore replace them. */
+/** The folders of the configured local stores: a backup must not hold them, nor a restore replace them. */
 export function storeFolders(config: Config): string[] {
-  const paths = Object.values(config.stores).flatMap(store =>
-    store.type === 'local' ? [resolve(store.path)] : [],
-  )
-  return [...new Set([...paths, ...paths.flatMap(pathsOf)])]
+  return Object.values(config.stores).flatMap(store => (store.type === 'local' ? [resolve(store.path)] : []))
 }
 
 /** The same configuration with the folders among these that a person gave by their addresses as stores, too. */

@@ -501,7 +501,8 @@ test('a backup is found by id, by a beginning of it, as latest and as JOB@latest
   assert.equal(await idOf('latest'), wiki.id)
   assert.equal(await idOf('shop@latest'), shop.id)
 
-  const ambiguous = await host.run(['show', shop.id.slice(0, 8)])
+  // Of the century: the day and the year may have changed between them.
+  const ambiguous = await host.run(['show', shop.id.slice(0, 2)])
   assert.equal(ambiguous.code, 2)
   for (const { id } of [wiki, shop]) assert.ok(ambiguous.stderr.includes(id))
   for (const handle of ['20990101T000000Z-aaaaaaaa', 'nonsense', 'nothing@latest', `${shop.id}x`]) {

@@ -57,16 +57,13 @@ function secondsNow(): string {
   return String(Date.now() / 1000)
 }
 
-/** What Docker tells of its containers between two moments, a line each: `die NAME`. */
-async function eventsSince(
-  engine: Engine,
-  since: string,
-  filters: readonly string[],
-  until = secondsNow(),
-): Promise<string[]> {
-  const format = '{{.Action}} {{index .Actor.Attributes "name"}}'
+/** `die NAME` */
+const eventFormat = '{{.Action}} {{index .Actor.Attributes "name"}}'
+
+/** What Docker tells of its containers from a moment to now, a line each. */
+async function eventsSince(engine: Engine, since: string, filters: readonly string[]): Promise<string[]> {
   const said = await engine.docker(
-    ...['events', '--since', since, '--until', until, ...filters, '--format', format],
+    ...['events', '--since', since, '--until', secondsNow(), ...filters, '--format', eventFormat],
   )
   return said.split('\n').filter(Boolean)
 }
@@ -129,13 +126,12 @@ test('a compose project: dependents stop first, start last and when the others a
     doctor.out,
     /containers of shop.*stops \S+-worker-\d, \S+-worker-\d, then \S+-web-1, then \S+-db-1\n/,
   )
-  const since = secondsNow()
+  const filters = ['die', 'start', 'health_status'].flatMap(event => ['-f', `event=${event}`])
+  using told = engine.events(...filters, '--format', eventFormat)
   const ran = await host.ok(['backup', 'shop'], { env: { ENGINE: facts.host } })
   assert.doesNotMatch(ran.stderr, /warning/)
-  const until = secondsNow()
-  const filters = ['die', 'start', 'health_status'].flatMap(event => ['-f', `event=${event}`])
-  const said = await eventsSince(engine, since, filters, until)
-  const events = said.map(each => each.replace(`${project.name}-`, ''))
+  await eventually('the last start is told', () => told.lines().length >= 9)
+  const events = told.lines().map(each => each.replace(`${project.name}-`, ''))
   const workers = ['worker-1', 'worker-2']
   assert.deepEqual(
     events.slice(0, 2).sort(),

@@ -8,12 +8,12 @@ import { mounted } from '../support/places.ts'
 
 test('a store within what is backed up is neither backed up nor replaced, by its name, its address or through a link', async () => {
   const host = machine()
-  mkdirSync(host.path('srv/app/store'), { recursive: true })
+  mkdirSync(host.path('srv/app/[s]tore*'), { recursive: true })
   writeFileSync(host.path('srv/app/file'), 'content')
   symlinkSync(host.path('srv'), host.path('link'))
   for (const [source, store] of [
-    ['srv', 'link/app/store'],
-    ['link', 'srv/app/store'],
+    ['srv', 'link/app/[s]tore*'],
+    ['link', 'srv/app/[s]tore*'],
   ] as const) {
     const paths = [{ path: host.path(source), name: 'srv' }]
     host.configure({
@@ -24,17 +24,17 @@ test('a store within what is backed up is neither backed up nor replaced, by its
     await host.ok(['backup'])
     const to = host.path(`copy of ${source}`)
     await host.ok(['restore', 'latest', '--to', to])
-    assert.equal(existsSync(join(to, 'srv/app/store')), false)
+    assert.equal(existsSync(join(to, 'srv/app/[s]tore*')), false)
   }
   host.configure({ stores: {}, jobs: {} })
-  for (const address of ['srv/app/store', 'link/app/store']) {
+  for (const address of ['srv/app/[s]tore*', 'link/app/[s]tore*']) {
     const { code, stderr } = await host.run(['restore', 'latest', '--store', host.path(address), '--yes'])
     assert.equal(code, exitCode.usage)
     assert.match(stderr, /where the store .* is/)
   }
   assert.equal(readFileSync(host.path('srv/app/file'), 'utf8'), 'content')
   assert.equal(
-    (await host.ok(['list', '--store', host.path('srv/app/store'), '--json'])).json<[]>().length,
+    (await host.ok(['list', '--store', host.path('srv/app/[s]tore*'), '--json'])).json<[]>().length,
     4,
   )
 })
@@ -46,7 +46,7 @@ test('a store is known where a mount shows it within what is backed up, also bef
   const data = mounted(t, '--bind', host.path('disk'))
   if (!data) return
   const paths = [{ path: data, name: 'data' }]
-  const disk = { type: 'local', path: host.path('disk/app/store') }
+  const disk = { type: 'local', path: host.path('disk/app/[s]tore*') }
   host.configure({ stores: { disk }, jobs: { own: { source: { type: 'files', paths }, to: ['disk'] } } })
   for (const to of [host.path('first'), host.path('second')]) {
     await host.ok(['backup'])
@@ -55,6 +55,6 @@ test('a store is known where a mount shows it within what is backed up, also bef
   }
   const { code, stderr } = await host.run(['restore', 'latest', '--yes'])
   assert.equal(code, exitCode.usage)
-  assert.ok(stderr.includes(`where the store ${join(data, 'app/store')} is`), stderr)
+  assert.ok(stderr.includes(`where the store ${join(data, 'app/[s]tore*')} is`), stderr)
   assert.equal((await host.ok(['list', '--json'])).json<[]>().length, 2)
 })

@@ -17,7 +17,7 @@ const packages = [
   ...['mariadb-server-core', 'mariadb-client'],
   ...['zstd', 'pigz', 'isal', 'bzip2', 'xz-utils', 'age', 'gnupg', 'aespipe'],
   ...['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common'],
-  ...['rclone', 'openssh-server', 'openssh-client', 'samba', 'curl'],
+  ...['rclone', 'fuse3', 'openssh-server', 'openssh-client', 'samba', 'curl'],
   ...['attr', 'acl', 'debootstrap', 'zsh', 'fish'],
   ...['runc', 'iptables', 'iproute2', 'ca-certificates', 'openssl'],
 ]

@@ -14,7 +14,8 @@ export function describeFile(result: FileResult, root: string): string {
     ...(result.failures.length > 0 ? [`${result.failures.length} failed`] : []),
     ...(result.skipped.length > 0 ? [`${result.skipped.length} skipped`] : []),
   ].join(', ')
-  const lines = [`${state} ${file.padEnd(60)} ${counts}, ${result.seconds.toFixed(1)} s`]
+  const late = result.seconds > result.budget ? ` (its budget is ${result.budget} s)` : ''
+  const lines = [`${state} ${file.padEnd(60)} ${counts}, ${result.seconds.toFixed(1)} s${late}`]
   for (const { title, reason } of result.skipped) lines.push(`     skipped: ${title} (${reason})`)
   for (const { title, line, error } of result.failures) {
     lines.push('', `     failed: ${title}${line === undefined ? '' : ` (${file}:${line})`}`)

@@ -61,15 +61,15 @@ test('a file without tests fails', async () => {
   assert.deepEqual([passed, failures.length, failures[0]?.error], [0, 1, 'holds no tests'])
 })
 
-test('a file beyond its budget fails though its tests pass', async () => {
+test('of a file beyond its budget it is said, and no failure: the machine may be slow', async () => {
   // How long its process takes to start is a part of it.
-  const { passed, failures } = await resultOf(`// budget: 5 s
+  const { passed, failures, printed } = await resultOf(`// budget: 5 s
     ${heading}test('takes its time', () => new Promise(resolve => setTimeout(resolve, 5_100 - 1000 * process.uptime())))`)
-  assert.equal(passed, 1)
-  assert.match(String(failures[0]?.error), /^took \d+ s; its budget is 5 s$/)
+  assert.deepEqual([passed, failures], [1, []])
+  assert.match(printed, /^ok .* 1 passed, \d+\.\d s \(its budget is 5 s\)$/)
 })
 
-test('a file that never ends is ended at twice its budget', async () => {
+test('a file that never ends is ended when its budget has long been over', async () => {
   const { passed, failures, seconds } = await resultOf(`// budget: 4 s
     ${heading}test('is done', () => {}); setInterval(() => {}, 1000)`)
   assert.deepEqual([passed, failures.length], [1, 1])

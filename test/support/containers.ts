@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,6 +13,13 @@ export interface Engine {
   compose(folder: string, services: object, more?: object): Promise<Project>
   /** `running`, `exited`, `paused`, …; `gone`. */
   state(container: string): Promise<string>
+  /** Listens to `docker events` from now on, until it is disposed: Docker remembers the last 256, and each health check is three. */
+  events(...args: string[]): Events
+}
+
+export interface Events extends Disposable {
+  /** What was told so far. */
+  lines(): string[]
 }
 
 export interface Project {
@@ -38,6 +46,21 @@ export function engineOf({ host, program, config }: DockerFacts): Engine {
         said => said.trim(),
         () => 'gone',
       ),
+    events(...args) {
+      const since = String(Date.now() / 1000)
+      const listening = spawn(program, ['events', '--since', since, ...args], {
+        env: { ...process.env, ...env },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      let text = ''
+      listening.stdout.setEncoding('utf8').on('data', more => {
+        text += more
+      })
+      return {
+        lines: () => text.split('\n').filter(Boolean),
+        [Symbol.dispose]: () => void listening.kill('SIGKILL'),
+      }
+    },
   }
 }
 

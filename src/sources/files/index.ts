@@ -4,6 +4,7 @@ import { basename, isAbsolute, resolve } from 'node:path'
 import * as z from 'zod'
 import { Failure, usage } from '../../model/failure.ts'
 import type { Source } from '../../model/source.ts'
+import { pathsOf } from '../../platform/mounts.ts'
 import { openSession, type Place } from './session.ts'
 import { gnuTar } from './tar.ts'
 
@@ -44,9 +45,10 @@ export type FilesOptions = z.infer<typeof FilesOptions>
 /**
  * Folders and files as one backup, read by GNU tar while they may change. What changed or vanished while it was
  * read is listed in the backup's warnings; what cannot be read makes the backup fail. Symbolic links inside a
- * folder are stored as links; a path that is itself a link is followed.
+ * folder are stored as links; a path that is itself a link is followed. `apart`: folders that are left out, by whatever path they
+ * are reached: the stores.
  */
-export function filesSource(options: FilesOptions): Source {
+export function filesSource(options: FilesOptions, apart: readonly string[] = []): Source {
   return {
     engine: 'files',
     async inspect(ctx) {
@@ -66,7 +68,8 @@ export function filesSource(options: FilesOptions): Source {
       }
     },
     async open(_unit, _parent, level, ctx) {
-      return openSession(await placesOf(options), options, await gnuTar(ctx), level, ctx)
+      const leftOut = (await Promise.all(apart.map(pathsOf))).flat()
+      return openSession(await placesOf(options), { ...options, leftOut }, await gnuTar(ctx), level, ctx)
     },
   }
 }

@@ -5,9 +5,8 @@ import type { Context } from '../../model/context.ts'
 import { asFailure, damage, usage } from '../../model/failure.ts'
 import type { ArtifactReader, RestoreReport, Restorer } from '../../model/restore.ts'
 import { makePath } from '../../platform/make-path.ts'
-import { mountsBelow } from '../../platform/mounts.ts'
+import { mountsBelow, pathsOf, realPath } from '../../platform/mounts.ts'
 import { privateDir, sweepPrivateDirs } from '../../platform/private-dir.ts'
-import { realPath } from '../../platform/real-path.ts'
 import { systemFailure } from '../../platform/system-error.ts'
 import { entriesOf, foldersAbove, isFolder, moveEntry, type Tree } from './entries.ts'
 import { applyToFolder, copyTree, type Extraction, extract, folderItself } from './extract.ts'
@@ -35,7 +34,7 @@ import { gnuTar } from './tar.ts'
  */
 export function filesRestorer(options: {
   readonly to?: string
-  /** Folders that are never replaced, nor anything that holds them: the stores. */
+  /** Folders that are never replaced, by whatever path they are reached, nor anything that holds them: the stores. */
   readonly protect?: readonly string[]
 }): Restorer {
   return {
@@ -78,8 +77,9 @@ async function bringBack(
       await lookThrough(stage, extraction, ctx)
       await divide(stage, staged, extraction, ctx)
     }
+    const stores = (await Promise.all(protect.map(pathsOf))).flat()
     for (const stage of staged) {
-      await spare(stage, protect)
+      await spare(stage, stores)
       if (!goals.includes(stage.goal)) warnings.push(...sayLeftBehind(stage.goal))
     }
     await moveIntoPlace(staged, ctx)
@@ -176,10 +176,9 @@ async function divide(stage: Staged, staged: Staged[], extraction: Extraction, c
  * Throws when an entry would take the place of what must stay: of a store, as the backup being read may lie in it, or of a folder
  * in which something is mounted by now, which the kernel would move along.
  */
-async function spare(stage: Staged, protect: readonly string[]): Promise<void> {
+async function spare(stage: Staged, stores: readonly string[]): Promise<void> {
   const { folder } = stage.goal
-  const realFolder = realPath(folder)
-  const stores = [...protect, ...protect.map(realPath)]
+  const realFolder = await realPath(folder)
   const mounts = (await mountsBelow(folder)).map(inner => join(folder, inner))
   for await (const entry of entriesOf(stage)) {
     const to = entry.to.toString()

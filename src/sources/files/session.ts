@@ -28,6 +28,8 @@ const unreachable =
 
 interface Wishes {
   readonly exclude: readonly string[]
+  /** Absolute paths. */
+  readonly leftOut: readonly string[]
   readonly oneFileSystem: boolean
   readonly withName: boolean
 }
@@ -134,13 +136,16 @@ function argumentsFor(place: Place, wishes: Wishes, tar: GnuTar): string[] {
     ...(place.kind === 'folder'
       ? ['--anchored', `--exclude=${top(place, wishes)}/${stagingName}`, '--no-anchored']
       : ['--dereference']),
-    ...wishes.exclude.flatMap(pattern => excluding(pattern, place, wishes)),
+    ...wishes.exclude.flatMap(pattern =>
+      pattern.startsWith('/') ? excluding(pattern, place, wishes) : [`--exclude=${pattern}`],
+    ),
+    '--no-wildcards',
+    ...wishes.leftOut.flatMap(path => excluding(path, place, wishes)),
   ]
 }
 
-/** Patterns are GNU tar's own; an absolute one means that very place, seen from the folder. */
+/** An absolute pattern of GNU tar means that very place, seen from the folder. */
 function excluding(pattern: string, place: Place, wishes: Wishes): string[] {
-  if (!pattern.startsWith('/')) return [`--exclude=${pattern}`]
   if (place.kind === 'file') return []
   const inside = [place.path, followed(place)]
     .map(folder => relative(folder, pattern))

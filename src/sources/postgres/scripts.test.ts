@@ -75,7 +75,8 @@ test('a plain dump that is cut, or fails half-way, leaves no database and nothin
   const options = PostgresOptions.parse({ ...plainOptions(source), format: 'plain' })
   const backup = await capture(postgresSource(options), ctx)
   const size = backup.bytes.get(`postgres/${source.name}.sql`)?.length ?? 0
-  const before = await names(target)
+  // On a server that others use too, they have theirs, which come and go.
+  const own = async () => (await names(target)).filter(name => name.startsWith(target.name))
   const changes = [0, 300, size >> 2, size >> 1, size - 2_000, size - 60].map(
     at => (script: Buffer) => script.subarray(0, at),
   )
@@ -93,8 +94,7 @@ test('a plain dump that is cut, or fails half-way, leaves no database and nothin
       const restorer = postgresRestorer({ target: urlOf(target, name) })
       await assert.rejects(restorer.apply([backup.manifest], nothing, false, scripted(backup, change), ctx))
       assert.deepEqual(await contents(target), { 'large objects': 'null' })
-      const now = await names(target)
-      assert.ok(!now.includes(`${target.name}_new`) && before.every(each => now.includes(each)))
+      assert.deepEqual(await own(), [target.name])
     }
   const into = (name: string, pick: object) =>
     postgresRestorer({ target: urlOf(target, name) }).plan([backup.manifest], { ...nothing, ...pick }, ctx)

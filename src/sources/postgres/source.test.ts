@@ -229,7 +229,7 @@ test('a server that stops in the middle is a stall', async t => {
   const database = await filled(t)
   if (!database) return
   await sql(database, 'INSERT INTO t SELECT n, repeat(md5(n::text), 30) FROM generate_series(1, 200000) n')
-  const ctx = testContext({ stallMs: 1_500 })
+  const ctx = testContext({ stallMs: 4_000 })
   await using session = (await opened(database, ctx)).session
   let stopped: number | undefined
   t.after(() => stopped && process.kill(stopped, 'SIGCONT'))

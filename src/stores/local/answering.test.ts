@@ -57,6 +57,12 @@ test('a file system that does not answer fails after a stall, then at once, alon
   assert.deepEqual(await keysOf(store, ctx), ['a'])
 })
 
+test('whoever waits at a terminal waits less', async t => {
+  const { store, answer } = hanging(t)
+  await assert.rejects(store.put('a', x, {}, testContext({ patienceMs: 40 })), /store nas has stalled/)
+  answer()
+})
+
 test('an abort ends what waits for a file system that does not answer', async t => {
   const { store, asked, answer } = hanging(t)
   const controller = new AbortController()

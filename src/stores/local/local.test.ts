@@ -227,9 +227,9 @@ test('a link that was made although its answer was lost is not taken for another
 test('a disk that cannot make the name durable fails the put and leaves nothing', async t => {
   const path = folder(t)
   const store = localStore('local', { path }, async () => {
-    throw Object.assign(new Error('i/o error'), { code: 'EIO', syscall: 'link' })
+    throw Object.assign(new Error('no space left'), { code: 'ENOSPC', syscall: 'link' })
   })
-  await assert.rejects(store.put('job/a', x, {}, ctx), /the disk reports an error/)
+  await assert.rejects(store.put('job/a', x, {}, ctx), /no space is left/)
   assert.deepEqual(readdirSync(join(path, 'job')), [])
 })
 

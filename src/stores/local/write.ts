@@ -91,8 +91,8 @@ async function publish(
   }
 }
 
-/** What `link` answers where the file system knows no links. */
-const linkless = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'])
+/** What `link` answers where the file system knows no links; EIO is that of a remote that rclone has mounted, and a disk that is broken fails again. */
+const linkless = new Set(['EIO', 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'])
 
 async function nameIt(place: Place, key: string, temporary: string, file: string, link: Link): Promise<void> {
   try {
