@@ -1,6 +1,6 @@
 // budget: 120 s
 import assert from 'node:assert/strict'
-import { cpSync, mkdirSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdirSync, rmSync, symlinkSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
@@ -155,12 +155,16 @@ test('a backup that somebody has overwritten and hidden in a bucket with version
   const { endpoint, region } = bucket
   const there = { type: 's3', bucket: bucket.bucket, prefix: 'deep/er', endpoint, region, ...keys }
   const source = { type: 'files', paths: [data] }
-  host.configure({ stores: { there }, jobs: { data: { source, to: ['there'] } } })
+  const safe = { type: 'local', path: host.path('safe') }
+  host.configure({ stores: { there, safe }, jobs: { data: { source, to: ['there'] } } })
   await host.ok(['backup'])
   const [backup] = await listed(host)
   const id = backup?.id ?? ''
   await spoilAll(t, bucket)
   assert.equal((await host.run(['verify'])).code, exitCode.damaged)
+  await host.ok(['copy', id, '--to', 'safe'])
+  await host.ok(['verify', id, '--store', 'safe'])
+  rmSync(host.path('safe'), { recursive: true })
   const first = await host.ok(['restore', 'latest', '--to', host.path('first')])
   assert.match(first.stderr, /overwritten or hidden the manifest of .*its first version is right/)
   assert.match(first.stderr, /trying the copy in there \(the versions that were there first\)/)
