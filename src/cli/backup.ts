@@ -1,11 +1,11 @@
-import { openApp, stallOf, type Timing } from '../app.ts'
+import { openApp, type Timing } from '../app.ts'
 import { recoverJobs } from '../daemon/recover.ts'
 import { type JobOutcome, runJob } from '../daemon/run-job.ts'
 import type { Trigger } from '../daemon/run-record.ts'
 import { type ExitCode, exitCode, worstExit } from '../model/failure.ts'
 import { asJson, type Global, logForPrograms, outDone } from './io.ts'
 import { openOrTell } from './open.ts'
-import { type Work, withApp } from './work.ts'
+import { contextFor, type Work, withApp } from './work.ts'
 
 interface BackupFlags extends Global {
   readonly prune?: boolean
@@ -29,16 +29,16 @@ export function run(jobs: readonly string[], flags: BackupFlags): Promise<ExitCo
 export async function runJobs(
   jobs: readonly string[],
   how: { readonly trigger: Trigger; readonly prune: boolean; retryOf(job: string): Timing['retry'] },
-  { app, ctx }: Work,
+  work: Work,
   global: Global,
 ): Promise<ExitCode> {
+  const { app, ctx } = work
   const outcomes: JobOutcome[] = []
   const names = app.jobNames(jobs)
   await recoverJobs(app, ctx)
   for (const job of names) {
-    const stallMs = global.stall === undefined ? stallOf(app.config, job) : ctx.stallMs
     const request = { job, trigger: how.trigger, prune: how.prune, retry: how.retryOf(job) }
-    outcomes.push(await runJob(request, app, { ...ctx, stallMs }))
+    outcomes.push(await runJob(request, app, contextFor(job, work, global)))
   }
   const code = exitOfAll(outcomes)
   return global.json ? await outDone(asJson({ cairn: 1, jobs: outcomes.map(toJson) }), code) : code

@@ -4,7 +4,7 @@ import { asFailure, type ExitCode, exitCode, type Failure, worstExit } from '../
 import { showBytes } from '../model/quantity.ts'
 import { takeLock } from '../platform/lock.ts'
 import { type Global, out, outJson, say, sayFailure, table } from './io.ts'
-import { saySilent, type Work, withApp } from './work.ts'
+import { contextFor, saySilent, type Work, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly dryRun?: boolean
@@ -17,7 +17,7 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
     const failures: Failure[] = []
     let isWell = false
     for (const name of work.app.jobNames(jobs)) {
-      const done = await pruneNamed(name, work, options.dryRun === true).catch((error: unknown) => {
+      const done = await pruneNamed(name, work, options).catch((error: unknown) => {
         work.ctx.signal.throwIfAborted()
         const failure = asFailure(error, `cannot prune ${name}`)
         sayFailure(failure)
@@ -39,12 +39,14 @@ export function run(jobs: readonly string[], options: Options): Promise<ExitCode
 
 async function pruneNamed(
   name: string,
-  { app, ctx }: Work,
-  dryRun: boolean,
+  work: Work,
+  options: Options,
 ): Promise<Omit<Pruned, 'catalog' | 'refused'>> {
+  const { app } = work
+  const ctx = contextFor(name, work, options)
   const job = await app.job(name)
   using _lock = await takeLock(app.state.lockPath(name), `job ${name}`)
-  const pruned = await pruneJob(job, app.named, app.state.host, ctx, dryRun)
+  const pruned = await pruneJob(job, app.named, app.state.host, ctx, options.dryRun)
   saySilent(pruned.catalog)
   for (const failure of pruned.refused) sayFailure(failure)
   return pruned

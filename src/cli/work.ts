@@ -1,4 +1,4 @@
-import { type App, openApp } from '../app.ts'
+import { type App, openApp, stallOf } from '../app.ts'
 import { whereElse } from '../engine/astray.ts'
 import { type Catalog, type CatalogEntry, newestNamed, readCatalog, resolve } from '../engine/catalog.ts'
 import { readHidden } from '../engine/hidden.ts'
@@ -58,6 +58,11 @@ function stallFlag({ stall }: Global): number | undefined {
       'for example: --stall 30min',
     )
   return ms
+}
+
+/** How long a job may be silent: as the command line says it, else the job. */
+export function contextFor(job: string, { app, ctx }: Work, { stall }: Global): Context {
+  return stall === undefined ? { ...ctx, stallMs: stallOf(app.config, job) } : ctx
 }
 
 const patienceMs = 3_000

@@ -1,6 +1,7 @@
 // budget: 180 s
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { createDecipheriv, createHash } from 'node:crypto'
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -223,6 +224,24 @@ suite('what is not opened', () => {
     })
   }
 
+  test('a wrong passphrase that seems to fit hides no right one', async () => {
+    const weak = [
+      '--s2k-mode',
+      '0',
+      '--s2k-digest-algo',
+      'SHA256',
+      '--cipher-algo',
+      'AES256',
+      '-z',
+      '0',
+      '-c',
+    ]
+    const message = gpg(weak, 'short', word)
+    const wrong = seemingFor(message)
+    assert.equal((await decrypted(reader({ passphrases: [wrong, word] }), message)).toString(), 'short')
+    await assert.rejects(decrypted(reader({ passphrases: [wrong] }), message), { what: 'gpg failed' })
+  })
+
   test('a wrong, missing or locked key is exit 12', async () => {
     const forBob = await encrypted(await writer({ recipients: [bob.public] }))
     const lockedBob = { ...bob, passphrase: '' }
@@ -262,3 +281,16 @@ test('nothing of gpg stays: no agent, no key ring, no file', async () => {
   assert.deepEqual(readdirSync(here), [])
   rmSync(here, { recursive: true })
 })
+
+/**
+ * A passphrase with which the two bytes that tell a wrong one are as they should be (RFC 4880, 5.13): of a message of less than
+ * 192 bytes whose key is the digest of its passphrase. What comes after them is no packet.
+ */
+function seemingFor(message: Buffer): string {
+  const head = message.subarray(9, 28)
+  for (let n = 0; ; n++) {
+    const key = createHash('sha256').update(`wrong ${n}`).digest()
+    const start = createDecipheriv('aes-256-cfb', key, Buffer.alloc(16)).update(head)
+    if (start.readUInt16BE(14) === start.readUInt16BE(16) && start.readUInt8(18) < 0x80) return `wrong ${n}`
+  }
+}

@@ -184,19 +184,27 @@ async function* decryptWithAny(input: Bytes, keys: GpgKeys, ctx: Context) {
 /** gpg reads whole blocks, its own are of 8 KiB; this many bytes hold some. */
 const trialBytes = 128 * 1024
 
-/** gpg knows from the first bytes when a passphrase does not fit, but for one in 65,536. */
+/**
+ * gpg knows from the first bytes when a passphrase does not fit, but for one in 65,536: that one is taken only when no other opens
+ * the message inside, which may be damaged.
+ */
 async function firstThatFits(head: Buffer, passphrases: readonly Secret[], ctx: Context): Promise<Secret> {
+  let seeming: Secret | null = null
   for (const passphrase of passphrases) {
     let fits = true
+    let opens = false
     const judge = (_: Exit, stderrTail: string): Verdict => {
       fits = !saysWrongKey(stderrTail)
+      opens = /^\[GNUPG:\] PLAINTEXT /m.test(stderrTail)
       return null
     }
     const trial: Transform['run'] = input =>
       flow(input, [{ ...decryptWith(passphrase), endsEarly: true, judge }], ctx)
     for await (const _ of trial(only(head), ctx));
-    if (fits) return passphrase
+    if (fits && opens) return passphrase
+    if (fits) seeming ??= passphrase
   }
+  if (seeming) return seeming
   throw doesNotFit('no passphrase of the configuration fits')
 }
 

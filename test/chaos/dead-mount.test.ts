@@ -50,19 +50,21 @@ test('a mount whose server is gone holds nothing up: the other stores are read, 
   if (!mount) return
   const files = randomFiles(host.path('wiki'), 10_000)
   const nas = join(mount.path, 'store')
+  const job = { source: { type: 'files', paths: [files] }, to: ['nas', 'disk'], stall: '10 s' }
   host.configure({
     stores: { disk: { type: 'local', path: host.path('disk') }, nas: { type: 'local', path: nas } },
-    jobs: { wiki: { source: { type: 'files', paths: [files] }, to: ['nas', 'disk'], stall: '10 s' } },
+    jobs: { wiki: job, other: job },
   })
-  await host.ok(['backup'])
+  await host.ok(['backup', 'wiki'])
   mount.die()
 
-  const [listed, restored, backedUp, doctor, addressed] = await Promise.all([
+  const [listed, restored, backedUp, doctor, addressed, pruned] = await Promise.all([
     host.run(['list']),
     host.run(['restore', 'latest', '--to', host.path('out')]),
-    host.run(['backup']),
+    host.run(['backup', 'wiki']),
     host.run(['doctor']),
     host.run(['list', '--store', nas]),
+    host.run(['prune', 'other']),
   ])
   assert.equal(listed.code, exitCode.partial)
   assert.match(listed.stderr, /store nas does not answer/)
@@ -76,6 +78,7 @@ test('a mount whose server is gone holds nothing up: the other stores are read, 
   assert.match(doctor.out, /ok +store disk: write/)
   assert.equal(addressed.code, exitCode.failed, addressed.stderr)
   assert.match(addressed.stderr, /has stalled/)
+  assert.equal(pruned.code, exitCode.partial, pruned.stderr)
 
   const waiting = host.start(['verify', '--store', nas])
   await new Promise(resolve => setTimeout(resolve, 1_000))
