@@ -1,5 +1,6 @@
 import type { CatalogEntry } from '../engine/catalog.ts'
 import { withFirstReadable } from '../engine/first-readable.ts'
+import { keysToTell } from '../engine/first-versions.ts'
 import { artifactReader, type StagesOf } from '../engine/reader.ts'
 import { manifestFrom } from '../engine/stated.ts'
 import type { Context } from '../model/context.ts'
@@ -20,7 +21,7 @@ interface Options extends Global {
  */
 export function run(handle: string, name: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
-    const { entry } = await findBackup(app, await app.stores(options.store), handle, ctx)
+    const { entry } = await findBackup(app, await app.stores(options.store), handle, ctx, true)
     const { manifest } = await manifestFrom(entry, ctx)
     const record = manifest.artifacts.find(artifact => artifact.name === name)
     if (!record) {
@@ -50,6 +51,7 @@ async function writeFirst(
   const stores = entry.copies.map(({ store }) => store)
   await withFirstReadable(
     stores,
+    keysToTell(record),
     ({ name }) => `cannot read ${record.name} from store ${name}`,
     work,
     ctx,

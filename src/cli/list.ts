@@ -5,7 +5,7 @@ import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
 import { type Global, isoLocal, out, outJson, say, sayFailure, showTime, table } from './io.ts'
-import { awaited, saySilent, withApp } from './work.ts'
+import { awaited, saySilent, whereToLook, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
@@ -28,14 +28,12 @@ export function run(job: string | undefined, options: Options): Promise<ExitCode
       app.jobNames([job])
     const entries = catalog.entries.filter(entry => options.deleted || isLive(entry))
     if (options.json) await outJson(entries.map(toJson))
-    else if (entries.length === 0)
+    else if (entries.length === 0) {
+      const asked = options.store.filter(name => !isSilent(name, catalog))
       say(
-        nothingIn(
-          job,
-          options.store.filter(name => !isSilent(name, catalog)),
-        ),
+        nothingIn(job, asked, asked.length > 0 ? await whereToLook(app, await app.stores(asked), ctx) : null),
       )
-    else await out(toTable(entries))
+    } else await out(toTable(entries))
     saySilent(catalog)
     return catalog.silent.length > 0 ? exitCode.partial : exitCode.ok
   })
@@ -73,14 +71,14 @@ async function listHidden(
 }
 
 const unhiding =
-  'delete the delete markers of their objects, manifests and marks: docs/how-to/s3.md shows how'
+  'restore what is needed by its ID; deleting the delete markers brings all back: docs/how-to/s3.md shows how'
 
 /** Where an address was given that holds nothing, it may be the wrong one: a folder or a prefix above or below. */
-function nothingIn(job: string | undefined, stores: readonly string[]): string {
+function nothingIn(job: string | undefined, stores: readonly string[], clue: string | null): string {
   const none = job ? `no backup of ${job}` : 'no backup'
   return stores.length === 0
     ? `${none} yet`
-    : `${none} in ${stores.join(', ')}: is it the right folder, bucket and prefix?`
+    : `${none} in ${stores.join(', ')}: ${clue ?? 'is it the right folder, bucket and prefix?'}`
 }
 
 function toJson(entry: CatalogEntry) {

@@ -35,7 +35,7 @@ interface Options extends Global {
 /** `cairn restore BACKUP`: says what it would do, asks where something would be replaced, and does it, whole or not at all. */
 export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx, report }) => {
-    const { entry } = await findBackup(app, await app.stores(options.store), handle, ctx)
+    const { entry } = await findBackup(app, await app.stores(options.store), handle, ctx, true)
     const { manifest } = await manifestFrom(entry, ctx)
     const { stagesOf } = await readingOf(app, options.identity)
     const restorer = app.restorer(manifest, options.to ?? null)

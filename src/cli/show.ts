@@ -16,7 +16,7 @@ interface Options extends Global {
 /** `cairn show BACKUP`: one backup, and for each artifact the line that restores it with public tools alone. */
 export function run(handle: string, options: Options): Promise<ExitCode> {
   return withApp(options, async ({ app, ctx }) => {
-    const { entry } = await findBackup(app, await app.stores(options.store), handle, ctx)
+    const { entry } = await findBackup(app, await app.stores(options.store), handle, ctx, true)
     const { manifest } = await manifestFrom(entry, awaited(ctx))
     const { keyFileOf } = await readingOf(app, options.identity)
     const [copy] = entry.copies

@@ -3,7 +3,7 @@ import { type Verified, verifyCopy } from '../engine/verify.ts'
 import { type ExitCode, exitCode, Failure, worstExit } from '../model/failure.ts'
 import { showBytes } from '../model/quantity.ts'
 import { type Global, out, outJson, paint, sayFailure } from './io.ts'
-import { awaited, readingOf, saySilent, withApp } from './work.ts'
+import { awaited, readingOf, saySilent, whereToLook, withApp } from './work.ts'
 
 interface Options extends Global {
   readonly store: readonly string[]
@@ -21,12 +21,12 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
         : catalog.entries.filter(isLive)
     if (entries.length === 0) {
       saySilent(catalog)
-      const names = stores.map(({ name }) => name)
-      const answered = names.filter(name => !isSilent(name, catalog))
+      const asked = stores.filter(({ name }) => !isSilent(name, catalog))
+      const answered = asked.map(({ name }) => name)
       throw new Failure({
         what: 'nothing was verified',
         why: `there is no backup in ${answered.join(', ')}`,
-        remedy: 'is the right store mounted, the right bucket named?',
+        remedy: (await whereToLook(app, asked, ctx)) ?? 'is the right store mounted, the right bucket named?',
         exit: catalog.silent.length > 0 ? exitCode.partial : exitCode.noSuchBackup,
       })
     }

@@ -1,8 +1,10 @@
 import { type App, openApp, stallOf } from '../app.ts'
+import { whereElse } from '../engine/astray.ts'
 import { type Catalog, type CatalogEntry, newestNamed, readCatalog, resolve } from '../engine/catalog.ts'
+import { readHidden } from '../engine/hidden.ts'
 import type { Context } from '../model/context.ts'
-import type { ExitCode } from '../model/failure.ts'
-import { usage } from '../model/failure.ts'
+import { type ExitCode, exitCode, Failure, usage } from '../model/failure.ts'
+import { idPattern } from '../model/key.ts'
 import { parseDuration } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
 import type { Reading } from '../stages/index.ts'
@@ -70,19 +72,70 @@ export function awaited(ctx: Context): Context {
   return { ...ctx, patienceMs }
 }
 
-/** The backup that a handle names, in these stores. Stores that do not answer are reported on stderr. */
+/**
+ * The backup that a handle names, in these stores. Stores that do not answer are reported on stderr. For who only `reads`, one that
+ * delete markers hide is found by its whole id.
+ */
 export async function findBackup(
   app: App,
   stores: readonly Store[],
   handle: string,
   ctx: Context,
+  reads = false,
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
   const job = newestNamed(handle)?.job ?? null
   const names = job === null ? null : app.namesOf(job)
   const catalog = await readCatalog(stores, names, awaited(ctx), app.named)
-  const entry = resolve(catalog, handle, app.namesOf, app.named)
+  const entry = await orHidden(app, stores, reads ? handle : '', ctx, () =>
+    resolve(catalog, handle, app.namesOf, app.named),
+  )
   saySilent(catalog)
   return { catalog, entry }
+}
+
+async function orHidden(
+  app: App,
+  stores: readonly Store[],
+  handle: string,
+  ctx: Context,
+  find: () => CatalogEntry,
+): Promise<CatalogEntry> {
+  try {
+    return find()
+  } catch (error) {
+    if (!(error instanceof Failure) || error.exit !== exitCode.noSuchBackup) throw error
+    const hidden = await hiddenIn(app, stores, ctx)
+    const entry = idPattern.test(handle) ? hidden.find(({ id }) => id === handle) : undefined
+    if (entry) return entry
+    const { what, why, exit, remedy } = error
+    throw new Failure({ what, why, exit, remedy: (await whereToLook(app, stores, ctx, hidden)) ?? remedy })
+  }
+}
+
+async function hiddenIn(app: App, stores: readonly Store[], ctx: Context): Promise<readonly CatalogEntry[]> {
+  try {
+    return (await readHidden(stores, null, awaited(ctx), app.named)).entries
+  } catch {
+    ctx.signal.throwIfAborted()
+    return []
+  }
+}
+
+/** What a person who finds no backup in these stores can do; null when they show nothing else, or do show backups. */
+export async function whereToLook(
+  app: App,
+  stores: readonly Store[],
+  ctx: Context,
+  hidden?: readonly CatalogEntry[],
+): Promise<string | null> {
+  const known = hidden ?? (await hiddenIn(app, stores, ctx))
+  if (known.length > 0)
+    return `${known.length} backups are hidden by delete markers: cairn list --hidden shows them, and each is restored by its whole ID`
+  for (const store of stores.filter(({ can }) => can.list)) {
+    const clue = await whereElse(store, awaited(ctx))
+    if (clue !== null) return clue
+  }
+  return null
 }
 
 /** What can be read with the keys at hand. Those of the configuration that cannot be read are reported on stderr. */

@@ -12,6 +12,7 @@ import { expiryFrom, mayRun, sayRunning } from './begin.ts'
 import { lockAncestors } from './chain-locks.ts'
 import { type Delivery, delivery } from './delivery.ts'
 import type { Copy } from './entry.ts'
+import { keysToTell, withFirstVersions } from './first-versions.ts'
 import { checkedPart } from './reader.ts'
 import { readManifest } from './stated.ts'
 import { keyOf } from './statement.ts'
@@ -171,7 +172,8 @@ async function copyObject(
     what: `cannot copy ${record.name}`,
     why: 'no store that has it answers',
   })
-  for (const store of from) {
+  const all = [...from]
+  for (const [index, store] of all.entries()) {
     try {
       const open = (inner: Context): Bytes => checkedPart(record, part, store, inner)
       await to.stream({ key: part.key, artifact: record.name, open, sizeHint: part.bytes, replace }, ctx)
@@ -180,6 +182,9 @@ async function copyObject(
       ctx.signal.throwIfAborted()
       if (to.live().length === 0) throw error
       failure = error
+      if (index >= from.length || !isDamage(error)) continue
+      const earlier = await withFirstVersions(store, keysToTell({ ...record, objects: [part] }), ctx)
+      if (earlier) all.push(earlier)
     }
   }
   throw failure

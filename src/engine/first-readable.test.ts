@@ -18,6 +18,7 @@ async function attempted(failing: Record<string, Error>, mayGoOn?: () => boolean
   }
   const result = await withFirstReadable(
     stores,
+    [],
     ({ name }) => `cannot use ${name}`,
     work,
     ctx,

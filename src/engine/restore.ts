@@ -4,6 +4,7 @@ import type { Manifest } from '../model/manifest.ts'
 import type { ArtifactReader, RestorePlan, RestoreReport, Restorer, Selection } from '../model/restore.ts'
 import type { Store } from '../model/store.ts'
 import { withFirstReadable } from './first-readable.ts'
+import { keysToTell } from './first-versions.ts'
 import { artifactReader, type StagesOf } from './reader.ts'
 
 /**
@@ -33,7 +34,13 @@ export async function restore(
     }
     return measured(await restorer.apply([manifest], pick, replace, reader, ctx, once), manifest, pick)
   }
-  return await withFirstReadable(from, () => `cannot restore ${manifest.id}`, work, ctx)
+  return await withFirstReadable(
+    from,
+    manifest.artifacts.flatMap(keysToTell),
+    () => `cannot restore ${manifest.id}`,
+    work,
+    ctx,
+  )
 }
 
 /** Another store's copy may be tried when all is ready already. */
@@ -90,7 +97,13 @@ export async function planRestore(
   }
   // The restore itself says which copies it passes over.
   const silent = { ...ctx, emit: () => {} }
-  return await withFirstReadable(from, () => `cannot restore ${manifest.id}`, work, silent)
+  return await withFirstReadable(
+    from,
+    manifest.artifacts.flatMap(keysToTell),
+    () => `cannot restore ${manifest.id}`,
+    work,
+    silent,
+  )
 }
 
 function checkSelection(manifest: Manifest, restorer: Restorer, pick: Selection): void {

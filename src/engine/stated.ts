@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto'
 import type { Context } from '../model/context.ts'
-import { asFailure, damage, Failure } from '../model/failure.ts'
+import { asFailure, damage, Failure, isDamage } from '../model/failure.ts'
 import { parseManifestKey } from '../model/key.ts'
 import { decodeManifest, type Manifest, manifestLimit, NewerFormat } from '../model/manifest.ts'
 import { NotFound } from '../model/store.ts'
 import type { CatalogEntry, Copy } from './entry.ts'
+import { withFirstVersions } from './first-versions.ts'
 import { foreignManifest } from './foreign.ts'
 import { collect } from './objects.ts'
 
@@ -45,7 +46,10 @@ export async function readManifest(
 
 const elsewhere = 'take its copy in another store, or an older backup: cairn list shows what there is'
 
-/** The manifest of a backup, from the first copy that gives a sound one; throws the first copy's failure when none does. */
+/**
+ * The manifest of a backup, from the first copy that gives a sound one, else as it was first written, where somebody has
+ * overwritten or hidden it in a store that keeps versions; throws the first copy's failure when none does.
+ */
 export async function manifestFrom(
   entry: CatalogEntry,
   ctx: Context,
@@ -59,5 +63,22 @@ export async function manifestFrom(
       first ??= asFailure(error, `cannot read the manifest of ${entry.id}`)
     }
   }
+  const earlier = isDamage(first) ? await firstManifest(entry, ctx) : null
+  if (earlier) return earlier
   throw first ?? new Failure({ what: `cannot read ${entry.id}`, why: 'no store has a copy' })
 }
+
+async function firstManifest(entry: CatalogEntry, ctx: Context) {
+  for (const copy of entry.copies) {
+    const store = await withFirstVersions(copy.store, [copy.manifestKey], ctx)
+    const read = store && (await readManifest({ ...copy, store }, ctx).catch(() => null))
+    ctx.signal.throwIfAborted()
+    if (!read) continue
+    const what = `somebody has overwritten or hidden the manifest of ${entry.id}`
+    ctx.emit({ type: 'warning', what, why: 'its first version is right', remedy, store: copy.store.name })
+    return read
+  }
+  return null
+}
+
+const remedy = 'find out who writes to the store beside Cairn: docs/how-to/s3.md'

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Failure, usage, wrongKey } from '../model/failure.ts'
+import { withoutUnseen } from '../model/typed.ts'
 
 /** Native keys, SSH keys, and those that a plugin opens. */
 type RecipientKind = 'x25519' | 'ssh' | 'plugin'
@@ -51,8 +52,45 @@ export function identityLines(text: string): string[] {
   return recipientLines(text)
 }
 
+const nativeKey = 'AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}'
+const wholeKey = new RegExp(`^${nativeKey}$`)
+
+/**
+ * The native keys of a text in which people, mail programs or editors have broken, indented, quoted or labelled them, or that an
+ * editor has saved as UTF-16 or with a byte order mark. What age reads as it is, and what has no whole native key in it or other
+ * keys too, is returned as it is.
+ */
+export function legibleIdentity(text: string): string {
+  const isPlain = text.split(/\r?\n/).every(line => /^(#.*|AGE-[!-~]+|)$/.test(line))
+  if ((isPlain && !identityLines(text).some(isMistyped)) || /AGE-(PLUGIN|SECRET-KEY-PQ)-/i.test(text))
+    return text
+  const lines = withoutUnseen(text).split(/[\r\n]+/)
+  // A key may be broken into lines and groups: what is no comment is taken together.
+  const rest = lines.filter(line => !/^[\s>*"'`]*#/.test(line)).join('')
+  const keys = rest.replaceAll(/[\s>*"'`]/g, '').match(new RegExp(nativeKey, 'gi'))
+  return keys ? keys.map(key => `${key.toUpperCase()}\n`).join('') : text
+}
+
+function isMistyped(line: string): boolean {
+  return /^AGE-SECRET-KEY-(?!PQ-)/.test(line) && !wholeKey.test(line)
+}
+
+/** What is wrong with a key that somebody has typed; nothing of it is told that could be right. */
+function whyMistyped(text: string): string {
+  const rest =
+    withoutUnseen(text)
+      .replaceAll(/\s/g, '')
+      .split(/AGE-SECRET-KEY-1?/i)[1] ?? ''
+  const [typed = ''] = /^[0-9A-Za-z]*/.exec(rest) ?? []
+  const strange = [...new Set(typed.toUpperCase().match(/[1BIO]/g) ?? [])]
+  if (strange.length > 0)
+    return `its key is mistyped: after AGE-SECRET-KEY-1 there is never ${strange.join(', ')} (for B read 8, for O read 0, for I and 1 another letter)`
+  return `its key is mistyped: ${typed.length} characters stand after AGE-SECRET-KEY-1, and not 58`
+}
+
 /** Whether a text is meant as an identity, or as a recipient put in its place: then what is wrong with it is worth telling. */
 export function looksLikeIdentity(text: string): boolean {
+  if (/AGE-SECRET-KEY-/i.test(withoutUnseen(text))) return true
   const [first = ''] = identityLines(text)
   return /^(AGE-(SECRET-KEY|PLUGIN)-|age1|ssh-|age-encryption\.org|-----BEGIN )/.test(first)
 }
@@ -79,7 +117,8 @@ export function identityProblem(text: string, where: string, plugins: boolean): 
   if (recipientKind(first)) return refuse('it is a public key', 'the secret one is needed to decrypt')
   if (lines.some(line => line.startsWith('AGE-PLUGIN-')) && !plugins)
     return refuse('age would run a plugin for it', 'set plugins: true to allow age-plugin-* programs')
-  if (lines.every(line => /^AGE-(SECRET-KEY|PLUGIN)-/.test(line))) return null
+  if (lines.every(line => /^AGE-(SECRET-KEY|PLUGIN)-/.test(line)) && !lines.some(isMistyped)) return null
+  if (/AGE-SECRET-KEY-/i.test(text)) return refuse(whyMistyped(text), 'compare it with the original')
   return refuse(
     'it holds something else than keys',
     'an age identity (AGE-SECRET-KEY-1…) or an SSH key is needed',

@@ -89,7 +89,7 @@ function addIdentity(decrypter: Decrypter, identity: string): void {
     decrypter.addIdentity(identity)
   } catch {
     // What the library throws quotes the key.
-    throw wrongKey('cannot decrypt', 'the identity is mistyped', 'check the identity of the age stage')
+    throw wrongKey('cannot decrypt', 'the identity is mistyped', 'compare it with the original')
   }
 }
 

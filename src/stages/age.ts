@@ -10,6 +10,7 @@ import { type SecretSource, secretOption } from '../platform/secret-source.ts'
 import {
   identityProblem,
   isNativeIdentity,
+  legibleIdentity,
   recipientKind,
   recipientLines,
   recipientName,
@@ -193,10 +194,12 @@ async function linesOf(recipientsFile: string): Promise<string[]> {
 async function readIdentities({ identity = [], plugins }: AgeOptions): Promise<Identity[]> {
   const identities: Identity[] = []
   for (const source of identity) {
-    const secret = await source.read()
-    const problem = identityProblem(secret.reveal(), source.where, plugins)
+    const found = (await source.read()).reveal()
+    const text = legibleIdentity(found)
+    const problem = identityProblem(text, source.where, plugins)
     if (problem) throw problem
-    identities.push({ secret, path: source.file ? await pathOf(source.file) : null })
+    const asItIs = source.file !== undefined && text === found
+    identities.push({ secret: new Secret(text), path: asItIs ? await pathOf(source.file) : null })
   }
   return identities
 }
@@ -251,6 +254,8 @@ function decryptWithoutProgram(identities: readonly Identity[]): Step {
   throw usage('cannot decrypt', why, 'install age')
 }
 
+const retype = 'a character of the key is not the right one: compare it with the original'
+
 function judgeEncryption(exit: Exit, stderrTail: string): Verdict {
   if (exit.code === 0) return null
   const why = describeExit(exit, withoutHints(stderrTail))
@@ -265,7 +270,11 @@ function judgeDecryption(exit: Exit, stderrTail: string): Verdict {
   if (/no identity matched|identity did not match/.test(stderrTail)) return noMatch()
   const why = describeExit(exit, withoutHints(stderrTail))
   if (/reading ".*":|passphrase/.test(stderrTail))
-    return wrongKey('cannot decrypt', why, 'check the identity of the age stage')
+    return wrongKey(
+      'cannot decrypt',
+      why,
+      /checksum/.test(why) ? retype : 'check the identity of the age stage',
+    )
   return new Failure({ what: 'age failed', why })
 }
 

@@ -11,6 +11,7 @@ import { collect, inChunks, sampleBytes, seeded } from '../../test/support/sampl
 import { exitCode, Failure } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
 import type { Stage } from '../model/step.ts'
+import { typedArmor } from '../model/typed.ts'
 import { flow } from '../platform/flow.ts'
 import { generateIdentity } from './age.ts'
 import { readingStages, writingStages } from './choose.ts'
@@ -201,4 +202,54 @@ test('what other tools wrote is peeled by its first bytes, layer by layer, and w
   )
   await assert.rejects(read(make('cat data.tar | gzip').subarray(0, -5)), Failure)
   await assert.rejects(read(make(`cat data.tar | age -r ${other.recipient}`)), { exit: exitCode.wrongKey })
+})
+
+suite('a passphrase or a secret key of gpg that was typed, or went through a mail or an editor', () => {
+  const word = line()
+  const typed = { age: { passphrase: word } }
+  const ways: [title: string, (text: string) => string | Buffer][] = [
+    ['with the newline of Windows', text => `${text}\r\n`],
+    ['with empty lines behind', text => `${text}\n\n\n`],
+    ['between spaces', text => `  ${text} \n`],
+    ['after a byte order mark', text => `\ufeff${text}\n`],
+    ['as UTF-16', text => Buffer.from(`\ufeff${text}\r\n`, 'utf16le')],
+  ]
+  for (const [name, option] of Object.entries({ age: typed, gpg: { gpg: { passphrase: word } } }))
+    test(`opens what ${name} encrypted with it`, async () => {
+      const writing = await writingStages({ encryption: Encryption.parse(option) }, ctx)
+      const plain = Buffer.from('data')
+      const bytes = await collect(
+        flow(
+          inChunks(plain, seeded(1)),
+          writing.map(stage => stage.encode()),
+          ctx,
+        ),
+      )
+      for (const [index, [title, way]] of ways.entries()) {
+        const path = join(dir, `typed-${name}-${index}`)
+        writeFileSync(path, way(word))
+        assert.ok(plain.equals(await decoded(bytes, path, writing)), title)
+      }
+    })
+
+  test('is told apart from one that really begins or ends so, which comes first', async () => {
+    const spaced = ` ${word} `
+    const writing = await writingStages(
+      { encryption: Encryption.parse({ age: { passphrase: spaced } }) },
+      ctx,
+    )
+    const steps = writing.map(stage => stage.encode())
+    const bytes = await collect(flow(inChunks(Buffer.from('data'), seeded(1)), steps, ctx))
+    const path = file('spaced', `${spaced}\n`)
+    assert.equal(String(await decoded(bytes, path, writing)), 'data')
+    assert.equal((await readingStages(path, [])).keyFile, path)
+  })
+
+  test('an armored key comes out of a mail and of UTF-16 as it was', () => {
+    const armor =
+      '-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOY\n=abcd\n-----END PGP PRIVATE KEY BLOCK-----\n'
+    const quoted = armor.replaceAll(/^/gm, '> ').replaceAll('\n', '\r\n')
+    for (const text of [armor, `\ufeff${quoted}`, Buffer.from(`\ufeff${armor}`, 'utf16le').toString('utf8')])
+      assert.equal(typedArmor(text).trim(), armor.trim())
+  })
 })

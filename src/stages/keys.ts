@@ -1,6 +1,7 @@
 import { asFailure, Failure } from '../model/failure.ts'
 import type { ArtifactRecord } from '../model/manifest.ts'
-import type { Secret } from '../model/secret.ts'
+import { Secret } from '../model/secret.ts'
+import { typedArmor, typedLine, withoutUnseen } from '../model/typed.ts'
 import { type SecretSource, secretSource } from '../platform/secret-source.ts'
 import { identityProblem, looksLikeIdentity } from './age-keys.ts'
 import type { GpgKeys } from './gpg.ts'
@@ -41,6 +42,9 @@ export async function keysFrom(
   const text = given ? (await given.read()).reveal() : ''
   const kind = kindOf(text)
   const as = (...kinds: (typeof kind)[]): SecretSource[] => (given && kinds.includes(kind) ? [given] : [])
+  const typed = given && kind !== 'age' && kind !== 'OpenPGP' ? typedLine(text) : null
+  const passphrases = [...as('line'), ...(given && typed !== null ? [insteadOf(given, typed)] : [])]
+  const secretKey = as('OpenPGP').map(source => insteadOf(source, typedArmor(text)))
   const keyFile = (path: string): SecretSource => secretSource({ file: path })
   const unread: Keys['unread'][number][] = []
   const said = async (lock: Lock, pick: (from: Options) => Said): Promise<SecretSource[]> => {
@@ -55,9 +59,9 @@ export async function keysFrom(
     unread,
     of: {
       'age identity': [...as('age'), ...(await said('age identity', ({ age }) => age?.identity))],
-      'age passphrase': [...as('line'), ...(await said('age passphrase', ({ age }) => age?.passphrase))],
-      'gpg passphrase': [...as('line'), ...(await said('gpg passphrase', ({ gpg }) => gpg?.passphrase))],
-      'gpg identity': [...as('OpenPGP'), ...(await said('gpg identity', ({ gpg }) => gpg?.identity))],
+      'age passphrase': [...passphrases, ...(await said('age passphrase', ({ age }) => age?.passphrase))],
+      'gpg passphrase': [...passphrases, ...(await said('gpg passphrase', ({ gpg }) => gpg?.passphrase))],
+      'gpg identity': [...secretKey, ...(await said('gpg identity', ({ gpg }) => gpg?.identity))],
       'aespipe key file': [
         ...as('line', 'lines'),
         ...options.flatMap(({ aespipe }) => (aespipe ? keyFile(aespipe.keyFile) : [])),
@@ -71,6 +75,11 @@ export async function keysFrom(
 type Options = Exclude<Encryption, 'none'>
 type Said = SecretSource | readonly SecretSource[] | undefined
 
+/** What is in the file, as it must be meant. */
+function insteadOf(given: SecretSource, text: string): SecretSource {
+  return { ...given, read: async () => new Secret(text) }
+}
+
 /** The same source, read; or why it cannot be. */
 async function readOnce(source: SecretSource): Promise<SecretSource | Failure> {
   try {
@@ -82,7 +91,7 @@ async function readOnce(source: SecretSource): Promise<SecretSource | Failure> {
 }
 
 function kindOf(text: string): 'age' | 'OpenPGP' | 'line' | 'lines' {
-  if (text.includes('-----BEGIN PGP PRIVATE KEY BLOCK-----')) return 'OpenPGP'
+  if (withoutUnseen(text).includes('-----BEGIN PGP PRIVATE KEY BLOCK-----')) return 'OpenPGP'
   if (looksLikeIdentity(text)) return 'age'
   return /^[^\r\n]*$/.test(text) ? 'line' : 'lines'
 }

@@ -1,12 +1,12 @@
 // budget: 120 s
 import assert from 'node:assert/strict'
-import { mkdirSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdirSync, rmSync, symlinkSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { exitCode } from '../../src/model/failure.ts'
 import { type FreshBucket, freshBucket, orSkip } from '../services/index.ts'
-import { type Listed, listed, type Machine, machine, randomFiles } from '../support/cli.ts'
+import { type Listed, listed, type Machine, machine, randomFiles, tree } from '../support/cli.ts'
 import { freePort } from '../support/free-port.ts'
 import { rawClient } from '../support/s3-bucket.ts'
 
@@ -133,4 +133,67 @@ test('list --hidden shows the backups that somebody has hidden by delete markers
   await showAll(t, bucket)
   assert.match((await host.ok(['list', '--hidden', '--store', 'there'])).stderr, /no backup is hidden/)
   await host.ok(['verify', first?.id ?? '', '--store', 'there'])
+})
+
+/** Writes rubbish over everything, and hides it, as somebody does who may put and delete but no versions. */
+async function spoilAll(t: TestContext, bucket: FreshBucket): Promise<void> {
+  const raw = rawClient(t, bucket)
+  const { Contents = [] } = await raw.listObjectsV2({ Bucket: bucket.bucket })
+  for (const { Key = '' } of Contents) {
+    await raw.putObject({ Bucket: bucket.bucket, Key, Body: 'pay, or else' })
+    // Of the manifests the delete markers come later.
+    if (Key.endsWith('.zst')) await raw.deleteObject({ Bucket: bucket.bucket, Key })
+  }
+}
+
+test('a backup that somebody has overwritten and hidden in a bucket with versions is restored from the versions that were there first', async t => {
+  const bucket = await orSkip(t, freshBucket({ lock: true }))
+  if (!bucket) return
+  const host = machine()
+  const data = randomFiles(host.path('data'), 1000)
+  const keys = { accessKeyId: { value: bucket.accessKey }, secretAccessKey: { value: bucket.secretKey } }
+  const { endpoint, region } = bucket
+  const there = { type: 's3', bucket: bucket.bucket, prefix: 'deep/er', endpoint, region, ...keys }
+  const source = { type: 'files', paths: [data] }
+  const safe = { type: 'local', path: host.path('safe') }
+  host.configure({ stores: { there, safe }, jobs: { data: { source, to: ['there'] } } })
+  await host.ok(['backup'])
+  const [backup] = await listed(host)
+  const id = backup?.id ?? ''
+  await spoilAll(t, bucket)
+  assert.equal((await host.run(['verify'])).code, exitCode.damaged)
+  await host.ok(['copy', id, '--to', 'safe'])
+  await host.ok(['verify', id, '--store', 'safe'])
+  rmSync(host.path('safe'), { recursive: true })
+  const first = await host.ok(['restore', 'latest', '--to', host.path('first')])
+  assert.match(first.stderr, /overwritten or hidden the manifest of .*its first version is right/)
+  assert.match(first.stderr, /trying the copy in there \(the versions that were there first\)/)
+  assert.deepEqual(tree(host.path('first/data')), tree(data))
+  await hideAll(t, bucket)
+  const none = await host.run(['restore', 'latest', '--to', host.path('none')])
+  assert.equal(none.code, exitCode.noSuchBackup)
+  assert.match(none.stderr, /hint: 1 backups are hidden by delete markers: cairn list --hidden/)
+  await host.ok(['restore', id, '--to', host.path('second')])
+  assert.deepEqual(tree(host.path('second/data')), tree(data))
+  assert.equal((await host.run(['hold', id])).code, exitCode.noSuchBackup)
+  const pipe = await host.ok(['cat', id, 'files/data.tar'])
+  assert.ok(pipe.out.length > 1000)
+})
+
+test('who names the folder above a store, or one without .cairn, hears it from list, restore and verify', async () => {
+  const host = machine()
+  const source = { type: 'files', paths: [randomFiles(host.path('data'), 1000)] }
+  const stores = { disk: { type: 'local', path: host.path('all/disk') } }
+  host.configure({ stores, jobs: { data: { source, to: ['disk'] } } })
+  await host.ok(['backup'])
+  const above = host.path('all')
+  for (const args of [['list'], ['restore', 'latest', '--to', host.path('to')], ['verify']])
+    assert.match((await host.run([...args, '--store', above])).stderr, /there is a store below it, in disk\n/)
+  // `cp -r disk/* copy`
+  cpSync(host.path('all/disk/data'), host.path('copy/data'), { recursive: true })
+  for (const args of [['list'], ['show', 'latest']])
+    assert.match(
+      (await host.run([...args, '--store', host.path('copy')])).stderr,
+      /without the folder \.cairn/,
+    )
 })

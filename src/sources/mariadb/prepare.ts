@@ -16,7 +16,7 @@ import { demandKnown, surveyDump } from './known.ts'
 import { leftOver } from './loading-session.ts'
 import { type Reached, reach, systemDatabases } from './server.ts'
 import { showName } from './sql.ts'
-import { besides, type Goal, survey } from './target.ts'
+import { besides, type Goal, leftBeside, survey } from './target.ts'
 
 export interface RestorerOptions {
   /** Where it goes: `mysql://user@host/newname`. What the URL lacks is taken from the source, on the same server. */
@@ -88,12 +88,14 @@ export async function prepare(
   }
   if (!data) return { ...p, goals: [], warnings: [] }
   const { names, left, hasAccounts, hasOwn } = await namesOf(p, data, read, ctx)
+  const goals = await goalsOf(p, names, ctx)
+  const beside = goals.flatMap(({ target }) => leftBeside(server, target))
   return {
     ...p,
     hasInside: p.hasInside || (pick.only === undefined && hasAccounts),
     own: pick.only === undefined && hasOwn ? besides('mysql') : null,
-    goals: await goalsOf(p, names, ctx),
-    warnings: [...obstacles(server, manifest), ...left],
+    goals,
+    warnings: [...obstacles(server, manifest), ...left, ...beside],
   }
 }
 

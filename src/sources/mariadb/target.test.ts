@@ -92,3 +92,24 @@ test('where the server folds names to small letters, a target is the database th
   assert.equal((await survey(folding, 'shop', name, undefined, ctx)).target, name.toLowerCase())
   assert.equal((await survey(server, 'shop', name, undefined, ctx)).target, name)
 })
+
+for (const length of [20, 64])
+  test(`what restores that were killed have left beside a database of ${length} characters is told by the next one`, async t => {
+    const made = await orSkip(t, freshSqlDatabase('10.11'))
+    if (!made) return
+    const name = `${made.name}_${'x'.repeat(64)}`.slice(0, length)
+    const own = { ...made, name }
+    await sql(made, `CREATE DATABASE ${name}`)
+    await sql(own, things('old'))
+    const start = (what: string) => `${name.slice(0, 64 - `_cairn_${what}_aabbcc`.length)}_cairn_${what}_`
+    const [load, aside] = [`${start('restore')}0a1b2c`, `${start('before')}0a1b2c`]
+    for (const each of [load, aside, `${start('restore')}other_`]) await sql(made, `CREATE DATABASE ${each}`)
+    const ctx = testContext()
+    const { manifest, reader } = await capture(mariadbSource(own.flavour, optionsOf(own)), ctx)
+    const restorer = mariadbRestorer(own.flavour, { target: urlOf(own, name) })
+    const { warnings } = await restorer.plan([manifest], nothing, ctx, reader)
+    assert.deepEqual(warnings, [
+      `${aside} holds what a restore that was killed had taken out of ${name}: look there for what is missing, then drop it`,
+      `${load} was left by a restore that was killed: where none runs now, drop it`,
+    ])
+  })

@@ -42,6 +42,28 @@ export function besides(name: string): string {
   return beside(name, 'restore', randomBytes(3).toString('hex'))
 }
 
+/** A warning for each kind of database that restores which were killed have left beside a target. One that runs now has the same. */
+export function leftBeside(server: Reached, target: string): string[] {
+  const left = (what: string): string[] => {
+    const [start = ''] = beside(target, what, '??????').split(/\?{6}$/)
+    const names = [...server.facts.databases.keys()]
+    return names.filter(name => name.startsWith(start) && /^[0-9a-f]{6}$/.test(name.slice(start.length)))
+  }
+  const [loads, asides] = ['restore', 'before'].map(left)
+  return [
+    ...(asides?.length
+      ? [
+          `${asides.map(showName).join(', ')} holds what a restore that was killed had taken out of ${showName(target)}: look there for what is missing, then drop it`,
+        ]
+      : []),
+    ...(loads?.length
+      ? [
+          `${loads.map(showName).join(', ')} was left by a restore that was killed: where none runs now, drop it`,
+        ]
+      : []),
+  ]
+}
+
 /** Looks at one target; changes nothing. Throws a Failure where it could not be replaced whole. */
 export async function survey(
   server: Reached,

@@ -93,6 +93,10 @@ const remedies: readonly (readonly [RegExp, string])[] = [
     'GRANT pg_read_all_data TO the backup role (PostgreSQL 14 and later), or SELECT on all of it and USAGE on its schemas',
   ],
   [
+    /must be superuser to create|permission denied to create (extension|event trigger|foreign-data wrapper)|must be owner of extension/i,
+    'only a superuser may make this: restore as one; or only what needs none, by its schemas: --only SCHEMA..., with --no-owner',
+  ],
+  [
     /must be owner|must be superuser|must be a member|must be able to SET ROLE|permission denied to/i,
     'restore as a superuser or the owner, or allow "no-owner": everything then belongs to the restoring role',
   ],

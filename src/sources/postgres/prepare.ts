@@ -19,6 +19,7 @@ import { obstacles } from './obstacles.ts'
 import { type Part, partOf } from './part.ts'
 import { demandRole } from './restoring-role.ts'
 import { settingsName } from './settings.ts'
+import { listWithout, standingExtensions } from './standing-extensions.ts'
 import { type Survey, survey } from './target.ts'
 import { readToc } from './toc.ts'
 
@@ -42,6 +43,8 @@ export interface Prepared {
   readonly settings: ArtifactRecord | null
   /** The tables that were named; null: everything. */
   readonly part: Part | null
+  /** For pg_restore's --use-list; undefined: everything. */
+  readonly list: string | undefined
   /** Tables or schemas were named, whether they could be looked up or not. */
   readonly names: readonly string[]
   /** The database's name at the source. */
@@ -90,10 +93,12 @@ export async function prepare(
   const part = data && names.length > 0 && read ? await partOf(data, names, found, read, ctx) : null
   const money = await moneyAt(found.connection, data ? facts.lcMonetary : undefined, ctx)
   const { role, noOwner = false } = wishes
+  const makes = data && isArchive(data) && !wishes.dataOnly && read ? data : null
+  const known = makes && part === null && facts.extensions.length > 0
+  const standing = known ? await standingExtensions(found, role, ctx) : new Set<string>()
+  const stays = facts.extensions.filter(name => standing.has(name))
   const toc =
-    role !== undefined && data && isArchive(data) && !wishes.dataOnly && read
-      ? await readToc(read.open(data))
-      : null
+    makes && read && (role !== undefined || stays.length > 0) ? await readToc(read.open(makes)) : null
   const made = makesRoles ? (facts.roles ?? facts.neededRoles) : []
   const isAs = role !== undefined && data !== null
   const firstOwner = isAs ? await demandRole({ role, found, toc, part, noOwner, made }, ctx) : undefined
@@ -104,11 +109,17 @@ export async function prepare(
     tablespace: found.usableSpaces.has(facts.tablespace ?? '') ? facts.tablespace : undefined,
     noTablespaces: facts.tablespaces.some(name => !found.tablespaces.has(name)),
     lcMonetary: money.lcMonetary,
-    warnings: [...warnings, ...(part?.warnings ?? []), ...money.warnings],
+    warnings: [...warnings, ...(part?.warnings ?? []), ...money.warnings, ...keptAsTheyAre(stays)],
+    list: toc && stays.length > 0 ? listWithout(toc, standing) : part?.list,
     unit: manifest.unit,
     psqlVersion: data && !isArchive(data) ? await clientVersion(clients.path('psql'), ctx) : '',
     globals: makesRoles ? globals : null,
   }
+}
+
+function keptAsTheyAre(extensions: readonly string[]): string[] {
+  if (extensions.length === 0) return []
+  return [`another role owns the extensions ${extensions.join(', ')} there: they stay as they are`]
 }
 
 function wishesOf({ options = {}, allow }: Selection): RestoreOptions {

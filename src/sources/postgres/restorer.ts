@@ -215,7 +215,7 @@ function loadingOf(p: Prepared): Loading {
   return {
     ...{ connection: p.connection, clients: p.clients, options: p.options, noTablespaces: p.noTablespaces },
     ...{ versionNum: p.found.versionNum, lcMonetary: p.lcMonetary },
-    list: p.part?.list,
+    list: p.list,
     name: applicationName('restore'),
   }
 }

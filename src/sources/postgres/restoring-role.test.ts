@@ -91,3 +91,36 @@ for (const major of [15, 18] as const satisfies readonly PostgresMajor[])
     assert.deepEqual(await sql(to, whose), [{ of: owner }])
     await sql(to, `DROP DATABASE ${fresh}`)
   })
+
+for (const major of [15, 18] as const satisfies readonly PostgresMajor[])
+  test(`who is no superuser restores beside the extensions that an administrator has made (${major})`, async t => {
+    const made = await orSkip(t, Promise.all([freshDatabase(major), freshDatabase(major)]))
+    if (!made) return
+    const [from, to] = made
+    const login = `login_${randomBytes(4).toString('hex')}`
+    await sql(
+      from,
+      `CREATE EXTENSION citext; COMMENT ON EXTENSION citext IS 'ours'; CREATE TABLE plain AS SELECT 'A'::citext AS n`,
+      `CREATE ROLE ${login} LOGIN PASSWORD 'p'; ALTER DATABASE ${to.name} OWNER TO ${login}`,
+    )
+    await sql(to, `CREATE EXTENSION citext; ALTER SCHEMA public OWNER TO ${login}`)
+    const ctx = testContext()
+    const { manifest, reader } = await capture(postgresSource(optionsOf(from)), ctx)
+    const restorer = postgresRestorer({ target: urlOf({ ...to, user: login, password: 'p' }, to.name) })
+    const pick = { allow: new Set<string>(), options: { noOwner: true } }
+    for (const round of ['into an empty database', 'over what is there']) {
+      const done = await restorer.apply([manifest], pick, true, reader, ctx)
+      assert.deepEqual(done.warnings, [
+        'another role owns the extensions citext there: they stay as they are',
+      ])
+      assert.deepEqual(await sql(to, `SELECT n::text FROM plain WHERE n = 'a'`), [{ n: 'A' }], round)
+    }
+    await sql(from, 'CREATE PUBLICATION everything FOR ALL TABLES')
+    const again = await capture(postgresSource(optionsOf(from)), ctx)
+    await assert.rejects(restorer.apply([again.manifest], pick, true, again.reader, ctx), {
+      remedy: /--only SCHEMA/,
+    })
+    const part = { ...pick, only: ['public'] }
+    await restorer.apply([again.manifest], part, true, again.reader, ctx)
+    assert.deepEqual(await sql(to, 'SELECT count(*)::int AS n FROM plain'), [{ n: 1 }])
+  })

@@ -192,3 +192,11 @@ test('a target that is mounted read-only is refused by the plan, whether a datab
     })
   await sqliteRestorer({ to: path }).plan([manifest], pick, ctx)
 })
+
+test('a target that ends with a slash is a folder, there or not, and the database keeps its name in it', async t => {
+  const { dir, path } = hostile(t)
+  const ctx = contextOf(t)
+  const { manifest, reader } = await capture(sourceOf(path), ctx)
+  await sqliteRestorer({ to: `${join(dir, 'new', 'folder')}/` }).apply([manifest], pick, false, reader, ctx)
+  assert.deepEqual(dump(join(dir, 'new', 'folder', basename(path))), dump(path))
+})

@@ -60,7 +60,7 @@ async function decide(chain: readonly Manifest[], pick: Selection, to: string | 
   if (!manifest || !artifact) throw usage('cannot restore', 'the backup holds no such SQLite database')
   const { options } = manifest.source
   const name = basename(artifact.name)
-  const target = to === undefined ? originalPath(options) : inside(resolve(to), name)
+  const target = to === undefined ? originalPath(options) : inside(to, name)
   const present = await sizeOf(target)
   const why = await (present === null ? whyClosed(dirname(target)) : whyNotWritten(target))
   demandWritable([{ target, why }])
@@ -73,8 +73,11 @@ function originalPath(options: Readonly<Record<string, unknown>>): string {
   throw usage('cannot restore', 'the backup does not say where the database was', 'say where to with --to')
 }
 
-function inside(path: string, name: string): string {
-  return existsSync(path) && statSync(path).isDirectory() ? join(path, name) : path
+/** A folder is one that is there, or is written as one. */
+function inside(to: string, name: string): string {
+  const path = resolve(to)
+  const isFolder = to.endsWith('/') || (existsSync(path) && statSync(path).isDirectory())
+  return isFolder ? join(path, name) : path
 }
 
 async function sizeOf(target: string): Promise<number | null> {
