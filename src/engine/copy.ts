@@ -181,8 +181,10 @@ async function copyObject(
     } catch (error) {
       ctx.signal.throwIfAborted()
       if (to.live().length === 0) throw error
+      // Of a copy it is told what it is, whatever became of its first version.
+      if (index >= from.length) continue
       failure = error
-      if (index >= from.length || !isDamage(error)) continue
+      if (!isDamage(error)) continue
       const earlier = await withFirstVersions(store, keysToTell({ ...record, objects: [part] }), ctx)
       if (earlier) all.push(earlier)
     }

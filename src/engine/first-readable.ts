@@ -7,7 +7,7 @@ import { withFirstVersions } from './first-versions.ts'
  * Does it with the first store whose copy can be read: where one is damaged or out of reach, it says so and goes on with the
  * next, as long as `mayGoOn` says that nothing was done yet that cannot be done again. What is damaged everywhere is read once more
  * as it was first written, where a store keeps versions of `keys`. `what` begins the message of an error that is none for a person yet.
- * Throws the last Failure, or the signal's reason.
+ * Throws the last Failure of the copies themselves where their first versions are no better, or the signal's reason.
  */
 export async function withFirstReadable<T>(
   from: readonly Store[],
@@ -18,6 +18,7 @@ export async function withFirstReadable<T>(
   mayGoOn: () => boolean = () => true,
 ): Promise<T> {
   const all = [...from]
+  let last: Failure | null = null
   for (const [index, store] of all.entries()) {
     ctx.signal.throwIfAborted()
     try {
@@ -26,11 +27,12 @@ export async function withFirstReadable<T>(
       ctx.signal.throwIfAborted()
       const failure = asFailure(error, what(store))
       if (!isUnreadable(failure) || !mayGoOn()) throw failure
-      const earlier =
-        index < from.length && isDamage(failure) ? await withFirstVersions(store, keys, ctx) : null
+      const isCopy = index < from.length
+      const earlier = isCopy && isDamage(failure) ? await withFirstVersions(store, keys, ctx) : null
       if (earlier) all.push(earlier)
+      if (isCopy) last = failure
       const next = all[index + 1]
-      if (!next) throw failure
+      if (!next) throw last ?? failure
       const remedy = `trying the copy in ${next.name}`
       ctx.emit({ type: 'warning', what: failure.what, why: failure.why, remedy, store: store.name })
     }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { testContext } from '../../test/support/context.ts'
 import { collect } from '../../test/support/reader.ts'
 import { damage } from '../model/failure.ts'
-import type { Store, VersionEntry } from '../model/store.ts'
+import { Forbidden, type Store, type VersionEntry } from '../model/store.ts'
 import { type MemoryStore, memoryStore } from '../stores/memory.ts'
 import { withFirstReadable } from './first-readable.ts'
 import { keysToTell, withFirstVersions } from './first-versions.ts'
@@ -81,6 +81,24 @@ test('the first versions are the last that is tried, once, and only where a copy
     { exit: 20 },
   )
   assert.equal(asked.length, 2)
+})
+
+test('where first versions may be listed and not be read, or are no better, what is told is the damage', async () => {
+  const { ctx, inner, store } = await filled()
+  await inner.put('a', Buffer.from('ransom'), {}, ctx)
+  for (const error of [
+    new Forbidden({ what: 'cannot read a', why: 'the credentials do not permit it' }),
+    damage('a is damaged in store vault (the versions that were there first)', 'it has other bytes'),
+  ]) {
+    const work = async (from: Store): Promise<never> => {
+      throw from === store ? damage('a is damaged in store vault', 'bytes are wrong') : error
+    }
+    const told = { exit: 20, message: 'a is damaged in store vault: bytes are wrong' }
+    await assert.rejects(
+      withFirstReadable([store], ['a'], () => '', work, ctx),
+      told,
+    )
+  }
 })
 
 test('objects whose digest nobody knows, or whose version is known, are read as they are', () => {
