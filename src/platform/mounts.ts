@@ -45,14 +45,19 @@ export async function pathsOf(folder: string): Promise<string[]> {
 async function realPathsOf(folder: string): Promise<string[]> {
   const real = await realPath(folder)
   const all = await mounts()
-  const own = all.findLast(({ point }) => isWithin(point, real))
-  if (!own) return [real]
+  // Which of them shows the folder is not told by their order: those made before the root was have been moved there.
+  const owns = all.filter(({ point }) => isWithin(point, real))
+  const others = new Set(owns.flatMap(own => elsewhere(real, own, all)))
+  const found = await Promise.all([...others].map(async path => ((await isSame(path, real)) ? [path] : [])))
+  return [real, ...found.flat()]
+}
+
+/** Where the folder would be if this mount showed it. */
+function elsewhere(real: string, own: Mount, all: readonly Mount[]): string[] {
   const inside = join(own.root, relative(own.point, real))
-  const others = all
+  return all
     .filter(({ device, root }) => device === own.device && isWithin(root, inside))
     .map(({ root, point }) => join(point, relative(root, inside)))
-  const found = await Promise.all(others.map(async path => ((await isSame(path, real)) ? [path] : [])))
-  return [real, ...found.flat()]
 }
 
 /** An absolute path without links; what of it is not there stays as it is written. */
