@@ -98,12 +98,13 @@ const remedies: readonly (readonly [RegExp, string])[] = [
 
 /**
  * What a person should read of an error that came out of rclone. Failures are passed on as they are. `once`: of what rclone cannot
- * try again itself, which is Transient where it may pass. What the account may not do is Forbidden.
+ * try again itself, which is Transient where it may pass: in a message with the numbers and words of both, a name may hold those of a
+ * refusal. What the account may not do is Forbidden.
  */
 export function asRcloneFailure(error: unknown, what: string, once = false): unknown {
   if (!(error instanceof RcloneError)) return error
   const [, remedy = 'try the same with rclone itself'] =
     remedies.find(([said]) => said.test(error.message)) ?? []
-  const kind = isRefused(error) ? Forbidden : once && mayPass(error) ? Transient : Failure
+  const kind = once && mayPass(error) ? Transient : isRefused(error) ? Forbidden : Failure
   return new kind({ what, why: error.message, remedy, cause: error })
 }
