@@ -115,6 +115,11 @@ for (const major of [15, 18] as const satisfies readonly PostgresMajor[])
       ])
       assert.deepEqual(await sql(to, `SELECT n::text FROM plain WHERE n = 'a'`), [{ n: 'A' }], round)
     }
+    const asNobody = { allow: new Set<string>(), options: { role: 'nobody' } }
+    await assert.rejects(restorer.apply([manifest], asNobody, true, reader, ctx), {
+      exit: 2,
+      message: /as the role nobody: it is not there/,
+    })
     await sql(from, 'CREATE PUBLICATION everything FOR ALL TABLES')
     const again = await capture(postgresSource(optionsOf(from)), ctx)
     await assert.rejects(restorer.apply([again.manifest], pick, true, again.reader, ctx), {

@@ -6,7 +6,8 @@ import type { TocEntry } from './toc.ts'
 
 /**
  * The extensions of the target that the restoring role does not own: an administrator has made them, as managed services want it.
- * The role may neither comment on them nor make them anew, and an archive does both.
+ * The role may neither comment on them nor make them anew, and an archive does both. A role that is not there, as the restore may
+ * make it first, owns none.
  */
 export async function standingExtensions(
   found: Survey,
@@ -17,7 +18,8 @@ export async function standingExtensions(
   await using db = await connect(found.connection, 'cairn', ctx)
   const rows = await db.rows<{ name: string }>(
     `SELECT extname::text AS name FROM pg_catalog.pg_extension
-      WHERE NOT pg_catalog.pg_has_role(coalesce($1, current_user), extowner, 'USAGE')`,
+      WHERE pg_catalog.pg_has_role((SELECT oid FROM pg_catalog.pg_roles WHERE rolname = coalesce($1::text, current_user)),
+                                   extowner, 'USAGE') IS NOT TRUE`,
     [role ?? null],
   )
   return new Set(rows.map(({ name }) => name))
