@@ -5,7 +5,7 @@ import { readHidden } from '../engine/hidden.ts'
 import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode, Failure, usage } from '../model/failure.ts'
 import { idPattern } from '../model/key.ts'
-import { parseDuration } from '../model/quantity.ts'
+import { parseDuration, showCount } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
 import type { Reading } from '../stages/index.ts'
 import { answerHangUps, endAtHangUp } from './hang-up.ts'
@@ -122,7 +122,7 @@ export async function whereToLook(
 ): Promise<string | null> {
   const known = hidden ?? (await hiddenIn(app, stores, ctx))
   if (known.length > 0)
-    return `${known.length} backups are hidden by delete markers: cairn list --hidden shows them, and each is restored by its whole ID`
+    return `${showCount(known.length, 'backup')} hidden by delete markers: cairn list --hidden shows them, and each is restored by its whole ID`
   for (const store of stores.filter(({ can }) => can.list)) {
     const clue = await whereElse(store, awaited(ctx))
     if (clue !== null) return clue
