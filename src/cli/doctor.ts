@@ -4,7 +4,7 @@ import type { Context } from '../model/context.ts'
 import { asFailure, type ExitCode, exitCode, type Failure } from '../model/failure.ts'
 import type { Job } from '../model/job.ts'
 import { safeName } from '../model/key.ts'
-import { showBytes } from '../model/quantity.ts'
+import { showBytes, showCount } from '../model/quantity.ts'
 import type { Source } from '../model/source.ts'
 import { type Advice, isProgram, type Stage, type Step } from '../model/step.ts'
 import { Forbidden, type Store } from '../model/store.ts'
@@ -27,7 +27,9 @@ interface Check {
 export function run(jobs: readonly string[], global: Global): Promise<ExitCode> {
   return withApp(global, async ({ app, ctx, report }) => {
     const names = app.jobNames(jobs)
-    const checks: Check[] = [{ what: 'configuration', ok: true, found: `${names.length} jobs`, remedy: '' }]
+    const checks: Check[] = [
+      { what: 'configuration', ok: true, found: showCount(names.length, 'job'), remedy: '' },
+    ]
     const stores = new Map<string, Store>()
     for (const name of names) {
       const opened = await attempt(`job ${name}`, async () => openJob(await app.job(name), app, stores, ctx))

@@ -5,7 +5,7 @@ import { planRestore, restore } from '../engine/restore.ts'
 import { manifestFrom } from '../engine/stated.ts'
 import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode, usage } from '../model/failure.ts'
-import { showDuration, writeDuration } from '../model/quantity.ts'
+import { showCount, showDuration, writeDuration } from '../model/quantity.ts'
 import type { RestoreOptions, RestorePlan, Selection } from '../model/restore.ts'
 import type { Guard } from '../model/source.ts'
 import { takeLock } from '../platform/lock.ts'
@@ -134,7 +134,8 @@ function planText(id: string, plan: RestorePlan): string {
 
 function counted({ objects, rows }: { objects: number | null; rows: number | null }): string {
   if (objects === null) return ''
-  return rows === null ? `: ${objects} objects` : `: ${objects} objects, ${rows} rows`
+  const found = `: ${showCount(objects, 'object')}`
+  return rows === null ? found : `${found}, ${showCount(rows, 'row')}`
 }
 
 /** Whether what is there may be replaced: asked only when something is. */
@@ -145,9 +146,10 @@ async function mayReplace(plan: RestorePlan, options: Options, signal: AbortSign
   if (!canAsk())
     throw usage(
       what,
-      `${plan.replaces.length} things would be replaced, and nobody can be asked`,
+      `${showCount(plan.replaces.length, 'thing')} would be replaced, and nobody can be asked`,
       'give --yes, or another --to',
     )
-  if (await consent(`${what}: ${plan.replaces.length} things will be replaced.`, signal)) return true
+  if (await consent(`${what}: ${showCount(plan.replaces.length, 'thing')} will be replaced.`, signal))
+    return true
   throw usage(what, 'it was not to be replaced', 'nothing was touched')
 }

@@ -2,7 +2,7 @@ import type { CatalogEntry } from '../engine/catalog.ts'
 import { manifestFrom } from '../engine/stated.ts'
 import { type ExitCode, exitCode } from '../model/failure.ts'
 import type { ArtifactRecord, Manifest } from '../model/manifest.ts'
-import { showBytes, showDuration } from '../model/quantity.ts'
+import { showBytes, showCount, showDuration } from '../model/quantity.ts'
 import { shellQuoted } from '../model/shell.ts'
 import type { Store } from '../model/store.ts'
 import { type Global, isoLocal, out, outJson, paint, showTime } from './io.ts'
@@ -71,7 +71,7 @@ function toText(entry: CatalogEntry, manifest: Manifest, commands: readonly stri
     [
       'census',
       census
-        ? `${census.objects} objects${census.rows === null ? '' : `, ${census.rows} rows`} (${census.at})`
+        ? `${showCount(census.objects, 'object')}${census.rows === null ? '' : `, ${showCount(census.rows, 'row')}`} (${census.at})`
         : 'none',
     ],
     ...(manifest.lockedUntil

@@ -5,7 +5,7 @@ import { readHidden } from '../engine/hidden.ts'
 import type { Context } from '../model/context.ts'
 import { type ExitCode, exitCode, Failure, usage } from '../model/failure.ts'
 import { idPattern } from '../model/key.ts'
-import { parseDuration } from '../model/quantity.ts'
+import { parseDuration, showCount } from '../model/quantity.ts'
 import type { Store } from '../model/store.ts'
 import type { Reading } from '../stages/index.ts'
 import { answerHangUps, endAtHangUp } from './hang-up.ts'
@@ -86,27 +86,19 @@ export async function findBackup(
   const job = newestNamed(handle)?.job ?? null
   const names = job === null ? null : app.namesOf(job)
   const catalog = await readCatalog(stores, names, awaited(ctx), app.named)
-  const entry = await orHidden(app, stores, reads ? handle : '', ctx, () =>
-    resolve(catalog, handle, app.namesOf, app.named),
-  )
-  saySilent(catalog)
-  return { catalog, entry }
-}
-
-async function orHidden(
-  app: App,
-  stores: readonly Store[],
-  handle: string,
-  ctx: Context,
-  find: () => CatalogEntry,
-): Promise<CatalogEntry> {
+  const found = (entry: CatalogEntry): { catalog: Catalog; entry: CatalogEntry } => {
+    saySilent(catalog)
+    return { catalog, entry }
+  }
   try {
-    return find()
+    return found(resolve(catalog, handle, app.namesOf, app.named))
   } catch (error) {
-    if (!(error instanceof Failure) || error.exit !== exitCode.noSuchBackup) throw error
+    const isAbsent = error instanceof Failure && error.exit === exitCode.noSuchBackup
+    // All that the stores ever held is looked through for a whole id only, or where they show nothing.
+    if (!isAbsent || (!idPattern.test(handle) && catalog.entries.length > 0)) throw error
     const hidden = await hiddenIn(app, stores, ctx)
-    const entry = idPattern.test(handle) ? hidden.find(({ id }) => id === handle) : undefined
-    if (entry) return entry
+    const entry = hidden.find(({ id }) => id === handle)
+    if (entry && reads) return found(entry)
     const { what, why, exit, remedy } = error
     throw new Failure({ what, why, exit, remedy: (await whereToLook(app, stores, ctx, hidden)) ?? remedy })
   }
@@ -130,7 +122,7 @@ export async function whereToLook(
 ): Promise<string | null> {
   const known = hidden ?? (await hiddenIn(app, stores, ctx))
   if (known.length > 0)
-    return `${known.length} backups are hidden by delete markers: cairn list --hidden shows them, and each is restored by its whole ID`
+    return `${showCount(known.length, 'backup')} hidden by delete markers: cairn list --hidden shows them, and each is restored by its whole ID`
   for (const store of stores.filter(({ can }) => can.list)) {
     const clue = await whereElse(store, awaited(ctx))
     if (clue !== null) return clue

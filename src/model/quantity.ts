@@ -56,3 +56,8 @@ export function showBytes(bytes: number): string {
   }
   return `${power === 0 || value >= 99.5 ? Math.round(value) : value.toFixed(1)} ${names[power]}`
 }
+
+/** `1 backup`, `3 backups`. */
+export function showCount(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`
+}

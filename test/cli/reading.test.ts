@@ -172,7 +172,7 @@ test('a backup that somebody has overwritten and hidden in a bucket with version
   await hideAll(t, bucket)
   const none = await host.run(['restore', 'latest', '--to', host.path('none')])
   assert.equal(none.code, exitCode.noSuchBackup)
-  assert.match(none.stderr, /hint: 1 backups are hidden by delete markers: cairn list --hidden/)
+  assert.match(none.stderr, /hint: 1 backup hidden by delete markers: cairn list --hidden/)
   await host.ok(['restore', id, '--to', host.path('second')])
   assert.deepEqual(tree(host.path('second/data')), tree(data))
   assert.equal((await host.run(['hold', id])).code, exitCode.noSuchBackup)

@@ -1,5 +1,6 @@
 import { type ContentCheck, NotWhole } from '../../model/content.ts'
 import type { Context } from '../../model/context.ts'
+import { showCount } from '../../model/quantity.ts'
 import type { Bytes, Step } from '../../model/step.ts'
 import { flow } from '../../platform/flow.ts'
 import { tarMembers } from '../../platform/tar-reader.ts'
@@ -19,7 +20,7 @@ export interface CheckedMember {
 export const lookAtTar: ContentCheck = async bytes => {
   let count = 0
   for await (const _ of tarMembers(bytes)) count++
-  return counted(count)
+  return showCount(count, 'member')
 }
 
 /**
@@ -45,12 +46,8 @@ export function archiveCheck(
     if (missing !== undefined) throw new NotWhole(`it lacks its member ${missing}`)
     const other = listed.find(({ member, bytes: size }) => (found.get(member) ?? size) !== size)
     if (other) throw new NotWhole(`its member ${other.member} has another size than it was given`)
-    return counted(names.size)
+    return showCount(names.size, 'member')
   }
-}
-
-function counted(members: number): string {
-  return members === 1 ? '1 member' : `${members} members`
 }
 
 const isName = (name: string): boolean => name !== '' && name !== '.'
