@@ -30,9 +30,9 @@ export function run(job: string | undefined, options: Options): Promise<ExitCode
     if (options.json) await outJson(entries.map(toJson))
     else if (entries.length === 0) {
       const asked = options.store.filter(name => !isSilent(name, catalog))
-      say(
-        nothingIn(job, asked, asked.length > 0 ? await whereToLook(app, await app.stores(asked), ctx) : null),
-      )
+      const names = job ? app.namesOf(job) : null
+      const clue = asked.length > 0 ? await whereToLook(app, await app.stores(asked), names, ctx) : null
+      say(nothingIn(job, asked, clue))
     } else await out(toTable(entries))
     saySilent(catalog)
     return catalog.silent.length > 0 ? exitCode.partial : exitCode.ok

@@ -96,33 +96,48 @@ export async function findBackup(
     const isAbsent = error instanceof Failure && error.exit === exitCode.noSuchBackup
     // All that the stores ever held is looked through for a whole id only, or where they show nothing.
     if (!isAbsent || (!idPattern.test(handle) && catalog.entries.length > 0)) throw error
-    const hidden = await hiddenIn(app, stores, ctx)
+    const hidden = await hiddenIn(app, stores, names, ctx)
     const entry = hidden.find(({ id }) => id === handle)
     if (entry && reads) return found(entry)
     const { what, why, exit, remedy } = error
-    throw new Failure({ what, why, exit, remedy: (await whereToLook(app, stores, ctx, hidden)) ?? remedy })
+    throw new Failure({ what, why, exit, remedy: (await whereElseThan(hidden, stores, ctx)) ?? remedy })
   }
 }
 
-async function hiddenIn(app: App, stores: readonly Store[], ctx: Context): Promise<readonly CatalogEntry[]> {
+async function hiddenIn(
+  app: App,
+  stores: readonly Store[],
+  names: readonly string[] | null,
+  ctx: Context,
+): Promise<readonly CatalogEntry[]> {
   try {
-    return (await readHidden(stores, null, awaited(ctx), app.named)).entries
+    return (await readHidden(stores, names, awaited(ctx), app.named)).entries
   } catch {
     ctx.signal.throwIfAborted()
     return []
   }
 }
 
-/** What a person who finds no backup in these stores can do; null when they show nothing else, or do show backups. */
+/**
+ * What a person who finds no backup in these stores, under these job names or under all, can do; null when they show nothing else, or
+ * do show backups.
+ */
 export async function whereToLook(
   app: App,
   stores: readonly Store[],
+  names: readonly string[] | null,
   ctx: Context,
-  hidden?: readonly CatalogEntry[],
 ): Promise<string | null> {
-  const known = hidden ?? (await hiddenIn(app, stores, ctx))
-  if (known.length > 0)
-    return `${showCount(known.length, 'backup')} hidden by delete markers: cairn list --hidden shows them, and each is restored by its whole ID`
+  return await whereElseThan(await hiddenIn(app, stores, names, ctx), stores, ctx)
+}
+
+async function whereElseThan(
+  hidden: readonly CatalogEntry[],
+  stores: readonly Store[],
+  ctx: Context,
+): Promise<string | null> {
+  if (hidden.length > 0)
+    return `${showCount(hidden.length, 'backup')} hidden by delete markers: cairn list --hidden shows them, and each is restored by its whole ID`
   for (const store of stores.filter(({ can }) => can.list)) {
     const clue = await whereElse(store, awaited(ctx))
     if (clue !== null) return clue
