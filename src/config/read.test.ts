@@ -141,10 +141,16 @@ jobs:
     hooks: { before: ['test -n "\${HOME}"'] }
 `
   const hint = (name: string): string =>
-    `\${${name}} is not replaced here; where a secret is taken, { env: ${name} } reads the variable`
+    `\${${name}} is not replaced here; where a secret is taken, { env: ${name} } reads the variable, and { value: … } means it as it stands`
   assert.deepEqual(faults(text('"${DB_PASSWORD}"')), [
     `line 2: stores.disk.path: ${hint('ROOT')}`,
     `line 5: jobs.shop.source.password: ${hint('DB_PASSWORD')}`,
+  ])
+  assert.deepEqual(faults(text('"${password}"')).slice(1), [
+    `line 5: jobs.shop.source.password: ${hint('password')}`,
+  ])
+  assert.deepEqual(faults(text('"x${hush}y"')).slice(1), [
+    `line 5: jobs.shop.source.password: ${hint('NAME')}`,
   ])
   const sound = (password: string): string[] => faults(text(password).replace('${ROOT:-backups}', 'x'))
   for (const password of ['{ value: "${DB_PASSWORD}" }', '{ env: DB_PASSWORD }', '"$x{1}$"'])

@@ -3,7 +3,7 @@ const taken = new Set(['hooks', 'key', 'args', 'exclude', 'tags', 'command', 'va
 
 /**
  * Where `${NAME}` stands as compose files have it. Nothing replaces it in cairn.yaml: it would be a password that is wrong,
- * a host that is not there, or a folder of that name.
+ * a host that is not there, or a folder of that name. What is more likely a part of a password is not quoted.
  */
 export function unreplaced(
   value: unknown,
@@ -12,7 +12,8 @@ export function unreplaced(
   if (typeof value === 'string') {
     const [variable, name] = /\$\{([A-Za-z_]\w*)(:?[-?+][^}]*)?\}/.exec(value) ?? []
     if (variable === undefined) return []
-    const text = `${path.join('.')}: \${${name}} is not replaced here; where a secret is taken, { env: ${name} } reads the variable`
+    const shown = value === variable || /^[A-Z_][A-Z\d_]*$/.test(`${name}`) ? name : 'NAME'
+    const text = `${path.join('.')}: \${${shown}} is not replaced here; where a secret is taken, { env: ${shown} } reads the variable, and { value: … } means it as it stands`
     return [{ path, text }]
   }
   if (typeof value !== 'object' || value === null) return []
