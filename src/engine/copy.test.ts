@@ -8,7 +8,7 @@ import type { Context } from '../model/context.ts'
 import { dataPrefix, manifestPrefix } from '../model/key.ts'
 import { encodeManifest, type Manifest } from '../model/manifest.ts'
 import type { Begin } from '../model/mark.ts'
-import type { Store } from '../model/store.ts'
+import { Forbidden, type Store } from '../model/store.ts'
 import { memoryStore } from '../stores/memory.ts'
 import { backup } from './backup.ts'
 import { isLive, readCatalog } from './catalog.ts'
@@ -75,6 +75,24 @@ test('an object that one store returns damaged is taken from the next', async ()
   const to = memoryStore('to')
   await copyTo(to, [faulty(from, { get: { flipBit: 77 }, only: /^shop\// }), from], manifest, ctx)
   assert.equal((await readCatalog([to], null, ctx)).entries.length, 1)
+})
+
+test('that an object is damaged is told also where its first version may be listed and not be read', async () => {
+  const ctx = testContext()
+  const { from, manifest } = await oneBackup(ctx)
+  const damaged = faulty(from, { get: { flipBit: 77 }, only: /^shop\// })
+  const closed: Store = {
+    ...damaged,
+    get(key, options, at) {
+      if (options.version === undefined) return damaged.get(key, options, at)
+      throw new Forbidden({ what: `cannot read ${key}`, why: 'the credentials do not permit it' })
+    },
+    async *listVersions(prefix, at) {
+      for await (const entry of from.list(prefix, at))
+        for (const version of ['2', '1']) yield { ...entry, version }
+    },
+  }
+  await assert.rejects(copyTo(memoryStore('to'), [closed], manifest, ctx), { exit: 20 })
 })
 
 test('a copy that fails leaves nothing behind', async () => {

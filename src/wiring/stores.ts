@@ -21,12 +21,12 @@ export function openStore(
   return stores.rclone(name, options)
 }
 
-/** A mistyped path would look like a store without backups. What does not answer is told of when it is read. */
+/** A mistyped path would look like a store without backups. What does not answer, or may not be looked at, is told of when it is read. */
 export async function mustBeThere(store: Store, named: string, config: Config): Promise<Store> {
   if (!isFolder(named, config)) return store
   const asked = stat(folderAt(named)).then(
     found => found.isDirectory(),
-    () => false,
+    ({ code }: NodeJS.ErrnoException) => code !== 'ENOENT' && code !== 'ENOTDIR',
   )
   if ((await answerOf(`the folder ${named}`, asked)) !== false) return store
   throw usage(`there is no store at ${named}`, 'there is no such folder', 'check the path')

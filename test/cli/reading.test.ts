@@ -78,6 +78,9 @@ test('of two stores, one empty and one silent, pruning is done in part; of one t
   assert.match(part.stderr, /store broken does not answer/)
   host.configure({ stores, jobs: { data: { source, to: ['broken'], keep: { last: 1 } } } })
   assert.equal((await host.run(['prune'])).code, exitCode.failed)
+  const named = await host.run(['list', '--store', host.path('loop')])
+  assert.equal(named.code, exitCode.failed)
+  assert.match(named.stderr, /too many symbolic links/)
 })
 
 /** Deletes as somebody does who has no right to delete versions. */
