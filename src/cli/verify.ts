@@ -26,7 +26,8 @@ export function run(handles: readonly string[], options: Options): Promise<ExitC
       throw new Failure({
         what: 'nothing was verified',
         why: `there is no backup in ${answered.join(', ')}`,
-        remedy: (await whereToLook(app, asked, null, ctx)) ?? 'is the right store mounted, the right bucket named?',
+        remedy:
+          (await whereToLook(app, asked, null, ctx)) ?? 'is the right store mounted, the right bucket named?',
         exit: catalog.silent.length > 0 ? exitCode.partial : exitCode.noSuchBackup,
       })
     }
