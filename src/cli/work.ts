@@ -85,7 +85,10 @@ export async function findBackup(
 ): Promise<{ catalog: Catalog; entry: CatalogEntry }> {
   const job = newestNamed(handle)?.job ?? null
   const names = job === null ? null : app.namesOf(job)
-  const catalog = await readCatalog(stores, names, awaited(ctx), app.named)
+  const own = await readCatalog(stores, names, awaited(ctx), app.named)
+  // Of a job that has none the name may be mistyped: those of the others tell.
+  const isAlone = names !== null && own.entries.length === 0
+  const catalog = isAlone ? await readCatalog(stores, null, awaited(ctx), app.named) : own
   const found = (entry: CatalogEntry): { catalog: Catalog; entry: CatalogEntry } => {
     saySilent(catalog)
     return { catalog, entry }
@@ -95,7 +98,7 @@ export async function findBackup(
   } catch (error) {
     const isAbsent = error instanceof Failure && error.exit === exitCode.noSuchBackup
     // All that the stores ever held is looked through for a whole id only, or where they show nothing.
-    if (!isAbsent || (!idPattern.test(handle) && catalog.entries.length > 0)) throw error
+    if (!isAbsent || (!idPattern.test(handle) && own.entries.length > 0)) throw error
     const hidden = await hiddenIn(app, stores, names, ctx)
     const entry = hidden.find(({ id }) => id === handle)
     if (entry && reads) return found(entry)

@@ -192,6 +192,8 @@ test('who names the folder above a store, or one without .cairn, hears it from l
   const stores = { disk: { type: 'local', path: host.path('all/disk') } }
   host.configure({ stores, jobs: { data: { source, to: ['disk'] } } })
   await host.ok(['backup'])
+  for (const handle of ['dtaa', 'dtaa@latest'])
+    assert.match((await host.run(['show', handle])).stderr, /hint: did you mean data@latest\?/)
   const above = host.path('all')
   for (const args of [['list'], ['restore', 'latest', '--to', host.path('to')], ['verify']])
     assert.match((await host.run([...args, '--store', above])).stderr, /there is a store below it, in disk\n/)
