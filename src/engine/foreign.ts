@@ -53,9 +53,12 @@ export async function* foreignIn(
   }
 }
 
-/** Null for an object of another name. */
+/**
+ * Null for an object of another name, and for one that holds nothing: no backup is so small, and such are what dumps that failed
+ * have left, or what clearing up after an upload shows for a moment (rclone, on Azure).
+ */
 function foreignObject(entry: VersionEntry, from: NamedObjects): ForeignObject | null {
-  const found = from.pattern.match(entry.key)
+  const found = entry.bytes === 0 ? null : from.pattern.match(entry.key)
   if (!found) return null
   // A name that tells less than the second is of several backups, one after another.
   const startedAt = from.pattern.isUnique ? (found.at ?? entry.modified) : entry.modified

@@ -148,6 +148,16 @@ test('an object without a manifest is a foreign backup with an id that stays, fo
   assert.throws(() => resolve(first, 'my-db', undefined, named), { exit: exitCode.noSuchBackup })
 })
 
+test('an object that holds nothing is no backup', async () => {
+  const here = place('${DB}-%Y%m%d-%H%M%S.sql')
+  await put(here.store, 'shop-20260901-030000.sql', here.ctx, 0)
+  await put(here.store, 'shop-20260801-030000.sql', here.ctx, 1)
+  assert.deepEqual(
+    (await here.catalog()).entries.map(({ startedAt }) => startedAt.toISOString()),
+    ['2026-08-01T03:00:00.000Z'],
+  )
+})
+
 test('a source that takes everything back at the end leaves no object under the name', async () => {
   const here = place('${DB}-%s.sql')
   const [outcome] = await backup(here.job(source({ failIn: 'finish' })), 'here', here.ctx)

@@ -71,11 +71,16 @@ export async function ask(facts: AzuriteFacts, method: 'GET' | 'PUT', path: stri
   })
 }
 
-/** The names of all blobs of a container; with `unfinished`, also of those that have nothing but blocks. */
+/**
+ * The names of the blobs of a container that hold something: to have an upload cleared away, rclone commits it empty and deletes
+ * that. With `unfinished`, of all, and also of those that have nothing but blocks.
+ */
 export async function blobsIn(facts: AzuriteFacts, container: string, unfinished = false): Promise<string[]> {
   const include = unfinished ? '&include=uncommittedblobs' : ''
   const said = await ask(facts, 'GET', `/${container}?restype=container&comp=list${include}`)
-  return [...said.toString().matchAll(/<Name>([^<]*)</g)].map(([, name = '']) => name)
+  const blobs = [...said.toString().matchAll(/<Blob>([\s\S]*?)<\/Blob>/g)].map(([, blob = '']) => blob)
+  const holding = blobs.filter(blob => unfinished || !/<Content-Length>0</.test(blob))
+  return holding.map(blob => /<Name>([^<]*)</.exec(blob)?.[1] ?? '')
 }
 
 const version = '2021-08-06'
