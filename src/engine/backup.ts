@@ -47,7 +47,7 @@ export async function backup(
     const last = outcomes.pop()
     if (last) outcomes.push(stuck ? { ...last, failures: [...last.failures, stuck] } : last)
     await guards.leave(ctx)
-    // Of a store that did not take the backup either, that is told.
+    // Where a store did not take the backup either, it is told of that.
     for (const [store, warning] of await sweeping)
       if (outcomes.some(({ stores }) => stores.includes(store))) ctx.emit(warning)
     await untilOtherNames(job, at, ctx)

@@ -34,13 +34,17 @@ export async function restore(
     }
     return measured(await restorer.apply([manifest], pick, replace, reader, ctx, once), manifest, pick)
   }
-  return await withFirstReadable(
-    from,
-    manifest.artifacts.flatMap(keysToTell),
-    () => `cannot restore ${manifest.id}`,
-    work,
-    ctx,
-  )
+  return await withFirst(manifest, from, work, ctx)
+}
+
+function withFirst<T>(
+  manifest: Manifest,
+  from: readonly Store[],
+  work: (store: Store) => Promise<T>,
+  ctx: Context,
+): Promise<T> {
+  const keys = manifest.artifacts.flatMap(keysToTell)
+  return withFirstReadable(from, keys, () => `cannot restore ${manifest.id}`, work, ctx)
 }
 
 /** Another store's copy may be tried when all is ready already. */
@@ -97,13 +101,7 @@ export async function planRestore(
   }
   // The restore itself says which copies it passes over.
   const silent = { ...ctx, emit: () => {} }
-  return await withFirstReadable(
-    from,
-    manifest.artifacts.flatMap(keysToTell),
-    () => `cannot restore ${manifest.id}`,
-    work,
-    silent,
-  )
+  return await withFirst(manifest, from, work, silent)
 }
 
 function checkSelection(manifest: Manifest, restorer: Restorer, pick: Selection): void {

@@ -16,8 +16,8 @@ export function recipientKind(recipient: string): RecipientKind | null {
 }
 
 /**
- * Why nothing can be encrypted for this recipient; null when it can. A secret key in its place is not quoted. A plugin is a program `age-plugin-NAME` that age
- * takes from PATH because a line of the configuration says so: it must be allowed.
+ * Why nothing can be encrypted for this recipient; null when it can. A secret key in its place is not quoted. A plugin is a
+ * program `age-plugin-NAME` that age takes from PATH because a line of the configuration says so: it must be allowed.
  */
 export function recipientProblem(recipient: string, plugins: boolean): Failure | null {
   const kind = recipientKind(recipient)
